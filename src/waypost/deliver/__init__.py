@@ -1,0 +1,1 @@
+"""Delivering: one lease in, one Outcome a recipient out."""

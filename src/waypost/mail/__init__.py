@@ -1,0 +1,1 @@
+"""What we carry: envelopes, trace headers, outcomes, and reports about them. Pure: no I/O, no clock of its own."""

@@ -1,0 +1,1 @@
+"""Reporting: outcomes become DSNs in the queue, log lines and metrics."""

@@ -1,0 +1,1 @@
+"""Routing: forward-path → Route → the hosts to try, in order."""

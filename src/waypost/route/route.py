@@ -1,0 +1,121 @@
+"""What a route is: the kinds of next hop, and what each needs. Values only; the table is table.py, hosts are hosts.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from waypost.mail.envelope import NextHop
+from waypost.mail.outcome import DnsFailed, Host, NoSuchHost
+from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.reply import Reply
+
+
+class TlsPolicy(Enum):
+    """The TLS an SMTP route asks for (issue: DANE and MTA-STS come later)."""
+
+    NONE = "none"
+    OPPORTUNISTIC = "opportunistic"  # use STARTTLS where offered, any certificate; a failed handshake goes in clear once
+    REQUIRED = "required"  # never in clear, any certificate
+    VERIFY = "verify"  # never in clear, certificate must match the host's name
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A host to connect to, by name (resolved to A/AAAA, or MX where `mx`) or by literal address."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServers:
+    """`smtp://a:25`, `smtp://b:25`: these, in order."""
+
+    servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpMx:
+    """`mx:` the mail exchangers of the recipient's domain, or of `domain` (`mx:example.net`)."""
+
+    domain: str
+    port: int = 25
+
+
+@dataclass(frozen=True, slots=True)
+class LmtpServers:
+    """`lmtp://host:port` or `lmtp:///run/dovecot/lmtp` (a Unix socket: Server.host is the path, port 0)."""
+
+    servers: tuple[Server, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Maildir:
+    """`maildir:/path/%d/%u`: `%d` the domain, `%u` the local-part, made safe for a path."""
+
+    template: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """`capture:` the inbox the service keeps, to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """`discard:` accepted, logged, thrown away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """`reject:550 5.1.1 text`: refused at RCPT; for what is queued already, a failure."""
+
+    reply: Reply
+
+
+Transport: TypeAlias = SmtpServers | SmtpMx | LmtpServers | Maildir | Capture | Discard | Reject
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Per-destination limits of a route."""
+
+    concurrency: int = 20  # connections to one next hop at once
+    recipients: int = 100  # RCPTs a transaction (RFC 5321 §4.5.3.1.8: a server must take 100)
+    messages: int = 100  # transactions a connection
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a recipient goes next. `next_hop` is its destination's key; `rule` names the config line that decided."""
+
+    next_hop: NextHop
+    transport: Transport
+    rule: str
+    tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
+    credentials: Credentials | NoCredentials = field(default_factory=NoCredentials)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """No line of the table matches; `detail` says what was looked for."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """At least one address to try, in order."""
+
+    hosts: tuple[Host, ...]
+
+
+HostsAnswer: TypeAlias = Hosts | NoSuchHost | DnsFailed
+
+__all__ = [
+    "Capture", "Discard", "Hosts", "HostsAnswer", "Limits", "LmtpServers", "Maildir", "NoRoute", "Reject",
+    "Route", "Server", "SmtpMx", "SmtpServers", "TlsPolicy", "Transport",
+]
