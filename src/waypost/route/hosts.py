@@ -12,7 +12,15 @@ from waypost.route.route import HostsAnswer, LmtpServers, SmtpMx, SmtpServers
 class HostFinder:
     """Resolves names, orders hosts, removes ourselves. Answers come from the resolver's cache while their TTL lasts."""
 
-    def __init__(self, resolver: Resolver, *, own_names: AbstractSet[str], own_addresses: AbstractSet[str], own_ports: AbstractSet[int], dice: random.Random) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        *,
+        own_names: AbstractSet[str],
+        own_addresses: AbstractSet[str],
+        own_ports: AbstractSet[int],
+        dice: random.Random,
+    ) -> None:
         raise NotImplementedError
 
     async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer:

@@ -16,7 +16,9 @@ class TlsPolicy(Enum):
     """The TLS an SMTP route asks for (issue: DANE and MTA-STS come later)."""
 
     NONE = "none"
-    OPPORTUNISTIC = "opportunistic"  # use STARTTLS where offered, any certificate; a failed handshake goes in clear once
+    OPPORTUNISTIC = (
+        "opportunistic"  # use STARTTLS where offered, any certificate; a failed handshake goes in clear once
+    )
     REQUIRED = "required"  # never in clear, any certificate
     VERIFY = "verify"  # never in clear, certificate must match the host's name
 
@@ -116,6 +118,19 @@ class Hosts:
 HostsAnswer: TypeAlias = Hosts | NoSuchHost | DnsFailed
 
 __all__ = [
-    "Capture", "Discard", "Hosts", "HostsAnswer", "Limits", "LmtpServers", "Maildir", "NoRoute", "Reject",
-    "Route", "Server", "SmtpMx", "SmtpServers", "TlsPolicy", "Transport",
+    "Capture",
+    "Discard",
+    "Hosts",
+    "HostsAnswer",
+    "Limits",
+    "LmtpServers",
+    "Maildir",
+    "NoRoute",
+    "Reject",
+    "Route",
+    "Server",
+    "SmtpMx",
+    "SmtpServers",
+    "TlsPolicy",
+    "Transport",
 ]

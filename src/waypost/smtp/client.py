@@ -182,7 +182,7 @@ class ClientSession:
         *,
         opening: Opening = Opening.EHLO_THEN_HELO,
         tls: Tls = Tls.NEVER,
-        credentials: Credentials | NoCredentials = NoCredentials(),  # noqa: B008 - frozen, holds nothing
+        credentials: Credentials | NoCredentials = NoCredentials(),
     ) -> None: ...
 
     @property
