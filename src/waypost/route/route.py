@@ -99,6 +99,8 @@ class Route:
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
     credentials: Credentials | NoCredentials = field(default_factory=NoCredentials)
     limits: Limits = field(default_factory=Limits)
+    #: Whether `*` alone matched: the domain is not ours, and only those who may relay through us are let in to it.
+    by_catch_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
