@@ -118,7 +118,7 @@ def _while(stage: str) -> str:
 
 def _lost(host: Host, fault: Fault) -> str:
     match fault.kind:
-        case FaultKind.TLS | FaultKind.LOCAL:
+        case FaultKind.TLS | FaultKind.GARBLED | FaultKind.LOCAL:
             return f"{fault} on the connection to {host}"
         case FaultKind.REFUSED | FaultKind.UNREACHABLE | FaultKind.TIMED_OUT | FaultKind.CLOSED | FaultKind.RESET:
             return f"connection to {host} {fault}"

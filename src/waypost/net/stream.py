@@ -31,6 +31,7 @@ class FaultKind(Enum):
     CLOSED = "closed by the peer"
     RESET = "reset by the peer"
     TLS = "TLS failed"
+    GARBLED = "answer not understood"  # octets came, but nothing that could be acted on
     LOCAL = "local failure"  # no descriptor, no port, no permission: not the peer's doing
 
 
