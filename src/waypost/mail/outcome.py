@@ -99,11 +99,15 @@ Cause: TypeAlias = (
 # ---- outcomes
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Responsibility has passed on. `where` is for a reader; `relayed_without_dsn`: the next hop knows no RFC 3461."""
+    """Responsibility has passed on. `where` is for a reader; `relayed_without_dsn`: the next hop knows no RFC 3461.
+
+    `final`: we were the last to carry it (Maildir, capture, LMTP), so that a report of success is ours to make.
+    """
 
     where: str
     reply: Reply
     relayed_without_dsn: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
