@@ -1,4 +1,4 @@
-"""What a route is: the kinds of next hop, and what each needs. Values only; the table is table.py, hosts are hosts.py."""
+"""What a route is: the kinds of next hop, and what each needs. Values only; table.py has the table, hosts.py hosts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from waypost.smtp.reply import Reply
 
 
 class TlsPolicy(Enum):
-    """The TLS an SMTP route asks for (issue: DANE and MTA-STS come later)."""
+    """The TLS an SMTP route asks for."""
 
     NONE = "none"
-    OPPORTUNISTIC = (
-        "opportunistic"  # use STARTTLS where offered, any certificate; a failed handshake goes in clear once
-    )
+    OPPORTUNISTIC = "opportunistic"  # where it is offered, any certificate; a failed handshake goes in clear once
     REQUIRED = "required"  # never in clear, any certificate
     VERIFY = "verify"  # never in clear, certificate must match the host's name
 
@@ -99,7 +97,8 @@ class Route:
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
     credentials: Credentials | NoCredentials = field(default_factory=NoCredentials)
     limits: Limits = field(default_factory=Limits)
-    #: Whether `*` alone matched: the domain is not ours, and only those who may relay through us are let in to it.
+    #: Whether the domain is not ours, so that only those who may relay through us are let in to it: `*` alone matched,
+    #: or the route says so (`accept_from = "relay"`).
     by_catch_all: bool = False
 
 

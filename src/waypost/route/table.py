@@ -1,26 +1,176 @@
-"""The route table: domain → Route, by longest suffix of whole labels. INTERFACE SKETCH for the author of route/."""
+"""The route table: forward-path → Route, by longest suffix of whole labels. Pure; the order of the rules plays no part.
+
+`=example.com` (the domain alone) is asked before `example.com` (with its sub-domains), the longer suffix before the
+shorter, `*` last. Next hops' keys are readable and the same after every restart, as the queue keeps them:
+`smtp://inner.example.com:25`, `mx:example.org`, `capture:`. Where rules lead to one place by different means (another
+TLS policy, other credentials), each key ends in `#` and its rule's name, so that no connection serves the wrong rule.
+
+Not here: reading the configuration (config/), finding addresses (hosts.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Final
 
 from waypost.mail.envelope import NextHop
-from waypost.route.route import NoRoute, Route
-from waypost.smtp.path import ForwardPath
+from waypost.route.domain import Match, Pattern, literal, to_ascii
+from waypost.route.route import Limits, NoRoute, Route, Server, SmtpMx, SmtpServers, TlsPolicy
+from waypost.route.target import RecipientMx, Target, target_text
+from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.path import AddressLiteral, Domain, DomainName, ForwardPath, Mailbox, Postmaster
+
+#: Domains whose route is remembered: a busy relay's day fits; at some 500 octets each that is 10 MB at most.
+_REMEMBERED: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How a next hop is to be used; two routes that differ here never share a connection."""
+
+    tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
+    credentials: Credentials | NoCredentials = field(default_factory=NoCredentials)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `[[route]]`. `name` is unique in the table; `place` is where a person finds it ("waypost.toml:12").
+
+    `relay_only`: its domains are not ours. What `*` alone matches never is: anything else would be an open relay.
+    """
+
+    name: str
+    patterns: tuple[Pattern, ...]
+    target: Target
+    means: Means = field(default_factory=Means)
+    relay_only: bool = False
+    place: str = "?"
 
 
 class RouteTable:
     """Looked up for each RCPT (no I/O), and again for each lease by its next hop's key."""
 
+    def __init__(self, rules: Sequence[Rule], *, postmaster: Mailbox) -> None:
+        """Bare `Postmaster` (RFC 5321 §4.5.1) goes where `postmaster` goes, and is open to anyone.
+
+        Raises: ValueError, where two rules share a pattern or a name: the caller's to find out before.
+        """
+        self.rules: Final = tuple(rules)
+        self._by_pattern = {pattern: rule for rule in rules for pattern in rule.patterns}
+        if len(self._by_pattern) < sum(len(rule.patterns) for rule in rules):
+            raise ValueError("two rules of a route table have the same pattern")
+        if len({rule.name for rule in rules}) < len(rules):
+            raise ValueError("two rules of a route table have the same name")
+        self._exact = self._patterns(Match.EXACT)
+        self._suffix = self._patterns(Match.SUFFIX)
+        self._everything = tuple(self._patterns(Match.EVERYTHING).values())
+        self._keys = {rule.name: self._key(rule) for rule in rules}
+        self._by_key = {
+            self._keys[rule.name]: self._route(pattern, rule, DomainName(""))
+            for pattern, rule in self._by_pattern.items()
+            if not isinstance(rule.target, RecipientMx)
+        }
+        self._by_domain = lru_cache(maxsize=_REMEMBERED)(self._find)
+        self._postmaster = self._open(self._find(postmaster.domain))
+
     def route(self, forward_path: ForwardPath) -> Route | NoRoute:
         """Where this recipient goes."""
-        raise NotImplementedError
+        if isinstance(forward_path, Postmaster):
+            return self._postmaster
+        return self._by_domain(forward_path.domain)
 
     def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
         """The route a key was made by (`mx:example.org` and the like name their domain in the key)."""
-        raise NotImplementedError
+        if next_hop in self._by_key:
+            return self._by_key[next_hop]
+        if next_hop.startswith("mx:"):
+            found = self._by_domain(_domain_of_key(next_hop))
+            if isinstance(found, Route) and found.next_hop == next_hop:
+                return found
+        return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
+
+    def _patterns(self, kind: Match) -> dict[str, tuple[Pattern, Rule]]:
+        return {pattern.name: (pattern, rule) for pattern, rule in self._by_pattern.items() if pattern.match is kind}
+
+    def _find(self, domain: Domain) -> Route | NoRoute:
+        if isinstance(domain, AddressLiteral):
+            name = str(domain)
+        else:
+            try:
+                name = to_ascii(domain)
+            except ValueError as error:
+                return NoRoute(str(error))
+            domain = DomainName(name)
+        for pattern, rule in self._matching(name):
+            return self._route(pattern, rule, domain)
+        return NoRoute(f'no route matches {name}, and there is none for everything else (domains = ["*"])')
+
+    def _matching(self, name: str) -> Iterable[tuple[Pattern, Rule]]:
+        """What matches `name`, the most specific first."""
+        if name in self._exact:
+            yield self._exact[name]
+        rest = "" if name.startswith("[") else name
+        while rest:
+            if rest in self._suffix:
+                yield self._suffix[rest]
+            rest = rest.partition(".")[2]
+        yield from self._everything
+
+    def _route(self, pattern: Pattern, rule: Rule, domain: Domain) -> Route:
+        target = rule.target
+        key = self._keys[rule.name]
+        if isinstance(target, RecipientMx):
+            key = NextHop(target_text(SmtpMx(str(domain), target.port)))
+            if isinstance(domain, AddressLiteral):  # RFC 5321 §5.1: an address has no MX, it is the host
+                target = SmtpServers((Server(str(domain.address), target.port),))
+            else:
+                target = SmtpMx(domain, target.port)
+        return Route(
+            next_hop=key,
+            transport=target,
+            rule=f'"{pattern}" at {rule.place}',
+            tls=rule.means.tls,
+            credentials=rule.means.credentials,
+            limits=rule.means.limits,
+            by_catch_all=rule.relay_only or pattern.match is Match.EVERYTHING,
+        )
+
+    def _key(self, rule: Rule) -> NextHop:
+        """The key of a rule with one next hop; it carries the rule's name only where means differ."""
+        text = target_text(rule.target)
+        means = {other.means for other in self.rules if target_text(other.target) == text}
+        if isinstance(rule.target, SmtpMx):
+            # "mx:" for the very domain that is named here makes the same key: it too must agree.
+            rivals = [other for _, other in self._matching(rule.target.domain)][:1]
+            means |= {other.means for other in rivals if isinstance(other.target, RecipientMx)}
+        return NextHop(text if len(means) == 1 else f"{text}#{rule.name}")
+
+    @staticmethod
+    def _open(found: Route | NoRoute) -> Route | NoRoute:
+        return replace(found, by_catch_all=False) if isinstance(found, Route) else found
+
+
+def _domain_of_key(next_hop: NextHop) -> Domain:
+    """The domain in `mx:example.org`, `mx:example.org:2525` or `mx:[192.0.2.1]`, if it is such a key at all."""
+    text = next_hop.removeprefix("mx:")
+    if not text.startswith("["):
+        return DomainName(text.partition(":")[0])
+    try:
+        return literal(text[: text.find("]") + 1])
+    except ValueError:
+        return DomainName(text)
 
 
 def describe(table: RouteTable) -> Sequence[str]:
     """The table, a line a rule, as `check` prints it."""
-    raise NotImplementedError
+    lines = []
+    for rule in table.rules:
+        patterns = ", ".join(str(pattern) for pattern in rule.patterns)
+        client = "relay.networks only" if rule.relay_only else "anyone"
+        lines.append(
+            f"{patterns} → {target_text(rule.target)} (TLS {rule.means.tls.value}; from {client}; {rule.place})"
+        )
+    return lines
