@@ -1,0 +1,45 @@
+"""Reading a message's header on its octets, without a parse of the message (RFC 5322 §2.2).
+
+For the few fields a report repeats. Not here: changing a header, or reading a body.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_FOLD: Final = re.compile(rb"\r?\n[ \t]")
+
+
+def header_of(octets: bytes) -> bytes:
+    """The header section with its last CRLF, without the empty line; all of `octets` where no empty line ends it."""
+    if octets.startswith(b"\r\n"):
+        return b""
+    end = octets.find(b"\r\n\r\n")
+    return octets if end < 0 else octets[: end + 2]
+
+
+def ends_header(octets: bytes) -> bool:
+    """Whether the whole header section is in these octets, the first ones of a message."""
+    return octets.startswith(b"\r\n") or b"\r\n\r\n" in octets
+
+
+def first_field(header: bytes, name: bytes) -> bytes:
+    """The body of the first field of that name, unfolded and stripped; empty where there is none.
+
+    `name` is given in lower case, without its colon.
+    """
+    lowered = b"\n" + header.lower()
+    start = lowered.find(b"\n" + name + b":")
+    if start < 0:
+        return b""
+    start += len(name) + 1  # `header` lacks the newline put before `lowered`
+    end = _end_of_field(header, start)
+    return _FOLD.sub(b" ", header[start:end]).strip()
+
+
+def _end_of_field(header: bytes, start: int) -> int:
+    end = header.find(b"\n", start)
+    while 0 <= end < len(header) - 1 and header[end + 1] in b" \t":
+        end = header.find(b"\n", end + 1)
+    return len(header) if end < 0 else end
