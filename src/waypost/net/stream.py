@@ -5,10 +5,17 @@ Not here: opening one (dialer.py, listener.py) or what the octets mean (waypost.
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
+import socket
+import ssl
+import struct
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Protocol
+from math import inf
+from typing import Final, Protocol, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,9 @@ class Flushed:
     """All that was written has been handed to the system."""
 
 
+FLUSHED: Final = Flushed()
+
+
 class Stream(Protocol):
     """One connection. After a Fault nothing but `abort` is useful; one task reads and writes at a time."""
 
@@ -65,7 +75,7 @@ class Stream(Protocol):
         ...
 
     def pending(self) -> bytes | Fault | Flushed:
-        """What has already come, without waiting: octets (given back to the next read), a fault, or Flushed: nothing."""
+        """What has come already, without waiting: octets (the next read has them too), a fault, or Flushed: nothing."""
         ...
 
     def write(self, octets: bytes) -> None:
@@ -83,3 +93,309 @@ class Stream(Protocol):
     def abort(self) -> None:
         """Drop the connection now."""
         ...
+
+
+# ---- from the system's words to ours
+_KINDS: Final = {
+    errno.ECONNREFUSED: FaultKind.REFUSED,
+    errno.ENOENT: FaultKind.REFUSED,  # a Unix socket that nobody has made yet
+    errno.EHOSTUNREACH: FaultKind.UNREACHABLE,
+    errno.ENETUNREACH: FaultKind.UNREACHABLE,
+    errno.EHOSTDOWN: FaultKind.UNREACHABLE,
+    errno.ENETDOWN: FaultKind.UNREACHABLE,
+    errno.ETIMEDOUT: FaultKind.TIMED_OUT,
+    errno.ECONNRESET: FaultKind.RESET,
+    errno.ECONNABORTED: FaultKind.RESET,
+    errno.EPIPE: FaultKind.RESET,
+    errno.ESHUTDOWN: FaultKind.RESET,
+}
+
+
+def fault_of(error: BaseException) -> Fault:
+    """The Fault an exception stands for; one that is not known to come from the peer is LOCAL, and blames nobody."""
+    match error:
+        case ssl.SSLError():
+            return Fault(FaultKind.TLS, error.reason or str(error))
+        case TimeoutError(errno=None):
+            return Fault(FaultKind.TIMED_OUT)
+        case OSError(errno=int(number)):
+            return Fault(_KINDS.get(number, FaultKind.LOCAL), os.strerror(number))
+        case ConnectionError():
+            return Fault(FaultKind.RESET, str(error))
+        case _:
+            return Fault(FaultKind.LOCAL, f"{type(error).__name__}: {error}")
+
+
+def endpoint_of(address: object) -> Endpoint:
+    """A socket's address as an Endpoint; a Unix socket's is its path (empty at a client's end) and port 0."""
+    match address:
+        case (str(host), int(port), *_):
+            # An IPv4 client of an IPv6 listener is shown, and judged, by its IPv4 address (RFC 4291 §2.5.5.2).
+            return Endpoint(host.removeprefix("::ffff:") if "." in host else host, port)
+        case bytes():
+            return Endpoint(os.fsdecode(address), 0)
+        case _:
+            return Endpoint(str(address or ""), 0)
+
+
+# ---- the asyncio form
+class SocketStream(asyncio.Protocol):
+    """A Stream over an asyncio transport: TCP or a Unix socket, bare or under TLS, on asyncio's loop or uvloop's.
+
+    Leaner than asyncio.StreamReader where a relay feels it: no search for lines, and one timer a connection, which is
+    moved and not made anew with every read.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_deadline",
+        "_held",
+        "_local",
+        "_loop",
+        "_lost",
+        "_paused",
+        "_peer",
+        "_read_end",
+        "_reading",
+        "_timer",
+        "_timer_at",
+        "_tls",
+        "_transport",
+        "_waiter",
+        "_waiting",
+        "_write_end",
+    )
+
+    #: Octets held for a reader before the peer is made to wait; a pipelined group (RFC 2920) fits in many times over.
+    BOUND: Final = 64 * 1024
+    #: How long `close` waits for what is buffered to leave.
+    PATIENCE: Final = timedelta(seconds=5)
+    #: Timers are good to a millisecond (uvloop); a deadline this near has passed.
+    RESOLUTION: Final = 0.001
+
+    _transport: asyncio.Transport  # from connection_made on
+    _waiter: asyncio.Future[None]  # where _waiting
+    _timer: asyncio.TimerHandle  # where _timer_at < inf
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tls = False
+        self._lost = False
+        # What came and was not yet read.
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._reading = True
+        self._read_end: Fault | Flushed = FLUSHED  # Flushed: nothing is wrong
+        # What was written and has not left.
+        self._paused = False
+        self._write_end: Fault | Flushed = FLUSHED
+        # The one task that waits for either.
+        self._waiting = False
+        self._deadline = inf
+        self._timer_at = inf
+
+    @property
+    def peer(self) -> Endpoint:
+        return self._peer
+
+    @property
+    def local(self) -> Endpoint:
+        return self._local
+
+    # -- what the transport tells
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no common class
+        self._peer: Endpoint = endpoint_of(transport.get_extra_info("peername"))
+        self._local: Endpoint = endpoint_of(transport.get_extra_info("sockname"))
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._held += len(data)
+        if self._held > self.BOUND and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._read_end = Fault(FaultKind.CLOSED)
+        self._wake()
+        # The peer may only have shut down its sending side, and wait for our reply. TLS knows no such half-close.
+        return not self._tls
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._paused = False
+        if exc is not None and not self._tls:
+            self._salvage()
+        fault = Fault(FaultKind.CLOSED) if exc is None else fault_of(exc)
+        if isinstance(self._read_end, Flushed):
+            self._read_end = fault
+        if isinstance(self._write_end, Flushed):
+            self._write_end = fault
+        self._disarm()
+        self._wake()
+
+    def _salvage(self) -> None:
+        """Read what lies behind a failed write: a peer that says 421 and closes is to be heard (RFC 5321 §3.8)."""
+        try:
+            last = os.read(self._transport.get_extra_info("socket").fileno(), self.BOUND)
+        except OSError:
+            return
+        if last:
+            self._chunks.append(last)
+            self._held += len(last)
+
+    # -- what the session asks
+    async def read(self, within: timedelta) -> bytes | Fault:
+        if self._chunks:
+            return self._take()
+        deadline = self._loop.time() + within.total_seconds()
+        while isinstance(self._read_end, Flushed):
+            if self._loop.time() >= deadline - self.RESOLUTION:
+                return Fault(FaultKind.TIMED_OUT, f"nothing came for {within.total_seconds():g} s")
+            await self._wait(deadline)
+            if self._chunks:
+                return self._take()
+        return self._read_end
+
+    def pending(self) -> bytes | Fault | Flushed:
+        return b"".join(self._chunks) if self._chunks else self._read_end
+
+    def write(self, octets: bytes) -> None:
+        if isinstance(self._write_end, Flushed):
+            self._transport.write(octets)
+
+    async def flush(self, within: timedelta) -> Flushed | Fault:
+        deadline = self._loop.time() + within.total_seconds() if self._paused else inf
+        while self._paused:
+            if self._loop.time() >= deadline - self.RESOLUTION:
+                return Fault(FaultKind.TIMED_OUT, f"the peer took too little for {within.total_seconds():g} s")
+            await self._wait(deadline)
+        return self._write_end
+
+    async def close(self) -> None:
+        if self._lost:
+            return
+        unsent = self._transport.get_write_buffer_size()
+        self._end(Fault(FaultKind.CLOSED, "by this side"))
+        self._transport.close()
+        deadline = self._loop.time() + self.PATIENCE.total_seconds()
+        while unsent and not self._lost:
+            if self._loop.time() >= deadline - self.RESOLUTION:
+                self.abort()
+                return
+            await self._wait(deadline)
+
+    def abort(self) -> None:
+        if self._lost:
+            return
+        self._end(Fault(FaultKind.CLOSED, "by this side"))
+        # A reset, not an end of stream: half a message must never look like a whole one, and nothing lingers.
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
+
+    async def start_tls(self, context: ssl.SSLContext, server_name: str, within: timedelta) -> Fault | Flushed:
+        """The client's handshake, in place (dialer.py says when). On a Fault the connection is gone."""
+        if self._chunks:
+            # RFC 3207 §4.2 and its abuse (CVE-2011-0411): what was said in clear must not count as said under TLS.
+            self.abort()
+            return Fault(FaultKind.TLS, "the peer spoke in clear between its reply to STARTTLS and the handshake")
+        if isinstance(self._read_end, Fault):
+            self.abort()
+            return self._read_end
+        self._tls = True
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                transport = await self._loop.start_tls(
+                    self._transport,
+                    self,
+                    context,
+                    server_hostname=server_name or None,
+                    # Ours is the deadline; this one, which the loop insists on, only has to be later.
+                    ssl_handshake_timeout=within.total_seconds() + 1,
+                )
+        except TimeoutError:
+            self.abort()
+            return Fault(FaultKind.TIMED_OUT, f"no TLS handshake within {within.total_seconds():g} s")
+        except (OSError, ValueError) as error:
+            self.abort()
+            return _handshake_fault(error)
+        if transport is None:
+            return Fault(FaultKind.TLS, "the peer closed during the handshake")
+        self._transport = transport
+        return FLUSHED
+
+    # -- the parts
+    def _take(self) -> bytes:
+        octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._held = 0
+        if not self._reading and not self._lost:
+            self._reading = True
+            self._transport.resume_reading()
+        return octets
+
+    def _end(self, fault: Fault) -> None:
+        if isinstance(self._read_end, Flushed):
+            self._read_end = fault
+        if isinstance(self._write_end, Flushed):
+            self._write_end = fault
+
+    async def _wait(self, deadline: float) -> None:
+        """Until something happens, or the deadline (loop time). The caller looks which."""
+        self._waiter = self._loop.create_future()
+        self._waiting = True
+        self._deadline = deadline
+        if deadline < self._timer_at:
+            self._arm()
+        try:
+            await self._waiter
+        finally:
+            self._waiting = False
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._timer = self._loop.call_at(self._deadline, self._timer_fired)
+        self._timer_at = self._deadline
+
+    def _disarm(self) -> None:
+        if self._timer_at < inf:
+            self._timer.cancel()
+            self._timer_at = inf
+
+    def _timer_fired(self) -> None:
+        self._timer_at = inf
+        if not self._waiting:
+            return  # the next wait arms it again
+        if self._loop.time() >= self._deadline - self.RESOLUTION:
+            self._wake()
+        else:
+            self._arm()
+
+
+#: struct linger { on, 0 seconds }: close sends RST (socket(7)).
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+def _handshake_fault(error: OSError | ValueError) -> Fault:
+    fault = fault_of(error)
+    match fault.kind:
+        case FaultKind.RESET | FaultKind.CLOSED:
+            return Fault(fault.kind, f"{fault.detail} during the TLS handshake".strip())
+        case FaultKind.LOCAL:
+            return Fault(FaultKind.TLS, str(error))  # a server name that no certificate can hold, and the like
+        case _:
+            return fault
