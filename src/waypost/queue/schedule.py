@@ -1,15 +1,27 @@
-"""When to try again, and when to give up (RFC 5321 §4.5.4.1). Pure. INTERFACE SKETCH."""
+"""When to try again, and when to give up (RFC 5321 §4.5.4.1). Pure: the caller brings the time and the dice.
+
+Not here: who may try next and how often at once (deliver/), and what a report says (mail/dsn.py).
+"""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final, assert_never
 
-from waypost.mail.envelope import QueuedMessage, QueuedRecipient
-from waypost.mail.outcome import Outcome
+from waypost.mail.envelope import Doubt, PossiblyAt, QueuedMessage, QueuedRecipient
+from waypost.mail.explain import describe
+from waypost.mail.outcome import Deferred, Delivered, InDoubt, Outcome, PolicyRefused, Rejected
 from waypost.net.clock import Instant
-from waypost.queue.storage import Settled
+from waypost.queue.storage import Gone, Notice, Settled, Wait
+from waypost.smtp.path import NullPath
+from waypost.smtp.reply import EnhancedStatus
+
+#: A host that may hold the message is given time to show it: a spurious time-out there makes copies (RFC 1047).
+PAUSE_IN_DOUBT: Final = timedelta(minutes=15)
+#: "Delivery time expired" (RFC 3463 §3.5).
+EXPIRED: Final = EnhancedStatus(5, 4, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,14 @@ class RetryPolicy:
     #: Each pause is stretched by up to this share, so that what failed together does not come back together.
     jitter: float = 0.1
 
+    def __post_init__(self) -> None:
+        if not self.schedule or min(self.schedule) <= timedelta():
+            raise ValueError("a retry schedule has at least one pause, and each is longer than nothing")
+
+    def pause(self, attempts: int, dice: random.Random) -> timedelta:
+        """The pause after an attempt that `attempts` others came before."""
+        return self.schedule[min(attempts, len(self.schedule) - 1)] * (1 + dice.random() * self.jitter)
+
 
 def settle_recipient(
     message: QueuedMessage,
@@ -33,5 +53,86 @@ def settle_recipient(
     dice: random.Random,
     captured: bool = False,
 ) -> Settled:
-    """What follows from an outcome: gone, or due again; and the report that is due. Expiry turns Deferred into Rejected 5.4.7 / 4.4.7."""
-    raise NotImplementedError
+    """What follows from an outcome: gone, or due again; and the report that is due.
+
+    `captured`: what was delivered went to the inbox the service keeps. A failure of a message with a null reverse-path
+    is reported like any other: report/ alone knows whether the postmaster gets a copy (RFC 5321 §4.5.5 forbids it to
+    answer). Expiry turns Deferred and InDoubt into Rejected, 5.4.7.
+    """
+    match outcome:
+        case Delivered():
+            return Settled(recipient, outcome, Gone(captured=captured), _notice_of_success(recipient, outcome))
+        case Rejected():
+            return Settled(recipient, outcome, Gone(), _notice_of_failure(recipient))
+        case Deferred():
+            return _wait(message, recipient, outcome, policy.pause(recipient.attempts, dice), policy, now)
+        case InDoubt():
+            pause = max(policy.pause(recipient.attempts, dice), PAUSE_IN_DOUBT)
+            return _wait(message, recipient, outcome, pause, policy, now)
+        case _:
+            assert_never(outcome)
+
+
+def _wait(
+    message: QueuedMessage,
+    recipient: QueuedRecipient,
+    outcome: Deferred | InDoubt,
+    pause: timedelta,
+    policy: RetryPolicy,
+    now: Instant,
+) -> Settled:
+    expiry = message.received_at + policy.expire.total_seconds()
+    due = now + pause.total_seconds()
+    if now >= expiry:
+        # Nobody is given up on after a single attempt: the service may have stood still for days, or the clock leapt.
+        if recipient.attempts:
+            return _give_up(recipient, outcome, policy)
+    else:
+        due = min(due, expiry)  # so that the last attempt is made when time is up, and not a pause before
+    return Settled(
+        recipient,
+        outcome,
+        Wait(due, _doubt(recipient, outcome)),
+        _notice_of_delay(message, recipient, policy, now),
+        expiry,
+    )
+
+
+def _give_up(recipient: QueuedRecipient, last: Deferred | InDoubt, policy: RetryPolicy) -> Settled:
+    detail = f"gave up after {in_words(policy.expire)}; last: {describe(last)}"
+    return Settled(recipient, Rejected(PolicyRefused(detail, EXPIRED), EXPIRED), Gone(), _notice_of_failure(recipient))
+
+
+def _doubt(recipient: QueuedRecipient, outcome: Deferred | InDoubt) -> Doubt:
+    return PossiblyAt(str(outcome.host.endpoint)) if isinstance(outcome, InDoubt) else recipient.doubt
+
+
+# ---- which report is due (RFC 3461 §5.2)
+def _notice_of_success(recipient: QueuedRecipient, outcome: Delivered) -> Notice:
+    if not recipient.parameters.notify.wants_success:
+        return Notice.NONE
+    if outcome.final:
+        return Notice.DELIVERED
+    return (
+        Notice.RELAYED if outcome.relayed_without_dsn else Notice.NONE
+    )  # else the next hop has taken the request over
+
+
+def _notice_of_failure(recipient: QueuedRecipient) -> Notice:
+    return Notice.FAILED if recipient.parameters.notify.wants_failure else Notice.NONE
+
+
+def _notice_of_delay(message: QueuedMessage, recipient: QueuedRecipient, policy: RetryPolicy, now: Instant) -> Notice:
+    is_due = now - message.received_at >= policy.delay_notice.total_seconds()
+    is_wanted = recipient.parameters.notify.wants_delay and not isinstance(message.reverse_path, NullPath)
+    return Notice.DELAYED if is_due and is_wanted and not recipient.delay_reported else Notice.NONE
+
+
+def in_words(duration: timedelta) -> str:
+    """A duration as a person says it, in its largest whole unit: "5 days", "1 hour", "90 minutes"."""
+    seconds = int(duration.total_seconds())
+    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length and seconds % length == 0:
+            count = seconds // length
+            return f"{count} {name}" if count == 1 else f"{count} {name}s"
+    return f"{seconds} seconds"

@@ -69,7 +69,10 @@ class Draft(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to try these recipients of one message, all for one next hop, until `until` (wall clock)."""
+    """The right to try these recipients of one message, all for one next hop, until `until` (wall clock).
+
+    `token` tells two claims of the same recipients apart; no two leases of one epoch have the same.
+    """
 
     message: QueuedMessage
     recipients: tuple[QueuedRecipient, ...]
@@ -78,6 +81,7 @@ class Lease:
     owner: str
     epoch: int
     until: Instant
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +130,13 @@ Next: TypeAlias = Gone | Wait | Hold
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One recipient's fate after an attempt."""
+    """One recipient's fate after an attempt. `retry_until`: when trying ends, for the report of a delay."""
 
     recipient: QueuedRecipient
     outcome: Outcome
     next: Next
     notice: Notice
+    retry_until: Instant = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +313,10 @@ class Storage(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> bool:
-        """Write down what an attempt came to. False: the lease was no longer ours and nothing was changed."""
+        """Write down what an attempt came to. False: the lease was no longer ours and nothing was changed.
+
+        A lease that has ended, but was not claimed again, is still ours: what came of the attempt is worth knowing.
+        """
         ...
 
     async def reports(self, *, limit: int) -> Sequence[Report]:
@@ -324,7 +332,10 @@ class Storage(Protocol):
         id: MessageId,  # noqa: A002 - the field's own name for it
         now: Instant,
     ) -> None:
-        """Queue the report's message and strike the report off, in one transaction."""
+        """Queue the report's message and strike the report off, in one transaction.
+
+        A report that was struck off before is not queued again.
+        """
         ...
 
     async def drop_report(self, report: Report, *, why: str, now: Instant) -> None:
@@ -346,11 +357,11 @@ class Storage(Protocol):
         ...
 
     async def delete(self, selection: Selection, *, now: Instant, by: str) -> int:
-        """Remove recipients nobody is just delivering, without a report; the number removed. The history keeps who did it."""
+        """Remove recipients nobody is just delivering, without a report; the number removed. History keeps who did it."""
         ...
 
     async def hold(self, selection: Selection, *, reason: str, now: Instant) -> int:
-        """Set recipients aside; the number held."""
+        """Set recipients aside that nobody is just delivering; the number held."""
         ...
 
     async def unhold(self, selection: Selection, *, now: Instant) -> int:
@@ -358,7 +369,10 @@ class Storage(Protocol):
         ...
 
     async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
-        """Move recipients of `domain` waiting for one next hop to another (the route table changed); the number moved."""
+        """Move recipients of `domain` from one next hop to another (the route table changed); the number moved.
+
+        An attempt under way goes on; what it leaves waiting, waits for the new next hop.
+        """
         ...
 
     async def hops(self) -> Sequence[tuple[NextHop, str]]:
@@ -374,7 +388,7 @@ class Storage(Protocol):
         ...
 
     async def forget(self, *, before: Instant, limit: int) -> int:
-        """Drop history of messages that are done since before then; the number of events dropped."""
+        """Drop history of at most `limit` messages that are done since before then; the number of events dropped."""
         ...
 
     async def captured(self, *, before: int, limit: int) -> Sequence[CapturedMessage]:

@@ -1,0 +1,512 @@
+"""The queue in memory, for tests and demonstrations: lost with the process, and it scans where others seek.
+
+It keeps the whole contract of storage.py, so that a test against it says something about every storage.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
+from waypost.mail.explain import describe
+from waypost.net.clock import Instant
+from waypost.queue import record
+from waypost.queue.storage import (
+    CapturedMessage,
+    Counts,
+    Draft,
+    Durability,
+    Gone,
+    HistoryEvent,
+    Hold,
+    Lease,
+    Never,
+    Notice,
+    QueueEntry,
+    ReadyHop,
+    RecipientState,
+    Report,
+    ReportedRecipient,
+    Selection,
+    Settled,
+    Settlement,
+    StorageError,
+    Stored,
+    StoreFault,
+    StoreFaultKind,
+    Wait,
+)
+
+CLOSED = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where one recipient stands. `ready_at`: when it may be claimed, which is its due time or its lease's end."""
+
+    recipient: QueuedRecipient
+    next_hop: NextHop
+    due_at: Instant
+    ready_at: Instant
+    token: int = 0
+    held: str = ""
+    last_outcome: str = ""
+
+    def is_free(self, now: Instant) -> bool:
+        return not self.token or self.ready_at <= now
+
+    def is_claimable(self, now: Instant) -> bool:
+        return not self.held and self.ready_at <= now
+
+    def wait(self, until: Instant) -> None:
+        self.token, self.held, self.due_at, self.ready_at = 0, "", until, until
+
+
+@dataclass(slots=True)
+class _Life:
+    """One message from its receipt until its history is forgotten."""
+
+    message: QueuedMessage
+    octets: InMemory
+    places: dict[int, _Place]
+    events: list[HistoryEvent]
+    addresses: set[str]
+    captures: int = 0
+    reports: int = 0
+    is_done: bool = False
+
+    @property
+    def is_stored(self) -> bool:
+        return not self.is_done or self.captures > 0
+
+
+@dataclass(slots=True)
+class _DueReport:
+    number: int
+    id: MessageId
+    notice: Notice
+    recipients: dict[int, ReportedRecipient] = field(default_factory=dict)
+
+
+class MemoryDraft:
+    """The octets of a message on their way in."""
+
+    def __init__(self) -> None:
+        self._octets = bytearray()
+
+    async def write(self, octets: bytes) -> None:
+        self._octets += octets
+
+    async def discard(self) -> None:
+        self._octets.clear()
+
+    def take(self) -> InMemory:
+        """All that was written."""
+        return InMemory(bytes(self._octets))
+
+
+class MemoryStorage:
+    """A Storage in memory. Closing keeps what it holds, so that a test can open it again as after a restart."""
+
+    durability = Durability.MEMORY
+
+    def __init__(self) -> None:
+        self._owner = ""
+        self._epoch = 0
+        self._is_open = False
+        self._tokens = itertools.count(1)
+        self._numbers = itertools.count(1)
+        self._lives: dict[MessageId, _Life] = {}
+        self._reports: dict[tuple[MessageId, Notice], _DueReport] = {}
+        self._captured: dict[int, CapturedMessage] = {}
+
+    async def open(self, *, owner: str) -> None:
+        self._owner, self._epoch, self._is_open = owner, self._epoch + 1, True
+        for _, place in self._places():
+            if place.token:
+                place.token, place.ready_at = 0, place.due_at
+
+    async def close(self) -> None:
+        self._is_open = False
+
+    # ---- receiving
+    async def draft(self) -> Draft:
+        self._require_open()
+        return MemoryDraft()
+
+    async def accept(
+        self,
+        envelope: Envelope,
+        octets: InMemory | Draft,
+        *,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        now: Instant,
+        claim_until: Instant,
+    ) -> Stored | StoreFault:
+        if not self._is_open:
+            return CLOSED
+        if id in self._lives:
+            return StoreFault(StoreFaultKind.FAILED, f"there is a message {id} already")
+        match octets:
+            case InMemory():
+                whole = octets
+            case MemoryDraft():
+                whole = octets.take()
+            case _:
+                raise TypeError(f"a draft of another storage: {octets!r}")
+        message = record.queued_message(id, envelope, now, whole.size)
+        groups = record.by_next_hop(envelope)
+        places = {one.number: _Place(one, hop, now, now) for hop, group in groups.items() for one in group}
+        received = record.received(id, now, record.envelope_details(envelope, whole.size))
+        life = _Life(message, whole, dict(sorted(places.items())), [received], record.addresses_of(envelope))
+        self._lives[id] = life
+        if claim_until <= now:
+            return Stored(id, ())
+        return Stored(id, tuple(self._lease(life, hop, now=now, until=claim_until) for hop in groups))
+
+    # ---- delivering
+    async def ready(self, now: Instant, *, limit: int) -> Sequence[ReadyHop]:
+        self._require_open()
+        since: dict[NextHop, Instant] = {}
+        for _, place in self._places():
+            if place.is_claimable(now):
+                since[place.next_hop] = min(place.ready_at, since.get(place.next_hop, place.ready_at))
+        hops = sorted(since.items(), key=lambda item: (item[1], item[0]))
+        return [ReadyHop(next_hop, at) for next_hop, at in hops[:limit]]
+
+    async def next_due(self, now: Instant) -> Instant | Never:
+        self._require_open()
+        later = [place.ready_at for _, place in self._places() if not place.held and place.ready_at > now]
+        return min(later) if later else Never()
+
+    async def claim(self, next_hop: NextHop, *, now: Instant, until: Instant, messages: int) -> Sequence[Lease]:
+        self._require_open()
+        due = [
+            (place.ready_at, life.message.id)
+            for life, place in self._places()
+            if place.next_hop == next_hop and place.is_claimable(now)
+        ]
+        oldest = list(dict.fromkeys(name for _, name in sorted(due)))[:messages]
+        return [self._lease(self._lives[name], next_hop, now=now, until=until) for name in oldest]
+
+    def _lease(self, life: _Life, next_hop: NextHop, *, now: Instant, until: Instant) -> Lease:
+        token = next(self._tokens)
+        claimed = [place for place in life.places.values() if place.next_hop == next_hop and place.is_claimable(now)]
+        for place in claimed:
+            place.token, place.ready_at = token, until
+        recipients = tuple(place.recipient for place in claimed)
+        return Lease(life.message, recipients, next_hop, life.octets, self._owner, self._epoch, until, token)
+
+    async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:
+        self._require_open()
+        renewed = []
+        for lease in leases:
+            ours = self._held_by(lease)
+            for place in ours:
+                place.ready_at = until
+            if ours:
+                renewed.append(replace(lease, recipients=tuple(place.recipient for place in ours), until=until))
+        return renewed
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        self._require_open()
+        for lease in leases:
+            for place in self._held_by(lease):
+                place.token, place.ready_at = 0, place.due_at
+
+    def _held_by(self, lease: Lease) -> list[_Place]:
+        """The places of a lease's recipients, as far as the lease still has them."""
+        life = self._lives.get(lease.message.id)
+        if life is None or (lease.owner, lease.epoch) != (self._owner, self._epoch):
+            return []
+        places = [life.places[one.number] for one in lease.recipients if one.number in life.places]
+        return [place for place in places if place.token == lease.token]
+
+    async def settle(self, settlement: Settlement) -> bool:
+        self._require_open()
+        lease, at = settlement.lease, settlement.attempt.ended_at
+        ours = {place.recipient.number for place in self._held_by(lease)}
+        if not all(settled.recipient.number in ours for settled in settlement.recipients):
+            return False
+        life = self._lives[lease.message.id]
+        details = record.attempt_details(settlement.attempt, settlement.recipients)
+        life.events.append(record.attempted(lease.message.id, at, details))
+        for settled in settlement.recipients:
+            self._settle_one(life, settled, at)
+        captured = [one.recipient for one in settlement.recipients if isinstance(one.next, Gone) and one.next.captured]
+        if captured:
+            self._capture(life, captured, at)
+        self._finish(life, at)
+        return True
+
+    def _settle_one(self, life: _Life, settled: Settled, at: Instant) -> None:
+        number = settled.recipient.number
+        place = life.places[number]
+        place.recipient, place.last_outcome = record.after(settled), describe(settled.outcome)
+        match settled.next:
+            case Gone():
+                del life.places[number]
+            case Wait(until):
+                place.wait(until)
+            case Hold(reason):
+                place.wait(at)
+                place.held = reason
+        if settled.notice is not Notice.NONE:
+            self._add_notice(life, settled, place.recipient, at)
+
+    def _add_notice(self, life: _Life, settled: Settled, recipient: QueuedRecipient, at: Instant) -> None:
+        key = (life.message.id, settled.notice)
+        if key not in self._reports:
+            self._reports[key] = _DueReport(next(self._numbers), *key)
+            life.reports += 1
+        self._reports[key].recipients[recipient.number] = record.reported(settled, recipient, at)
+
+    def _capture(self, life: _Life, recipients: Iterable[QueuedRecipient], at: Instant) -> None:
+        number, message = next(self._numbers), life.message
+        addresses = tuple(record.address_of(recipient.forward_path) for recipient in recipients)
+        reverse_path = record.address_of(message.reverse_path)
+        self._captured[number] = CapturedMessage(number, message.id, reverse_path, addresses, at, message.size)
+        life.captures += 1
+
+    def _finish(self, life: _Life, at: Instant) -> None:
+        """Write down that nothing is left to do, where that is so."""
+        if not (life.places or life.reports or life.is_done):
+            life.is_done = True
+            life.events.append(record.done(life.message.id, at))
+            self._bury(life)
+
+    # ---- reporting
+    async def reports(self, *, limit: int) -> Sequence[Report]:
+        self._require_open()
+        oldest = sorted(self._reports.values(), key=lambda due: due.number)[:limit]
+        return [self._report(due) for due in oldest]
+
+    def _report(self, due: _DueReport) -> Report:
+        life = self._lives[due.id]
+        recipients = tuple(recipient for _, recipient in sorted(due.recipients.items()))
+        return Report(due.number, life.message, life.octets, due.notice, recipients)
+
+    async def file_report(
+        self,
+        report: Report,
+        envelope: Envelope,
+        octets: InMemory,
+        *,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        now: Instant,
+    ) -> None:
+        self._require_open()
+        if not self._is_due(report):
+            return
+        accepted = await self.accept(envelope, octets, id=id, now=now, claim_until=now)
+        if isinstance(accepted, StoreFault):
+            raise StorageError(accepted)
+        self._strike_off(report, record.report_queued(report, id, now))
+
+    async def drop_report(self, report: Report, *, why: str, now: Instant) -> None:
+        self._require_open()
+        if self._is_due(report):
+            self._strike_off(report, record.report_dropped(report, why, now))
+
+    def _is_due(self, report: Report) -> bool:
+        due = self._reports.get((report.message.id, report.notice))
+        return due is not None and due.number == report.number
+
+    def _strike_off(self, report: Report, event: HistoryEvent) -> None:
+        key, life = (report.message.id, report.notice), self._lives[report.message.id]
+        due = self._reports[key]
+        for reported in report.recipients:
+            due.recipients.pop(reported.recipient.number, None)
+        life.events.append(event)
+        if not due.recipients:
+            del self._reports[key]
+            life.reports -= 1
+        self._finish(life, event.at)
+
+    # ---- asking and operating
+    async def entries(
+        self, selection: Selection, *, after: tuple[MessageId, int], limit: int, now: Instant
+    ) -> Sequence[QueueEntry]:
+        self._require_open()
+        chosen = [
+            (life, place)
+            for life, place in self._selected(selection)
+            if (life.message.id, place.recipient.number) > after
+        ]
+        chosen.sort(key=lambda pair: (pair[0].message.id, pair[1].recipient.number))
+        return [_entry(life, place, now) for life, place in chosen[:limit]]
+
+    async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
+        self._require_open()
+        life = self._lives[id]
+        if not life.is_stored:
+            raise KeyError(id)
+        return life.message, life.octets
+
+    async def retry(self, selection: Selection, *, now: Instant) -> int:
+        self._require_open()
+        waiting = [place for _, place in self._selected(selection) if not (place.token or place.held)]
+        late = [place for place in waiting if place.due_at > now]
+        for place in late:
+            place.wait(now)
+        return len(late)
+
+    async def delete(self, selection: Selection, *, now: Instant, by: str) -> int:
+        self._require_open()
+        gone = [(life, place) for life, place in self._selected(selection) if place.is_free(now)]
+        for life, place in gone:
+            del life.places[place.recipient.number]
+        for life, addresses in _by_message(gone):
+            life.events.append(record.operated(life.message.id, now, f"deleted by {by}", addresses))
+            self._finish(life, now)
+        return len(gone)
+
+    async def hold(self, selection: Selection, *, reason: str, now: Instant) -> int:
+        self._require_open()
+        free = [(life, place) for life, place in self._selected(selection) if place.is_free(now) and not place.held]
+        for _, place in free:
+            place.wait(place.due_at)
+            place.held = reason
+        for life, addresses in _by_message(free):
+            life.events.append(record.operated(life.message.id, now, f"held: {reason}", addresses))
+        return len(free)
+
+    async def unhold(self, selection: Selection, *, now: Instant) -> int:
+        self._require_open()
+        held = [(life, place) for life, place in self._selected(selection) if place.held]
+        for _, place in held:
+            place.wait(now)
+        for life, addresses in _by_message(held):
+            life.events.append(record.operated(life.message.id, now, "released", addresses))
+        return len(held)
+
+    async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
+        self._require_open()
+        moved = [
+            place for _, place in self._selected(Selection(domain=domain, next_hop=old)) if _domain(place) == domain
+        ]
+        for place in moved:
+            place.next_hop = new
+        return len(moved)
+
+    async def hops(self) -> Sequence[tuple[NextHop, str]]:
+        self._require_open()
+        return sorted({(place.next_hop, _domain(place)) for _, place in self._places()})
+
+    async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
+        self._require_open()
+        return list(self._lives[id].events) if id in self._lives else []
+
+    async def find(self, address: str, *, limit: int) -> Sequence[MessageId]:
+        self._require_open()
+        found = (name for name, life in self._lives.items() if address.lower() in life.addresses)
+        return sorted(found, reverse=True)[:limit]
+
+    async def forget(self, *, before: Instant, limit: int) -> int:
+        self._require_open()
+        old = [life for life in self._lives.values() if life.is_done and life.events and life.events[-1].at < before]
+        old.sort(key=lambda life: (life.events[-1].at, life.message.id))
+        dropped = 0
+        for life in old[:limit]:
+            dropped += len(life.events)
+            life.events.clear()
+            life.addresses.clear()
+            self._bury(life)
+        return dropped
+
+    def _bury(self, life: _Life) -> None:
+        """Let go of what nobody needs any longer: the octets, then the rest."""
+        if not life.is_stored:
+            life.octets = InMemory(b"")
+            if not life.events:
+                del self._lives[life.message.id]
+
+    async def captured(self, *, before: int, limit: int) -> Sequence[CapturedMessage]:
+        self._require_open()
+        newest = sorted((number for number in self._captured if not before or number < before), reverse=True)
+        return [self._captured[number] for number in newest[:limit]]
+
+    async def captured_octets(self, number: int) -> Octets:
+        self._require_open()
+        return self._lives[self._captured[number].id].octets
+
+    async def discard_captured(self, *, keep: int) -> int:
+        self._require_open()
+        surplus = sorted(self._captured, reverse=True)[keep:]
+        for number in surplus:
+            life = self._lives[self._captured.pop(number).id]
+            life.captures -= 1
+            self._bury(life)
+        return len(surplus)
+
+    async def counts(self) -> Counts:
+        self._require_open()
+        places = [place for _, place in self._places()]
+        messages = sum(not life.is_done for life in self._lives.values())
+        return Counts(messages, len(places), sum(bool(place.held) for place in places), len(self._reports))
+
+    # ---- helpers
+    def _require_open(self) -> None:
+        if not self._is_open:
+            raise StorageError(CLOSED)
+
+    def _places(self) -> Iterator[tuple[_Life, _Place]]:
+        for life in self._lives.values():
+            for place in life.places.values():
+                yield life, place
+
+    def _selected(self, selection: Selection) -> list[tuple[_Life, _Place]]:
+        return [(life, place) for life, place in self._places() if _matches(selection, life, place)]
+
+
+def _matches(selection: Selection, life: _Life, place: _Place) -> bool:
+    if selection.ids and life.message.id not in selection.ids:
+        return False
+    if selection.address:
+        ends = (record.address_of(life.message.reverse_path), record.address_of(place.recipient.forward_path))
+        if selection.address.lower() not in (end.lower() for end in ends):
+            return False
+    if selection.domain and selection.domain.lower() != _domain(place):
+        return False
+    return not selection.next_hop or selection.next_hop == place.next_hop
+
+
+def _domain(place: _Place) -> str:
+    return record.domain_of(place.recipient.forward_path)
+
+
+def _by_message(chosen: Iterable[tuple[_Life, _Place]]) -> Iterator[tuple[_Life, list[str]]]:
+    """The addresses among them, a message at a time."""
+    addresses: dict[MessageId, tuple[_Life, list[str]]] = {}
+    for life, place in chosen:
+        _, listed = addresses.setdefault(life.message.id, (life, []))
+        listed.append(record.address_of(place.recipient.forward_path))
+    yield from addresses.values()
+
+
+def _entry(life: _Life, place: _Place, now: Instant) -> QueueEntry:
+    message = life.message
+    return QueueEntry(
+        id=message.id,
+        number=place.recipient.number,
+        reverse_path=record.address_of(message.reverse_path),
+        forward_path=record.address_of(place.recipient.forward_path),
+        next_hop=place.next_hop,
+        state=_state(place, now),
+        attempts=place.recipient.attempts,
+        due_at=place.due_at,
+        received_at=message.received_at,
+        size=message.size,
+        last_outcome=place.last_outcome,
+        reason=place.held,
+    )
+
+
+def _state(place: _Place, now: Instant) -> RecipientState:
+    if place.held:
+        return RecipientState.HELD
+    if not place.is_free(now):
+        return RecipientState.IN_DELIVERY
+    return RecipientState.DUE if place.due_at <= now else RecipientState.WAITING

@@ -1,0 +1,301 @@
+"""What the queue writes down of envelopes and attempts, and how it reads it back. Pure.
+
+Every storage uses these, so that a message's history reads alike wherever it was kept. Records are JSON: an
+administrator can read them with any SQL shell. Not here: where they are kept (memory.py, sqlite.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+import msgspec
+
+from waypost.mail.attempt import Attempt
+from waypost.mail.envelope import (
+    Envelope,
+    MessageId,
+    NextHop,
+    NotInDoubt,
+    Origin,
+    QueuedMessage,
+    QueuedRecipient,
+    Recipient,
+)
+from waypost.mail.explain import as_details, plain, report_fields
+from waypost.net.clock import Instant
+from waypost.queue.storage import HistoryEvent, Notice, Report, ReportedRecipient, Settled, Wait
+from waypost.smtp.extension import BodyType, MailParameters, Notify, RcptParameters, Return
+from waypost.smtp.path import AddressLiteral, DomainName, ForwardPath, Mailbox, NullPath, Postmaster, ReversePath
+
+NOT_IN_DOUBT: Final = NotInDoubt()
+NULL_PATH: Final = NullPath()
+POSTMASTER: Final = Postmaster()
+
+
+# ---- paths as text: the local-part unquoted, so that text and path name one another
+def address_of(path: Mailbox | NullPath | Postmaster) -> str:
+    """`local-part@domain`; "" for the null reverse-path, "postmaster" for the bare forward-path."""
+    return f"{path.local_part}@{path.domain}" if isinstance(path, Mailbox) else str(path)
+
+
+def domain_of(path: ForwardPath) -> str:
+    """The domain in lower case; "" for the bare postmaster."""
+    return str(path.domain).lower() if isinstance(path, Mailbox) else ""
+
+
+def reverse_path_of(address: str) -> ReversePath:
+    """The reverse-path that `address_of` wrote."""
+    return _mailbox(address) if address else NULL_PATH
+
+
+def forward_path_of(address: str) -> ForwardPath:
+    """The forward-path that `address_of` wrote."""
+    return _mailbox(address) if "@" in address else POSTMASTER
+
+
+@lru_cache(maxsize=1024)
+def _mailbox(address: str) -> Mailbox:
+    local_part, _, domain = address.rpartition("@")
+    if not domain.startswith("["):
+        return Mailbox(local_part, DomainName(domain))
+    literal = domain[1:-1]
+    if literal.startswith("IPv6:"):
+        return Mailbox(local_part, AddressLiteral(IPv6Address(literal[5:])))
+    return Mailbox(local_part, AddressLiteral(IPv4Address(literal)))
+
+
+def addresses_of(envelope: Envelope) -> set[str]:
+    """What the message can be found by, in lower case."""
+    found = {address_of(recipient.forward_path).lower() for recipient in envelope.recipients}
+    found.add(address_of(envelope.reverse_path).lower())
+    found.discard("")
+    return found
+
+
+# ---- an envelope, queued
+def queued_message(id: MessageId, envelope: Envelope, now: Instant, size: int) -> QueuedMessage:  # noqa: A002 - the field's own name for it
+    """The message of this envelope as the queue keeps it."""
+    return QueuedMessage(id, envelope.reverse_path, envelope.parameters, envelope.origin, now, size)
+
+
+def by_next_hop(envelope: Envelope) -> dict[NextHop, tuple[QueuedRecipient, ...]]:
+    """Its recipients as the queue keeps them, by their next hop."""
+    if len(envelope.recipients) == 1:  # nearly all mail
+        (only,) = envelope.recipients
+        return {only.next_hop: (queued_recipient(0, only),)}
+    groups: dict[NextHop, list[QueuedRecipient]] = {}
+    for number, recipient in enumerate(envelope.recipients):
+        groups.setdefault(recipient.next_hop, []).append(queued_recipient(number, recipient))
+    return {next_hop: tuple(recipients) for next_hop, recipients in groups.items()}
+
+
+def queued_recipient(number: int, recipient: Recipient) -> QueuedRecipient:
+    """A recipient nothing was tried for yet."""
+    return QueuedRecipient(number, recipient.forward_path, recipient.parameters, 0, False, NOT_IN_DOUBT)
+
+
+# ---- records
+@dataclass(frozen=True, slots=True)
+class MailRecord:
+    """MAIL's parameters; absent ones have no key."""
+
+    size: int = 0
+    body: str = ""
+    smtputf8: bool = False
+    ret: str = ""
+    envelope_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRecord:
+    """What is read back of an envelope; its recipients have rows of their own."""
+
+    reverse_path: str
+    origin: Origin
+    parameters: MailRecord = field(default_factory=MailRecord)
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_envelope: Final = msgspec.json.Decoder(EnvelopeRecord).decode
+
+
+def encode(details: dict[str, object]) -> bytes:
+    """Details as JSON. What is no text (half a surrogate from a peer's octets) is written as its escape."""
+    try:
+        return _encode(details)
+    except UnicodeEncodeError:
+        return _encode(_plain(details))
+
+
+def decode(record: bytes) -> dict[str, object]:
+    """The details that `encode` wrote."""
+    return _decode(record)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case str():
+            return plain(value)
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
+    """The envelope as the history shows it, and as `decode_envelope` reads it."""
+    origin = envelope.origin
+    details: dict[str, object] = {
+        "reverse_path": address_of(envelope.reverse_path),
+        "recipients": [_recipient_details(recipient) for recipient in envelope.recipients],
+        "origin": {
+            "protocol": origin.protocol,
+            "client_host": origin.client_host,
+            "client_name": origin.client_name,
+            "listener": origin.listener,
+        },
+        "size": size,
+    }
+    parameters = _mail_parameters(envelope.parameters)
+    return details | {"parameters": parameters} if parameters else details
+
+
+def _recipient_details(recipient: Recipient) -> dict[str, object]:
+    details: dict[str, object] = {
+        "forward_path": address_of(recipient.forward_path),
+        "next_hop": recipient.next_hop,
+    }
+    return details | _rcpt_parameters(recipient.parameters)
+
+
+def _mail_parameters(parameters: MailParameters) -> dict[str, object]:
+    written: dict[str, object] = {}
+    if parameters.size:
+        written["size"] = parameters.size
+    if parameters.body is not BodyType.SEVEN_BIT:
+        written["body"] = parameters.body.value
+    if parameters.smtputf8:
+        written["smtputf8"] = True
+    if parameters.ret is not Return.UNSPECIFIED:
+        written["ret"] = parameters.ret.value
+    if parameters.envelope_id:
+        written["envelope_id"] = parameters.envelope_id
+    return written
+
+
+def _rcpt_parameters(parameters: RcptParameters) -> dict[str, object]:
+    written: dict[str, object] = {}
+    if parameters.notify is not Notify.UNSPECIFIED:
+        written["notify"] = parameters.notify.value
+    if parameters.original_recipient:
+        written["original_recipient"] = parameters.original_recipient
+    return written
+
+
+def decode_message(id: MessageId, record: bytes, received_at: Instant, size: int) -> QueuedMessage:  # noqa: A002 - the field's own name for it
+    """The message whose envelope was written down as `record`."""
+    envelope = _decode_envelope(record)
+    written = envelope.parameters
+    parameters = MailParameters(
+        written.size,
+        BodyType(written.body) if written.body else BodyType.SEVEN_BIT,
+        written.smtputf8,
+        Return(written.ret),
+        written.envelope_id,
+    )
+    return QueuedMessage(id, reverse_path_of(envelope.reverse_path), parameters, envelope.origin, received_at, size)
+
+
+# ---- attempts
+def attempt_details(attempt: Attempt, settled: Sequence[Settled]) -> dict[str, object]:
+    """An attempt as the history shows it; outcomes as they were settled, so that expiry shows."""
+    return {
+        "next_hop": attempt.next_hop,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "outcomes": [_outcome_details(one) for one in settled],
+        "transcript": [(round(at, 4), mark, text) for at, mark, text in attempt.transcript.lines],
+    }
+
+
+def _outcome_details(settled: Settled) -> dict[str, object]:
+    recipient = settled.recipient
+    return {"recipient": address_of(recipient.forward_path), "number": recipient.number, **as_details(settled.outcome)}
+
+
+# ---- events
+def received(id: MessageId, at: Instant, details: dict[str, object]) -> HistoryEvent:  # noqa: A002 - the field's own name for it
+    """The event a message's life begins with, out of its `envelope_details`."""
+    match details:
+        case {"origin": {"protocol": protocol, "client_host": host, "client_name": name}, "recipients": [*recipients]}:
+            source = f"from {name or host} [{host}] by {protocol}" if host else f"by {protocol}"
+            count = "1 recipient" if len(recipients) == 1 else f"{len(recipients)} recipients"
+            text = f"received {source}: <{details['reverse_path']}> to {count}, {details['size']} octets"
+        case _:
+            text = "received"
+    return HistoryEvent(at, id, "received", text, details)
+
+
+def attempted(id: MessageId, at: Instant, details: dict[str, object]) -> HistoryEvent:  # noqa: A002 - the field's own name for it
+    """The event of one attempt, out of its `attempt_details`."""
+    outcomes = details.get("outcomes")
+    texts = [str(outcome["text"]) for outcome in outcomes] if isinstance(outcomes, list) else []
+    distinct = list(dict.fromkeys(texts))
+    rest = f" (and {len(distinct) - 1} other outcomes)" if len(distinct) > 1 else ""
+    return HistoryEvent(at, id, "attempt", (distinct[0] if distinct else "tried") + rest, details)
+
+
+def done(id: MessageId, at: Instant) -> HistoryEvent:  # noqa: A002 - the field's own name for it
+    """The event a message's life ends with."""
+    return HistoryEvent(at, id, "done", "nothing is left to do for this message", {})
+
+
+def reported(settled: Settled, after_attempt: QueuedRecipient, at: Instant) -> ReportedRecipient:
+    """What a report is to say of a recipient, worded while the outcome is at hand."""
+    fields = report_fields(settled.outcome)
+    return ReportedRecipient(
+        recipient=after_attempt,
+        status=fields.status,
+        diagnostic=fields.diagnostic,
+        remote_mta=fields.remote_mta,
+        explanation=fields.explanation,
+        last_attempt=at,
+        retry_until=settled.retry_until,
+    )
+
+
+def after(settled: Settled) -> QueuedRecipient:
+    """The recipient as it stands once an attempt is settled."""
+    recipient = settled.recipient
+    doubt = settled.next.doubt if isinstance(settled.next, Wait) else recipient.doubt
+    delay_reported = recipient.delay_reported or settled.notice is Notice.DELAYED
+    return replace(recipient, attempts=recipient.attempts + 1, delay_reported=delay_reported, doubt=doubt)
+
+
+def operated(id: MessageId, at: Instant, text: str, recipients: Sequence[str]) -> HistoryEvent:  # noqa: A002 - the field's own name for it
+    """The event of something an operator did to some recipients."""
+    return HistoryEvent(at, id, "operator", text, {"recipients": list(recipients)})
+
+
+def report_queued(report: Report, filed_as: MessageId, at: Instant) -> HistoryEvent:
+    """The event, in the life of the message reported on, of its report's being queued."""
+    text = f"report ({report.notice.value}) queued as {filed_as}"
+    return HistoryEvent(at, report.message.id, "report", text, _report_details(report) | {"report": filed_as})
+
+
+def report_dropped(report: Report, why: str, at: Instant) -> HistoryEvent:
+    """The event of a report's being struck off unsent."""
+    text = f"report ({report.notice.value}) not sent: {why}"
+    return HistoryEvent(at, report.message.id, "report", text, _report_details(report))
+
+
+def _report_details(report: Report) -> dict[str, object]:
+    recipients = [address_of(one.recipient.forward_path) for one in report.recipients]
+    return {"notice": report.notice.value, "recipients": recipients}
