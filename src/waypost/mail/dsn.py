@@ -83,7 +83,12 @@ class HeaderOnly:
     octets: bytes
 
 
-Original: TypeAlias = Whole | HeaderOnly
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The original's octets cannot be read any more: nothing of it is returned."""
+
+
+Original: TypeAlias = Whole | HeaderOnly | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +157,9 @@ def compose(notification: Notification) -> Dsn:
     parts = [
         _text_part(_letter(notification, returned)),
         _status_part(_status(notification), international=notification.international),
-        _returned_part(returned, international=notification.international),
     ]
+    if returned.octets:  # RFC 6522 §3: the third part may be left out
+        parts.append(_returned_part(returned, international=notification.international))
     boundary = _boundary(notification.id, parts)
     header = _header(notification, returned.header, boundary, seven_bit=all(part.isascii() for part in parts))
     body = b"".join(b"--%b\r\n%b\r\n" % (boundary, part) for part in parts)
@@ -487,18 +493,32 @@ class _Returned:
 
 
 def _returned(message: QueuedMessage, original: Original) -> _Returned:
-    header = _cut_header(header_of(original.octets))
-    utf8_header = message.parameters.smtputf8 and not header.isascii()
     match original:
         case Whole(octets) if _fits(octets):
-            return _Returned(header, octets, True, True, utf8_header, "It is attached to this report.")
-        case Whole():
+            return _whole(message, octets)
+        case Whole(octets):
             note = "Only its header is attached: the message has lines that must not be sent on as they are."
-        case HeaderOnly():
-            note = f"Only its header is attached; the whole message had {message.size} octets."
+            return _header_alone(message, octets, note)
+        case HeaderOnly(octets):
+            return _header_alone(message, octets, f"Only its header is attached; it had {message.size} octets in all.")
+        case Unreadable():
+            return _header_alone(message, b"", "It is not attached: it could not be read any more.")
         case _:
             assert_never(original)
-    return _Returned(header, header, False, _fits(header), utf8_header, note)
+
+
+def _whole(message: QueuedMessage, octets: bytes) -> _Returned:
+    header = header_of(octets)
+    utf8_header = message.parameters.smtputf8 and not header.isascii()
+    return _Returned(
+        header, octets, whole=True, fits=True, utf8_header=utf8_header, note="It is attached to this report."
+    )
+
+
+def _header_alone(message: QueuedMessage, octets: bytes, note: str) -> _Returned:
+    header = _cut_header(header_of(octets))
+    utf8_header = message.parameters.smtputf8 and not header.isascii()
+    return _Returned(header, header, whole=False, fits=_fits(header), utf8_header=utf8_header, note=note)
 
 
 def _cut_header(header: bytes) -> bytes:
