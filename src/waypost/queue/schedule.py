@@ -63,7 +63,7 @@ def settle_recipient(
         case Delivered():
             return Settled(recipient, outcome, Gone(captured=captured), _notice_of_success(recipient, outcome))
         case Rejected():
-            return Settled(recipient, outcome, Gone(), _notice_of_failure(recipient))
+            return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
         case Deferred():
             return _wait(message, recipient, outcome, policy.pause(recipient.attempts, dice), policy, now)
         case InDoubt():
@@ -86,7 +86,7 @@ def _wait(
     if now >= expiry:
         # Nobody is given up on after a single attempt: the service may have stood still for days, or the clock leapt.
         if recipient.attempts:
-            return _give_up(recipient, outcome, policy)
+            return _give_up(message, recipient, outcome, policy)
     else:
         due = min(due, expiry)  # so that the last attempt is made when time is up, and not a pause before
     return Settled(
@@ -98,9 +98,13 @@ def _wait(
     )
 
 
-def _give_up(recipient: QueuedRecipient, last: Deferred | InDoubt, policy: RetryPolicy) -> Settled:
-    detail = f"gave up after {in_words(policy.expire)}; last: {describe(last)}"
-    return Settled(recipient, Rejected(PolicyRefused(detail, EXPIRED), EXPIRED), Gone(), _notice_of_failure(recipient))
+def _give_up(
+    message: QueuedMessage, recipient: QueuedRecipient, last: Deferred | InDoubt, policy: RetryPolicy
+) -> Settled:
+    outcome = Rejected(
+        PolicyRefused(f"gave up after {in_words(policy.expire)}; last: {describe(last)}", EXPIRED), EXPIRED
+    )
+    return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
 
 
 def _doubt(recipient: QueuedRecipient, outcome: Deferred | InDoubt) -> Doubt:
@@ -118,8 +122,10 @@ def _notice_of_success(recipient: QueuedRecipient, outcome: Delivered) -> Notice
     )  # else the next hop has taken the request over
 
 
-def _notice_of_failure(recipient: QueuedRecipient) -> Notice:
-    return Notice.FAILED if recipient.parameters.notify.wants_failure else Notice.NONE
+def _notice_of_failure(message: QueuedMessage, recipient: QueuedRecipient) -> Notice:
+    # A DSN carries NOTIFY=NEVER, which forbids to tell its sender; that it failed is the postmaster's to know.
+    is_due = recipient.parameters.notify.wants_failure or isinstance(message.reverse_path, NullPath)
+    return Notice.FAILED if is_due else Notice.NONE
 
 
 def _notice_of_delay(message: QueuedMessage, recipient: QueuedRecipient, policy: RetryPolicy, now: Instant) -> Notice:
