@@ -1,0 +1,209 @@
+"""What administrators ask and what they are told, as values: one vocabulary for the API, the CLI and the page.
+
+`Desk` is the interface: operations.py answers at the source, client.py passes the question on to the running service.
+All values can be written as JSON and read back (`to_json`, `from_json`); instants are seconds since 1970, sizes octets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from waypost.net.clock import Instant
+from waypost.queue.storage import CapturedMessage, HistoryEvent, QueueEntry, Selection
+
+Value = TypeVar("Value")
+
+
+class FailureKind(Enum):
+    """Whose fault it is that a question went unanswered."""
+
+    BAD_REQUEST = "bad request"  # the asker's
+    NOT_FOUND = "not found"  # nobody's
+    FORBIDDEN = "forbidden"  # the asker came by a way that is shut
+    UNAVAILABLE = "unavailable"  # ours: the storage, the service, this machine
+
+
+class OperationError(Exception):
+    """What was asked cannot be done; `error` says why, `remedy` what to do about it, each a sentence."""
+
+    def __init__(self, kind: FailureKind, error: str, remedy: str) -> None:
+        super().__init__(f"{error} — {remedy}")
+        self.kind = kind
+        self.error = error
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerFacts:
+    """One address that takes mail."""
+
+    role: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """What stays the same while the service runs."""
+
+    version: str
+    hostname: str
+    spool: str
+    durability: str
+    listeners: tuple[ListenerFacts, ...]
+    started_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The service at a glance. `not_ready`: why it is not fit to serve, a sentence each; empty when it is."""
+
+    service: ServiceFacts
+    at: Instant
+    messages: int
+    recipients: int
+    held: int
+    reports_due: int
+    not_ready: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """Queue entries in order; `next` is what to pass as `after` for those that follow, empty at the end."""
+
+    entries: tuple[QueueEntry, ...]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class OriginFacts:
+    """Where a message came from: "with" of RFC 3848, the client's address, its EHLO name, the listener's address."""
+
+    protocol: str
+    client_host: str
+    client_name: str
+    listener: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedDetail:
+    """One message in the queue. `header`: its header section as text, cut at 64 KiB."""
+
+    id: str
+    reverse_path: str
+    origin: OriginFacts
+    received_at: Instant
+    size: int
+    entries: tuple[QueueEntry, ...]
+    header: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """How many recipients an operation changed."""
+
+    action: str
+    recipients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The life of one message: all events, oldest first, and its recipients that still wait."""
+
+    id: str
+    events: tuple[HistoryEvent, ...]
+    waiting: tuple[QueueEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """The messages a question matched, newest first. `more`: there are older ones."""
+
+    asked: str
+    traces: tuple[Trace, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedHost:
+    """A name that DNS gave, its addresses in order, and for those without use the reason."""
+
+    name: str
+    preference: int
+    addresses: tuple[str, ...]
+    trouble: str  # a sentence; "" when it is used
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Where mail for a domain goes now. `dns` is a sentence on the MX answer; `hosts` are tried in this order."""
+
+    domain: str
+    dns: str
+    exchangers: tuple[ResolvedHost, ...]
+    rule: str
+    next_hop: str
+    hosts: tuple[str, ...]
+    trouble: str  # why there is no host to try; "" when there is
+
+
+@dataclass(frozen=True, slots=True)
+class InboxPage:
+    """Captured messages, newest first; `next` is what to pass as `before` for older ones, 0 at the end."""
+
+    messages: tuple[CapturedMessage, ...]
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedDetail:
+    """A captured message, taken apart for reading. `text`: its text/plain part; `html`: that part's source.
+
+    `cut`: the message was too large to be read whole here; the raw octets are complete (`inbox_octets`).
+    """
+
+    message: CapturedMessage
+    header: tuple[tuple[str, str], ...]
+    text: str
+    html: str
+    attachments: tuple[str, ...]
+    cut: bool
+
+
+class Desk(Protocol):
+    """Where questions are put. Raises throughout: OperationError."""
+
+    async def status(self) -> Status: ...
+
+    async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage: ...
+
+    async def show(self, id: str) -> QueuedDetail: ...  # noqa: A002 - the field's own name
+
+    async def act(self, action: str, selection: Selection, *, everything: bool, by: str, reason: str = "") -> Acted:
+        """`action` is retry, delete, hold or release. `everything`: an empty selection is meant to be all."""
+        ...
+
+    async def trace(self, asked: str, *, limit: int = 10) -> Traces:
+        """By message id, or by the address it is from or to."""
+        ...
+
+    async def resolve(self, domain: str) -> Resolution: ...
+
+    async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage: ...
+
+    async def captured(self, number: int) -> CapturedDetail: ...
+
+    async def captured_octets(self, number: int) -> bytes: ...
+
+
+def to_json(value: object) -> bytes:
+    """`value` as JSON text in UTF-8."""
+    return msgspec.json.encode(value)
+
+
+def from_json(text: bytes, kind: type[Value]) -> Value:
+    """The value back. Raises: ValueError, where `text` does not hold one of `kind`."""
+    return msgspec.json.decode(text, type=kind)

@@ -1,0 +1,285 @@
+"""The admin's HTTP face: a JSON API, the probes, the metrics, and a small page for reading (page.py).
+
+It listens on loopback only and knows no users: whoever may open a socket on this machine may ask. Against web pages in
+a browser on the same machine there are three locks: the Host header must name us (DNS rebinding), a request that
+changes something must be a POST with `X-Waypost: 1` (a form cannot send it; CSRF), and no answer allows another origin.
+Errors are JSON: `{"error": …, "remedy": …}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+import structlog
+from aiohttp import web
+
+from waypost.admin import page
+from waypost.admin.answers import Desk, FailureKind, OperationError, from_json, to_json
+from waypost.admin.operations import ACTIONS, Readiness
+from waypost.mail.envelope import MessageId
+from waypost.net.stream import Endpoint
+from waypost.queue.storage import Selection
+
+Metrics: TypeAlias = Callable[[], Awaitable[bytes]]
+"""The metrics in Prometheus' text format."""
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: A POST's body is a selection: some ids. 256 KiB hold more ids than a person or a script names in one go.
+BODY: Final = 256 * 1024
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_STATUS: Final = {
+    FailureKind.BAD_REQUEST: 400,
+    FailureKind.FORBIDDEN: 403,
+    FailureKind.NOT_FOUND: 404,
+    FailureKind.UNAVAILABLE: 503,
+}
+_LOG: Final = structlog.get_logger("waypost.admin")
+
+
+@dataclass(frozen=True, slots=True)
+class ActBody:
+    """What a POST says: which recipients (each field narrows), who asks, and for `hold` why."""
+
+    ids: tuple[MessageId, ...] = ()
+    address: str = ""
+    domain: str = ""
+    next_hop: str = ""
+    everything: bool = False
+    by: str = "admin API"
+    reason: str = ""
+
+
+class AdminServer:
+    """Serves a desk on one loopback address. `async with` starts and stops it."""
+
+    def __init__(self, desk: Desk, address: Endpoint, *, metrics: Metrics, not_ready: Readiness) -> None:
+        """Raises: ValueError, where `address` is not loopback."""
+        if not ip_address(address.host).is_loopback:
+            raise ValueError(
+                f"[admin] address {address} is not loopback, and the API has no users or passwords: "
+                "use 127.0.0.1 or [::1], and a tunnel from elsewhere"
+            )
+        self._address = address
+        self._runner = web.AppRunner(application(desk, metrics=metrics, not_ready=not_ready), access_log=None)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens, once started."""
+        for host, port, *_ in self._runner.addresses:
+            return Endpoint(host, port)
+        return self._address
+
+    async def start(self) -> Self:
+        """Listen. Raises: OSError, where the address cannot be had."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._address.host, self._address.port).start()
+        return self
+
+    async def stop(self) -> None:
+        """Stop listening; requests under way get a second."""
+        await self._runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Application:
+    """The routes over a desk."""
+    api, probes, pages = _Api(desk), _Probes(metrics, not_ready), page.Pages(desk)
+    served = web.Application(middlewares=[_answering, _guarded], client_max_size=BODY)
+    served.add_routes(
+        [
+            web.get("/api/status", api.status),
+            web.get("/api/queue", api.queue),
+            web.get("/api/queue/{id}", api.show),
+            web.post(f"/api/queue/{{action:{'|'.join(ACTIONS)}}}", api.act),
+            web.post(f"/api/queue/{{id}}/{{action:{'|'.join(ACTIONS)}}}", api.act_on_one),
+            web.get("/api/trace/{asked}", api.trace),
+            web.get("/api/resolve/{domain}", api.resolve),
+            web.get("/api/inbox", api.inbox),
+            web.get("/api/inbox/{number}", api.captured),
+            web.get("/api/inbox/{number}/raw", api.captured_raw),
+            web.get("/metrics", probes.metrics),
+            web.get("/healthz", probes.alive),
+            web.get("/readyz", probes.ready),
+            web.get("/", pages.overview),
+            web.get("/inbox/{number}", pages.captured),
+            web.get("/style.css", pages.style),
+        ]
+    )
+    return served
+
+
+# ---- around every request
+@web.middleware
+async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Failures as JSON, and on every answer the headers that shut a browser's doors."""
+    try:
+        response = await handler(request)
+    except OperationError as failure:
+        response = _failed(_STATUS[failure.kind], failure.error, failure.remedy)
+    except web.HTTPException as refusal:
+        response = _refused(request, refusal)
+    except Exception:  # noqa: BLE001 - one bad request harms one request
+        _LOG.exception("admin request failed", method=request.method, path=request.path)
+        response = _failed(500, "the request met a defect of this service", "see its log, and report what stands there")
+    response.headers.update(HEADERS)
+    return response
+
+
+def _refused(request: web.Request, refusal: web.HTTPException) -> web.Response:
+    match refusal:
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(refusal.allowed_methods))
+            return _failed(405, f"{request.method} is not for {request.path}", f"use {allowed}")
+        case web.HTTPNotFound():
+            return _failed(404, f"there is nothing at {request.path}", "see docs/reference for the API's paths")
+        case web.HTTPRequestEntityTooLarge():
+            return _failed(413, f"the request's body is larger than {BODY} octets", "name fewer ids at a time")
+        case _:
+            return _failed(refusal.status, refusal.reason, "see docs/reference for the API")
+
+
+def _failed(status: int, error: str, remedy: str) -> web.Response:
+    return _json({"error": error, "remedy": remedy}, status)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=to_json(value), status=status, content_type="application/json")
+
+
+@web.middleware
+async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The locks: Host names us, and what changes something carries our header."""
+    if not _names_us(request):
+        raise OperationError(
+            FailureKind.FORBIDDEN,
+            f"the Host header {request.host!r} is not this service's",
+            "ask for http://127.0.0.1 or http://localhost with the port of [admin] address",
+        )
+    if request.method not in {"GET", "HEAD"} and request.headers.get("X-Waypost") != "1":
+        raise OperationError(
+            FailureKind.FORBIDDEN,
+            "a request that changes something needs the header X-Waypost: 1",
+            "send it with the request (curl -H 'X-Waypost: 1' …); it keeps web pages from acting for you",
+        )
+    return await handler(request)
+
+
+def _names_us(request: web.Request) -> bool:
+    if request.transport is None:
+        return False
+    host, port, *_ = request.transport.get_extra_info("sockname")
+    names = {"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host}
+    asked, _, asked_port = request.host.lower().rpartition(":") if not request.host.endswith("]") else ("", "", "")
+    return asked in names and asked_port == str(port)
+
+
+# ---- the questions
+@dataclass(frozen=True, slots=True)
+class _Api:
+    desk: Desk
+
+    async def status(self, _request: web.Request) -> web.Response:
+        return _json(await self.desk.status())
+
+    async def queue(self, request: web.Request) -> web.Response:
+        query = request.query
+        selection = Selection(
+            ids=tuple(MessageId(each) for each in query.getall("id", [])),
+            address=query.get("address", ""),
+            domain=query.get("domain", ""),
+            next_hop=query.get("next_hop", ""),
+        )
+        after, limit = query.get("after", ""), _number(query.get("limit", "100"), "limit")
+        return _json(await self.desk.queue(selection, after=after, limit=limit))
+
+    async def show(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.show(request.match_info["id"]))
+
+    async def act(self, request: web.Request) -> web.Response:
+        return await self._act(request.match_info["action"], await _body(request))
+
+    async def act_on_one(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        one = ActBody(ids=(MessageId(request.match_info["id"]),), by=body.by, reason=body.reason)
+        return await self._act(request.match_info["action"], one)
+
+    async def _act(self, action: str, body: ActBody) -> web.Response:
+        selection = Selection(body.ids, body.address, body.domain, body.next_hop)
+        acted = await self.desk.act(action, selection, everything=body.everything, by=body.by, reason=body.reason)
+        _LOG.info("operator acted", action=action, recipients=acted.recipients, by=body.by)
+        return _json(acted)
+
+    async def trace(self, request: web.Request) -> web.Response:
+        limit = _number(request.query.get("limit", "10"), "limit")
+        return _json(await self.desk.trace(request.match_info["asked"], limit=limit))
+
+    async def resolve(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.resolve(request.match_info["domain"]))
+
+    async def inbox(self, request: web.Request) -> web.Response:
+        before = _number(request.query.get("before", "0"), "before")
+        return _json(await self.desk.inbox(before=before, limit=_number(request.query.get("limit", "50"), "limit")))
+
+    async def captured(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.captured(_number(request.match_info["number"], "the number")))
+
+    async def captured_raw(self, request: web.Request) -> web.Response:
+        octets = await self.desk.captured_octets(_number(request.match_info["number"], "the number"))
+        # Never message/rfc822 or text/html: a browser shall show octets, not act on them.
+        return web.Response(body=octets, content_type="text/plain", charset="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    collect: Metrics
+    not_ready: Readiness
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(
+            body=await self.collect(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    async def alive(self, _request: web.Request) -> web.Response:
+        return _json({"alive": True})
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        reasons = tuple(await self.not_ready())
+        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+async def _body(request: web.Request) -> ActBody:
+    octets = await request.read()
+    if not octets:
+        return ActBody()
+    try:
+        return from_json(octets, ActBody)
+    except ValueError as error:
+        raise OperationError(
+            FailureKind.BAD_REQUEST,
+            f"the request's body is not as expected: {error}",
+            "send the fields of docs/reference",
+        ) from None
+
+
+def _number(text: str, name: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        return int(text)
+    raise OperationError(FailureKind.BAD_REQUEST, f"{name} is {text!r}", "give a whole number, 0 or more")

@@ -1,0 +1,66 @@
+"""A captured message taken apart for a person to read: header fields, text, the source of its HTML.
+
+Whatever arrived can be shown, however broken its MIME structure is: the standard library's parser collects defects, and
+where decoding one part fails, that part is shown as it is. Nothing is rendered here and nothing fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email import message_from_bytes
+from email.message import EmailMessage, Message
+from email.policy import default as modern
+from typing import Any, TypeAlias
+
+from waypost.admin.answers import CapturedDetail
+from waypost.mail.explain import plain
+from waypost.queue.storage import CapturedMessage
+
+Part: TypeAlias = Message[Any, Any]
+
+
+def taken_apart(message: CapturedMessage, octets: bytes) -> CapturedDetail:
+    """`octets` are the message's first ones, all or as many as are to be read."""
+    parsed = message_from_bytes(octets, _class=EmailMessage, policy=modern)
+    parts = list(parsed.walk())
+    return CapturedDetail(
+        message=message,
+        header=tuple((plain(name), _field(name, value)) for name, value in parsed.raw_items()),
+        text=_first_text(parts, "text/plain"),
+        html=_first_text(parts, "text/html"),
+        attachments=tuple(name for part in parts if (name := _file_name(part))),
+        cut=len(octets) < message.size,
+    )
+
+
+def _field(name: str, raw: str) -> str:
+    """The field's body on one line, encoded words decoded (RFC 2047)."""
+    try:
+        text = str(modern.header_fetch_parse(name, raw))
+    except Exception:  # noqa: BLE001 - the parser has bugs for hostile fields, and each raises its own way
+        text = raw
+    return plain(" ".join(text.split()))
+
+
+def _first_text(parts: Sequence[Part], kind: str) -> str:
+    for part in parts:
+        if part.get_content_type() == kind and not _file_name(part):
+            return _decoded(part)
+    return ""
+
+
+def _decoded(part: Part) -> str:
+    octets = part.get_payload(decode=True)
+    if not isinstance(octets, bytes):
+        return ""
+    try:
+        return octets.decode(part.get_content_charset("utf-8"), "replace")
+    except (LookupError, ValueError):  # a charset nobody knows
+        return octets.decode("utf-8", "replace")
+
+
+def _file_name(part: Part) -> str:
+    try:
+        return plain(part.get_filename(""))
+    except Exception:  # noqa: BLE001 - as in `_field`
+        return "?"
