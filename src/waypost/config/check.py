@@ -1,0 +1,121 @@
+"""How settings go together: what each section by itself cannot see. Every finding is a complaint with its remedy."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+
+from waypost.config.lines import Path
+from waypost.config.model import Admin, Listener, Route, Service
+from waypost.config.sections import Found, Reader
+from waypost.net.stream import Endpoint
+from waypost.route.route import LmtpServers, Server, SmtpServers
+from waypost.route.target import is_address, server_text
+
+
+def check_listeners(listeners: Sequence[Found[Listener]], reader: Reader) -> None:
+    """At least one, and no two on one address."""
+    if not reader.document.get("listener"):
+        reader.complain(
+            (), "no [[listener]]: no mail could come in", 'Write [[listener]], and below it address = "0.0.0.0:25"'
+        )
+    for number, found in enumerate(listeners):
+        for earlier in listeners[:number]:
+            if _overlap(found.section.address, earlier.section.address):
+                reader.complain(
+                    (*found.path, "address"),
+                    f"{found.section.address} is taken by the listener on line {reader.lines[earlier.path]}",
+                    "Give each its own address or port",
+                )
+
+
+def check_admin(admins: Sequence[Admin], listeners: Sequence[Found[Listener]], reader: Reader) -> None:
+    """On loopback, beside the listeners."""
+    for admin in admins:
+        if not ip_address(admin.address.host).is_loopback:
+            reader.complain(
+                ("admin", "address"),
+                f"{admin.address} can be reached from elsewhere, and this version asks nobody for a password",
+                f'Write address = "127.0.0.1:{admin.address.port}", and go there through ssh or a proxy that asks',
+            )
+        for found in listeners:
+            if _overlap(found.section.address, admin.address):
+                reader.complain(
+                    ("admin", "address"),
+                    f"{admin.address} is taken by the listener on line {reader.lines[found.path]}",
+                    "Give each its own address or port",
+                )
+
+
+def check_spool(services: Sequence[Service], base: pathlib.Path, reader: Reader) -> None:
+    """A directory, or the place of one."""
+    for service in services:
+        if "://" in service.spool:
+            reader.complain(
+                ("service", "spool"),
+                f"{service.spool.partition('://')[0]} storage is not in this version",
+                'Write a directory, such as spool = "/var/spool/waypost"',
+            )
+        elif (base / service.spool).exists() and not (base / service.spool).is_dir():
+            reader.complain(
+                ("service", "spool"), f"{base / service.spool} is not a directory", "Name one, or a place for one"
+            )
+
+
+def check_routes(routes: Sequence[Found[Route]], reader: Reader) -> None:
+    """No pattern and no name twice: the most specific wins, and of two alike neither would."""
+    patterns: dict[str, int] = {}
+    names: dict[str, int] = {}
+    for found in routes:
+        first = str(found.section.domains[0])
+        if not found.section.name and first not in patterns:
+            _unique(names, first, (*found.path, "domains", 0), "names", reader)
+        if found.section.name:
+            _unique(names, found.section.name, (*found.path, "name"), "names", reader)
+        for index, pattern in enumerate(found.section.domains):
+            _unique(patterns, str(pattern), (*found.path, "domains", index), "has", reader)
+
+
+def _unique(seen: dict[str, int], word: str, path: Path, verb: str, reader: Reader) -> None:
+    """Complain, where an earlier route has the word already."""
+    line = reader.lines[path]
+    if word in seen:
+        reader.complain(path, f'"{word}" {verb} a route already, on line {seen[word]}', "Leave it to one of them")
+    seen.setdefault(word, line)
+
+
+def check_loops(
+    routes: Sequence[Found[Route]], listeners: Sequence[Found[Listener]], services: Sequence[Service], reader: Reader
+) -> None:
+    """No route leads back to a listener of ours, where every message would go round until its hops run out."""
+    own_names = {"localhost", *(service.hostname for service in services)}
+    for found in routes:
+        for server in _servers(found.section):
+            for listener in listeners:
+                if _is_us(server, listener.section.address, own_names):
+                    reader.complain(
+                        (*found.path, "to"),
+                        f"{server_text(server)} is our own listener on line {reader.lines[listener.path]}: a loop",
+                        "Name the host that is to have the mail",
+                    )
+
+
+def _servers(route: Route) -> Iterable[Server]:
+    return route.to.servers if isinstance(route.to, SmtpServers | LmtpServers) else ()
+
+
+def _is_us(server: Server, listening: Endpoint, own_names: set[str]) -> bool:
+    if not is_address(server.host):
+        return server.host in own_names and server.port == listening.port
+    here = ip_address(server.host).is_loopback or server.host == listening.host
+    return here and _overlap(Endpoint(server.host, server.port), listening)
+
+
+def _overlap(one: Endpoint, other: Endpoint) -> bool:
+    """Whether the two cannot be bound at once. Port 0 is a new port each time; a wildcard takes in its family."""
+    if one.port != other.port or one.port == 0:
+        return False
+    first, second = ip_address(one.host), ip_address(other.host)
+    same_family = first.version == second.version
+    return first == second or (same_family and (first.is_unspecified or second.is_unspecified))

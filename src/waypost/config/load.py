@@ -1,0 +1,128 @@
+"""Reading a configuration file: its text → one frozen `Config`, or all complaints about it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool
+from waypost.config.complaint import Complaint, Complaints
+from waypost.config.model import (
+    Admin,
+    Dns,
+    HeloMemory,
+    History,
+    Limits,
+    Listener,
+    Log,
+    Relay,
+    Retry,
+    Route,
+    Service,
+    Timeouts,
+)
+from waypost.config.rules import build_rule
+from waypost.config.sections import Reader
+from waypost.queue.schedule import RetryPolicy
+from waypost.route.table import RouteTable, Rule
+
+_SYNTAX: Final = re.compile(
+    r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that was asked for, checked. `where` is the file's name; `spool` and other paths begin at its directory."""
+
+    where: str
+    service: Service
+    spool: Path
+    listeners: tuple[Listener, ...]
+    admin: Admin
+    relay: Relay
+    rules: tuple[Rule, ...]
+    retry: Retry
+    limits: Limits
+    timeouts: Timeouts
+    dns: Dns
+    history: History
+    log: Log
+    helo_memory: HeloMemory
+
+    def route_table(self) -> RouteTable:
+        """The routes, ready to be looked up."""
+        return RouteTable(self.rules, postmaster=self.service.postmaster)
+
+    def retry_policy(self) -> RetryPolicy:
+        """`[retry]`, as the schedule wants it."""
+        return RetryPolicy(self.retry.schedule, self.retry.expire, self.retry.delay_notice, self.retry.jitter)
+
+
+def load(path: Path) -> Config | Complaints:
+    """The configuration in the file `path`."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        problem = f"The configuration cannot be read: {error.strerror}"
+        return Complaints(str(path), (Complaint(0, "", problem, "Name the file with --config"),))
+    except UnicodeDecodeError as error:
+        problem = f"The configuration is not UTF-8 text, from its octet {error.start} on"
+        return Complaints(str(path), (Complaint(0, "", problem, "Save it as UTF-8, which TOML has to be"),))
+    return parse(text, where=str(path), base=path.absolute().parent)
+
+
+def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
+    """The configuration `text` spells. `where` names it in complaints; relative paths begin at `base`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return Complaints(where, (_syntax_complaint(str(error), text),))
+    reader = Reader.of(document, text)
+    service, admin, relay = reader.table("service", Service), reader.table("admin", Admin), reader.table("relay", Relay)
+    retry, limits = reader.table("retry", Retry), reader.table("limits", Limits)
+    timeouts, dns = reader.table("timeouts", Timeouts), reader.table("dns", Dns)
+    history, log = reader.table("history", History), reader.table("log", Log)
+    helo_memory = reader.table("helo_memory", HeloMemory)
+    listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
+
+    rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
+    check_spool(service, base, reader)
+    check_listeners(listeners, reader)
+    check_admin(admin, listeners, reader)
+    check_routes(routes, reader)
+    check_loops(routes, listeners, service, reader)
+    if reader.complaints:
+        return Complaints(where, tuple(sorted(reader.complaints)))
+    return Config(
+        where=where,
+        service=service[0],
+        spool=(base / service[0].spool).resolve(),
+        listeners=tuple(found.section for found in listeners),
+        admin=admin[0],
+        relay=relay[0],
+        rules=tuple(rules),
+        retry=retry[0],
+        limits=limits[0],
+        timeouts=timeouts[0],
+        dns=dns[0],
+        history=history[0],
+        log=log[0],
+        helo_memory=helo_memory[0],
+    )
+
+
+def _syntax_complaint(message: str, text: str) -> Complaint:
+    """What `tomllib` says, with its line and column taken out of the sentence."""
+    found = _SYNTAX.fullmatch(message)
+    if found is None:
+        return Complaint(0, "", f"The file is not TOML: {message}", "See https://toml.io")
+    if found["line"] is None:
+        return Complaint(
+            text.count("\n") + 1, "", f"{found['what']}, at the end of the file", "Something is not closed"
+        )
+    return Complaint(int(found["line"]), "", f"{found['what']}, at column {found['column']}", "Mend the TOML there")

@@ -1,0 +1,377 @@
+"""The settings there are: one class a section, each key with its meaning, unit, bounds and default.
+
+The manual (docs/reference/config.md) is printed from these classes, and complaints quote them: a text is written once.
+What a single value must look like is judged here; how values go together is judged in check.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from waypost.config.units import format_size, parse_duration, parse_size
+from waypost.net.stream import Endpoint
+from waypost.route.domain import Pattern, host_name, literal
+from waypost.route.route import Limits as RouteLimits
+from waypost.route.target import Target, parse_target
+from waypost.smtp.path import DomainName, Mailbox
+
+Network: TypeAlias = IPv4Network | IPv6Network
+T = TypeVar("T")
+_WILDCARD_NETWORKS: Final = frozenset({ip_network("0.0.0.0/0"), ip_network("::/0")})
+_SHORTEST: Final = timedelta(milliseconds=1)
+_LONGEST: Final = timedelta(days=366)
+_LOCAL_PART: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a manual calls a value's type."""
+
+    name: str
+
+
+def _judged(read: Callable[[str], T], kind: str) -> Callable[[object], T]:
+    """A validator of text: `read` raises ValueError with "problem; remedy", or the problem alone."""
+
+    def validate(value: object) -> T:
+        if not isinstance(value, str):
+            raise PydanticCustomError("waypost", "{problem}", {"problem": f"{value!r} is no {kind}", "remedy": ""})
+        try:
+            return read(value)
+        except ValueError as error:
+            problem, _, remedy = str(error).partition("; ")
+            raise PydanticCustomError("waypost", "{problem}", {"problem": problem, "remedy": remedy}) from error
+
+    return validate
+
+
+# ---- values
+def _hostname(text: str) -> str:
+    if text.startswith("["):
+        return str(literal(text))
+    name = host_name(text)
+    if "." not in name:
+        raise ValueError(
+            f"{text!r} is no full name; peers judge us by it (RFC 5321 §2.3.5): write it whole, such as "
+            '"mx.example.net", or an address such as "[192.0.2.1]"'
+        )
+    return name
+
+
+def _mailbox(text: str) -> Mailbox:
+    local_part, at, domain = text.rpartition("@")
+    if not at or _LOCAL_PART.fullmatch(local_part) is None:
+        raise ValueError(f'{text!r} is no mailbox; write one such as "postmaster@example.net"')
+    return Mailbox(local_part, literal(domain) if domain.startswith("[") else DomainName(host_name(domain)))
+
+
+def _endpoint(text: str, default_port: str = "") -> Endpoint:
+    host, port = text, ""
+    if text.startswith("[") or text.count(":") == 1:
+        host, _, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    port = port or default_port
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f'{text!r} has no port from 0 to 65535; write address and port, such as "127.0.0.1:2525"')
+    if ":" in host and not host.startswith("["):
+        raise ValueError(f'{text!r} needs brackets; write "[{host}]:{port}"')
+    try:
+        return Endpoint(str(ip_address(host.removeprefix("[").removesuffix("]"))), int(port))
+    except ValueError:
+        raise ValueError(f"{host!r} is no numeric address; write one such as {_numeric(host)}") from None
+
+
+def _numeric(host: str) -> str:
+    return '"127.0.0.1" or "[::1]"' if host == "localhost" else '"192.0.2.1", or "0.0.0.0" for every address'
+
+
+def _server(text: str) -> Endpoint:
+    bare_ipv6 = text.count(":") > 1 and not text.startswith("[")
+    return _endpoint(f"[{text}]" if bare_ipv6 else text, default_port="53")
+
+
+def _network(text: str) -> Network:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'{text!r} is no network; write one such as "192.0.2.0/24" or "2001:db8::/32"') from None
+    if network in _WILDCARD_NETWORKS:
+        raise ValueError(
+            f"{text!r} is the whole internet, which would make this service an open relay; list your own networks"
+        )
+    if "/" in text and str(network.network_address) != str(ip_address(text.partition("/")[0])):
+        raise ValueError(f'{text!r} has bits set beyond its prefix; write "{network}", or the one address without a /')
+    return network
+
+
+def _target(value: object) -> Target:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+        raise PydanticCustomError("waypost", "{problem}", {"problem": f"{value!r} is no place", "remedy": ""})
+    words: Sequence[str] = texts
+    return _judged(lambda _: parse_target(words), "place")("")
+
+
+def _duration(text: str) -> timedelta:
+    duration = parse_duration(text)
+    if not _SHORTEST <= duration <= _LONGEST:
+        raise ValueError(f'{text!r} is out of bounds; write from "1ms" to "366d"')
+    return duration
+
+
+def _size_from(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        octets = parse_size(text)
+        if octets < least:
+            raise ValueError(f'{text!r} is too little; write "{format_size(least)}" or more')
+        return octets
+
+    return read
+
+
+_SIZE: Final = Kind("size in octets")
+Duration = Annotated[timedelta, PlainValidator(_judged(_duration, "duration in quotes")), Kind("duration")]
+Count = Annotated[int, Field(ge=1, le=1_000_000), Kind("whole number")]
+Text = Annotated[str, Field(min_length=1), Kind("text")]
+Words = Annotated[str, Kind("text, may be empty")]
+Listening = Annotated[Endpoint, PlainValidator(_judged(_endpoint, "address with a port")), Kind("address:port")]
+
+
+class Section(BaseModel):
+    """A table of the file. An unknown key is an error: a misspelt setting must not go unnoticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+# ---- sections
+class Service(Section):
+    """Who this service is, and where it keeps its mail."""
+
+    hostname: Annotated[str, PlainValidator(_judged(_hostname, "host name")), Kind("host name")] = Field(
+        description="Our full name: in the banner, in EHLO, in Received lines and in the Message-ID of reports.",
+        examples=["mx.example.net"],
+    )
+    spool: Text = Field(
+        description="The directory of the queue (made where it is missing); relative to the configuration file.",
+        examples=["/var/spool/waypost"],
+    )
+    postmaster: Annotated[Mailbox, PlainValidator(_judged(_mailbox, "mailbox")), Kind("mailbox")] = Field(
+        description="Where mail to the bare `<Postmaster>` goes (RFC 5321 §4.5.1); reports name it as their author.",
+        examples=["postmaster@example.net"],
+    )
+    allow_ephemeral: bool = Field(
+        default=False,
+        description="Whether the spool may lie on tmpfs or overlay, where a reboot loses accepted mail.",
+    )
+
+
+class Listener(Section):
+    """An address to accept mail on. At least one; each is its own `[[listener]]`."""
+
+    address: Listening = Field(
+        description="Numeric address and port; IPv6 in brackets; port 0 lets the system choose.",
+        examples=["0.0.0.0:25"],
+    )
+    role: Literal["mx", "submission", "lmtp"] = Field(
+        default="mx",
+        description="`mx`: mail for our domains from anyone, for others from `relay.networks`. `submission`: "
+        "`relay.networks` alone may send (there is no AUTH yet). `lmtp`: as `mx`, spoken over LMTP (RFC 2033).",
+    )
+    name: Text = Field(default="listener", description="What logs and metrics call it.")
+
+
+class Admin(Section):
+    """The API, the dashboard, `/metrics`, `/healthz` and `/readyz`."""
+
+    address: Listening = Field(
+        default=Endpoint("127.0.0.1", 8025),
+        description="Numeric loopback address and port: whoever reaches it may read and delete mail.",
+    )
+
+
+class Relay(Section):
+    """Who may send through us to domains that are not ours."""
+
+    networks: tuple[Annotated[Network, PlainValidator(_judged(_network, "network")), Kind("network")], ...] = Field(
+        default=(),
+        description="Networks (or single addresses) of clients that may. Empty: nobody.",
+        examples=[("127.0.0.0/8", "::1/128")],
+    )
+
+
+class Route(Section):
+    """Where mail goes next. The most specific domain wins; the order in the file plays no part."""
+
+    domains: tuple[Annotated[Pattern, PlainValidator(_judged(Pattern.parse, "domain")), Kind("domain")], ...] = Field(
+        min_length=1,
+        description='`"example.com"` with its sub-domains, `"=example.com"` alone, `"[192.0.2.1]"` an address literal, '
+        '`"*"` everything else.',
+        examples=[("example.com",)],
+    )
+    to: Annotated[Target, PlainValidator(_target), Kind("place, or list of servers")] = Field(
+        description='`"smtp://host:25"` or a list of them, tried in order; `"mx:"` the domain\'s mail exchangers; '
+        '`"mx:example.net"` another domain\'s; `"lmtp://host:24"` or `"lmtp:///run/lmtp.sock"`; '
+        '`"maildir:/path/%d/%u"` with domain and local-part; `"capture:"` the inbox of the dashboard; `"discard:"`; '
+        '`"reject:550 5.1.1 no such user"`.',
+        examples=["smtp://inner.example.com:25"],
+    )
+    name: Words = Field(default="", description="What logs call it; empty: its first domain.")
+    accept_from: Literal["anyone", "relay", ""] = Field(
+        default="",
+        description="Whose mail this route takes: `anyone`'s (the domains are ours) or that of `relay.networks` alone. "
+        'Empty: `relay` for `"*"`, for `mx:` and where there is a username; else `anyone`.',
+    )
+    tls: Literal["none", "opportunistic", "required", "verify"] = Field(
+        default="opportunistic",
+        description="`none`: never. `opportunistic`: where STARTTLS is offered, any certificate. `required`: never in "
+        "clear, any certificate. `verify`: never in clear, and the certificate must be the host's.",
+    )
+    username: Words = Field(default="", description="For AUTH PLAIN or LOGIN; empty: no authentication.")
+    password_file: Words = Field(
+        default="", description="File with the password, read at start; relative to the configuration file."
+    )
+    password_env: Words = Field(default="", description="Environment variable with the password, read at start.")
+    concurrency: Count = Field(default=RouteLimits().concurrency, description="Connections to one next hop at once.")
+    recipients: Count = Field(
+        default=RouteLimits().recipients,
+        description="Recipients a transaction; every server takes 100 (RFC 5321 §4.5.3.1.8).",
+    )
+    messages: Count = Field(default=RouteLimits().messages, description="Transactions a connection.")
+
+
+class Retry(Section):
+    """When to try again, and when to give up (RFC 5321 §4.5.4.1)."""
+
+    schedule: tuple[Duration, ...] = Field(
+        default=tuple(parse_duration(text) for text in ("1m", "5m", "15m", "30m", "1h", "2h", "4h")),
+        min_length=1,
+        description="The pauses after the first attempt, the second and so on; the last one repeats.",
+    )
+    expire: Duration = Field(
+        default=timedelta(days=5), description="From receipt to giving up; then the author gets a report."
+    )
+    delay_notice: Duration = Field(
+        default=timedelta(hours=4), description="From receipt to a report of delay. Longer than `expire`: never."
+    )
+    jitter: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Each pause grows by up to this share, so that what failed together does not come back together.",
+    )
+
+
+class Limits(Section):
+    """What is taken from one message, session or client, and from all of them together."""
+
+    message_size: Annotated[int, PlainValidator(_judged(_size_from(64 * 1024), "size in quotes")), _SIZE] = Field(
+        default=50 * 1024**2, description="Largest message taken; offered as SIZE (RFC 1870)."
+    )
+    recipients: Annotated[Count, Field(ge=100)] = Field(
+        default=1000, description="Recipients a transaction; not below 100 (RFC 5321 §4.5.3.1.8)."
+    )
+    connections: Count = Field(default=1000, description="Clients at once; one more is answered 421.")
+    connections_per_client: Count = Field(default=50, description="Connections at once from one client address.")
+    errors: Count = Field(default=20, description="Commands refused before a session is closed with 421.")
+    hops: Count = Field(
+        default=100, description="Received lines after which a message is taken for looping (RFC 5321 §6.3)."
+    )
+    memory: Annotated[int, PlainValidator(_judged(_size_from(1024**2), "size in quotes")), _SIZE] = Field(
+        default=64 * 1024**2,
+        description="Message octets held in memory at once, all sessions together; what comes beyond goes to the spool "
+        "as it arrives.",
+    )
+    deliveries: Count = Field(default=200, description="Connections to next hops at once, all of them together.")
+
+
+class Timeouts(Section):
+    """How long each step may take; the defaults are those of RFC 5321 §4.5.3.2 where it names one."""
+
+    connect: Duration = Field(default=timedelta(seconds=30), description="As a client: the connection.")
+    tls: Duration = Field(default=timedelta(seconds=60), description="As a client: a TLS handshake.")
+    greeting: Duration = Field(default=timedelta(minutes=5), description="As a client: the 220 greeting.")
+    ehlo: Duration = Field(default=timedelta(minutes=5), description="As a client: the reply to EHLO, HELO or LHLO.")
+    starttls: Duration = Field(default=timedelta(minutes=2), description="As a client: the reply to STARTTLS.")
+    auth: Duration = Field(default=timedelta(minutes=2), description="As a client: each reply to AUTH.")
+    mail: Duration = Field(default=timedelta(minutes=5), description="As a client: the reply to MAIL.")
+    rcpt: Duration = Field(default=timedelta(minutes=5), description="As a client: the reply to RCPT.")
+    data: Duration = Field(default=timedelta(minutes=2), description="As a client: the 354 to DATA.")
+    block: Duration = Field(default=timedelta(minutes=3), description="As a client: sending one block of a message.")
+    dot: Duration = Field(default=timedelta(minutes=10), description="As a client: the reply to the final dot.")
+    rset: Duration = Field(default=timedelta(seconds=20), description="As a client: the reply to RSET.")
+    quit: Duration = Field(default=timedelta(seconds=5), description="As a client: the reply to QUIT.")
+    attempt: Duration = Field(
+        default=timedelta(minutes=30), description="As a client: one attempt, over all hosts of a next hop."
+    )
+    command: Duration = Field(default=timedelta(minutes=5), description="As a server: the client's next command.")
+    body_block: Duration = Field(default=timedelta(minutes=3), description="As a server: the next block of a message.")
+    body_total: Duration = Field(default=timedelta(hours=1), description="As a server: one whole message.")
+
+
+class Dns(Section):
+    """How names are looked up. They are always absolute: there is no search list."""
+
+    servers: tuple[
+        Annotated[Endpoint, PlainValidator(_judged(_server, "address of a DNS server")), Kind("address[:port]")], ...
+    ] = Field(
+        default=(),
+        description="DNS servers by numeric address, asked in order. Empty: those of `/etc/resolv.conf`.",
+        examples=[("127.0.0.1", "192.0.2.53:53")],
+    )
+    timeout: Duration = Field(default=timedelta(seconds=3), description="How long one server may take for one answer.")
+    attempts: Count = Field(default=2, description="Rounds through the list of servers.")
+    hosts_file: bool = Field(default=True, description="Whether addresses in `/etc/hosts` go before DNS.")
+    allow_loopback_mx: bool = Field(
+        default=False, description="Whether an MX may point to this machine's loopback: for tests and laptops."
+    )
+    cache: Count = Field(default=10_000, description="Answers remembered while their time to live lasts.")
+
+
+class History(Section):
+    """What is remembered of messages that are done."""
+
+    keep: Duration = Field(
+        default=timedelta(days=30), description="How long `trace` can tell what became of a message."
+    )
+    captured: Count = Field(default=1000, description="Messages kept of those `capture:` took; the oldest go first.")
+
+
+class Log(Section):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is said.")
+    format: Literal["auto", "json", "pretty"] = Field(
+        default="auto", description="`auto`: pretty on a terminal, else JSON, a line an event."
+    )
+
+
+class HeloMemory(Section):
+    """The hosts that failed on EHLO and took HELO: the next message begins with HELO there."""
+
+    ttl: Duration = Field(
+        default=timedelta(hours=1),
+        description="How long that is remembered; then EHLO is tried anew, for a mended host may offer TLS.",
+    )
+
+
+#: The file: its tables, and its arrays of tables, in the order of the manual.
+TABLES: Final[dict[str, type[Section]]] = {
+    "service": Service,
+    "admin": Admin,
+    "relay": Relay,
+    "retry": Retry,
+    "limits": Limits,
+    "timeouts": Timeouts,
+    "dns": Dns,
+    "history": History,
+    "log": Log,
+    "helo_memory": HeloMemory,
+}
+ARRAYS: Final[dict[str, type[Section]]] = {"listener": Listener, "route": Route}

@@ -1,0 +1,127 @@
+"""From `[[route]]` sections to the rules of a route table; the passwords they need are read here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from waypost.config.model import Route
+from waypost.config.sections import Found, Reader
+from waypost.route.domain import Match
+from waypost.route.route import Limits, LmtpServers, Maildir, SmtpMx, SmtpServers, TlsPolicy
+from waypost.route.table import Means, Rule
+from waypost.route.target import RecipientMx, Target, is_address, target_text
+from waypost.smtp.client import Credentials, NoCredentials
+
+_BY_SMTP: Final = (SmtpServers, SmtpMx, RecipientMx)
+
+
+def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, environment: Mapping[str, str]) -> Rule:
+    """The rule of one route; what is wrong with it has been complained of to `reader`, and the rule is of no use."""
+    route = found.section
+    _check_means(found, reader)
+    means = Means(
+        tls=TlsPolicy(route.tls),
+        credentials=_credentials(found, reader, base, environment),
+        limits=Limits(route.concurrency, route.recipients, route.messages),
+    )
+    return Rule(
+        name=route.name or str(route.domains[0]),
+        patterns=route.domains,
+        target=_absolute(route.to, base),
+        means=means,
+        relay_only=_relay_only(found, reader),
+        place=f"{Path(where).name}:{reader.lines[found.path]}",
+    )
+
+
+def _absolute(target: Target, base: Path) -> Target:
+    return replace(target, template=str(base / target.template)) if isinstance(target, Maildir) else target
+
+
+def _relay_only(found: Found[Route], reader: Reader) -> bool:
+    """Whether a route is for `relay.networks` alone; see `accept_from` in the manual."""
+    route = found.section
+    catch_all = any(pattern.match is Match.EVERYTHING for pattern in route.domains)
+    match route.accept_from:
+        case "relay":
+            return True
+        case "anyone":
+            if catch_all:
+                reader.complain(
+                    (*found.path, "accept_from"),
+                    '"anyone" for "*" would make this service an open relay',
+                    'List your domains in a route of their own, and leave "*" to relay.networks',
+                )
+            return False
+        case _:
+            only_catch_all = catch_all and len(route.domains) == 1
+            return only_catch_all or isinstance(route.to, RecipientMx | SmtpMx) or bool(route.username)
+
+
+def _check_means(found: Found[Route], reader: Reader) -> None:
+    """Settings that would have no effect, or one nobody can want."""
+    route, path = found.section, found.path
+    if "tls" in route.model_fields_set and not isinstance(route.to, _BY_SMTP):
+        reader.complain(
+            (*path, "tls"), f"has no effect on {target_text(route.to)}", "Leave it out; it is for smtp:// and mx:"
+        )
+    if not route.username:
+        for key in {"password_file", "password_env"} & route.model_fields_set:
+            reader.complain((*path, key), "a password without a username is never used", "Write the username too")
+    elif not isinstance(route.to, SmtpServers):
+        reader.complain(
+            (*path, "username"),
+            f"no password is ever given to {target_text(route.to)}",
+            "Write credentials only where to names smtp:// servers of yours or your provider's",
+        )
+    elif route.tls == "opportunistic" or (route.tls == "none" and not _all_loopback(route.to)):
+        reader.complain(
+            (*path, "username"),
+            f'with tls = "{route.tls}" anyone on the way could read the password',
+            'Write tls = "verify" (or "required", where the certificate is not the server\'s)',
+        )
+
+
+def _all_loopback(target: SmtpServers | LmtpServers) -> bool:
+    return all(is_address(server.host) and ip_address(server.host).is_loopback for server in target.servers)
+
+
+def _credentials(
+    found: Found[Route], reader: Reader, base: Path, environment: Mapping[str, str]
+) -> Credentials | NoCredentials:
+    route, path = found.section, found.path
+    if not route.username:
+        return NoCredentials()
+    if bool(route.password_file) == bool(route.password_env):
+        reader.complain(
+            (*path, "username"), "needs one password", "Write either password_file or password_env beside it"
+        )
+        return NoCredentials()
+    if route.password_env:
+        password = environment.get(route.password_env, "")
+        if not password:
+            reader.complain(
+                (*path, "password_env"), f"the environment has no {route.password_env}", "Set it, and start again"
+            )
+        return Credentials(route.username, password)
+    return Credentials(route.username, _password_in(base / route.password_file, (*path, "password_file"), reader))
+
+
+def _password_in(file: Path, path: tuple[str | int, ...], reader: Reader) -> str:
+    """The file's text without the line break at its end."""
+    try:
+        password = file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        reader.complain(path, f"{file} cannot be read: {error.strerror}", f"Let user {os.geteuid()} read it")
+        return ""
+    except UnicodeDecodeError:
+        reader.complain(path, f"{file} is not UTF-8 text", "Write nothing but the password in it")
+        return ""
+    if not password or "\n" in password:
+        reader.complain(path, f"{file} does not hold one line", "Write nothing but the password in it")
+    return password
