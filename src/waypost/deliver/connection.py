@@ -1,0 +1,335 @@
+"""One session with one host: the stream, the engine that speaks over it, and a tap that writes the dialogue down.
+
+Every wait ends: each reply has the time-out of its stage (RFC 5321 §4.5.3.2) as an absolute deadline, so that a reply
+that drips in is cut off as one that never comes.
+
+Not here: what follows when a session cannot be opened (opening.py, opener.py) or a transaction fails (transaction.py).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, assert_never
+
+from waypost.deliver.opening import Approach
+from waypost.mail.attempt import Transcript
+from waypost.mail.outcome import Host
+from waypost.net.clock import Clock
+from waypost.net.dialer import Dialer
+from waypost.net.stream import Fault, FaultKind, Flushed, Stream
+from waypost.smtp.client import (
+    ClientEvent,
+    ClientSession,
+    Credentials,
+    DataAnswered,
+    DotAnswered,
+    HandshakeDue,
+    MailAnswered,
+    NoCredentials,
+    Opened,
+    OpeningRefused,
+    PeerClosing,
+    RcptAnswered,
+    Stage,
+    TransactionEnded,
+    Violation,
+)
+from waypost.smtp.extension import Extensions
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOuts:
+    """How long each step may take; the defaults are the minima of RFC 5321 §4.5.3.2, or ours where it names none."""
+
+    connect: timedelta = timedelta(seconds=30)
+    greeting: timedelta = timedelta(minutes=5)
+    hello: timedelta = timedelta(minutes=5)
+    starttls: timedelta = timedelta(minutes=2)
+    handshake: timedelta = timedelta(seconds=60)
+    auth: timedelta = timedelta(minutes=2)
+    mail: timedelta = timedelta(minutes=5)
+    rcpt: timedelta = timedelta(minutes=5)
+    data: timedelta = timedelta(minutes=2)
+    block: timedelta = timedelta(minutes=3)
+    #: A spurious time-out here makes copies (RFC 1047), so it is long.
+    dot: timedelta = timedelta(minutes=10)
+    rset: timedelta = timedelta(seconds=20)
+    quit: timedelta = timedelta(seconds=5)
+
+    def of(self, stage: Stage) -> timedelta:
+        """How long the reply awaited at `stage` may take."""
+        name = _TIME_OUT_OF.get(stage, "mail")
+        found: timedelta = getattr(self, name)
+        return found
+
+
+_TIME_OUT_OF: Final = {
+    Stage.GREETING: "greeting",
+    Stage.EHLO: "hello",
+    Stage.HELO: "hello",
+    Stage.LHLO: "hello",
+    Stage.STARTTLS: "starttls",
+    Stage.HANDSHAKE: "handshake",
+    Stage.AUTH: "auth",
+    Stage.MAIL: "mail",
+    Stage.RCPT: "rcpt",
+    Stage.DATA: "data",
+    Stage.BODY: "block",
+    Stage.DOT: "dot",
+    Stage.RSET: "rset",
+    Stage.QUIT: "quit",
+}
+
+#: Characters of a line that has not ended yet which the tap keeps back; more of it is written down as it comes.
+_TAP: Final = Transcript.WIDTH
+
+
+class Connection:
+    """An SMTP or LMTP session. One attempt at a time uses it, and lends it its transcript for that time."""
+
+    __slots__ = (
+        "_clock",
+        "_partial",
+        "_time_outs",
+        "approach",
+        "awaited",
+        "host",
+        "idle_since",
+        "opened_at",
+        "secured",
+        "session",
+        "starttls_offered",
+        "stream",
+        "transactions",
+        "transcript",
+    )
+
+    def __init__(
+        self,
+        host: Host,
+        stream: Stream,
+        session: ClientSession,
+        *,
+        approach: Approach,
+        clock: Clock,
+        time_outs: TimeOuts,
+        transcript: Transcript,
+    ) -> None:
+        self.host = host
+        self.stream = stream
+        self.session = session
+        self.approach = approach
+        self.transcript = transcript
+        self.opened_at = clock.monotonic()
+        self.idle_since = self.opened_at
+        #: The stage whose reply was waited for last.
+        self.awaited = session.awaiting
+        #: Transactions begun on it so far.
+        self.transactions = 0
+        self.secured = False
+        #: Whether any EHLO reply here offered STARTTLS; what TLS hides afterwards does not unsay it.
+        self.starttls_offered = False
+        self._clock = clock
+        self._time_outs = time_outs
+        self._partial = b""
+
+    @property
+    def extensions(self) -> Extensions:
+        """What its last EHLO offered."""
+        return self.session.extensions
+
+    def say(self) -> None:
+        """Write what the session wants said."""
+        octets = self.session.octets_to_send()
+        if octets:
+            secret = self.session.awaiting is Stage.AUTH
+            self._write_down("C", b"AUTH (credentials not shown)" if secret else octets)
+            self.stream.write(octets)
+
+    async def hear(self) -> Sequence[ClientEvent] | Fault:
+        """Say what is to be said, then wait for the next events; a Fault where the reply due does not come in time."""
+        session, clock = self.session, self._clock
+        stage = self.awaited = session.awaiting
+        within = self._time_outs.of(stage)
+        ends = clock.monotonic() + within.total_seconds()
+        while True:
+            self.say()
+            octets = await self.stream.read(within)
+            if isinstance(octets, Fault):
+                return self._lost(octets)
+            events = self._take(octets)
+            if events:
+                return events
+            now = clock.monotonic()
+            if session.awaiting is not stage:  # a reply ended that is no event: the greeting, an AUTH challenge …
+                stage = self.awaited = session.awaiting
+                ends = now + self._time_outs.of(stage).total_seconds()
+            if now >= ends:
+                return self._lost(Fault(FaultKind.TIMED_OUT, f"no whole reply within {self._time_outs.of(stage)}"))
+            within = timedelta(seconds=ends - now)
+
+    async def overhear(self) -> Sequence[ClientEvent] | Fault:
+        """The events of what has come already, without waiting: a peer may refuse a body while it is being sent."""
+        come = self.stream.pending()
+        if isinstance(come, bytes):
+            come = await self.stream.read(self._time_outs.block)
+        if isinstance(come, Flushed):
+            return ()
+        return self._lost(come) if isinstance(come, Fault) else self._take(come)
+
+    async def send(self, octets: bytes) -> Flushed | Fault:
+        """Write part of a body; waits while the peer takes none."""
+        self.stream.write(octets)
+        flushed = await self.stream.flush(self._time_outs.block)
+        return flushed if isinstance(flushed, Flushed) else self._lost(flushed)
+
+    async def handshake(self, dialer: Dialer, context: ssl.SSLContext) -> Flushed | Fault:
+        """Take the connection into TLS, after 220 to STARTTLS."""
+        stream = await dialer.start_tls(self.stream, context, self.host.name, self._time_outs.handshake)
+        if isinstance(stream, Fault):
+            return self._lost(stream)
+        self.stream = stream
+        self.secured = True
+        self.note("TLS started")
+        self.session.tls_started()
+        return Flushed()
+
+    def note(self, text: str) -> None:
+        """Write down what happened beside the dialogue."""
+        self.transcript.add(self._clock.monotonic(), "*", text)
+
+    def abort(self) -> None:
+        """Drop the connection: it is dead, or out of step."""
+        self.stream.abort()
+
+    async def leave(self) -> None:
+        """Say QUIT where the session still stands, and close; its answer is not waited for."""
+        if self.session.awaiting is Stage.READY:
+            self.session.quit()
+        self.say()
+        await self.stream.close()
+
+    def _take(self, octets: bytes) -> Sequence[ClientEvent]:
+        self._write_down("S", octets)
+        events = self.session.receive(octets)
+        if not self.starttls_offered and "STARTTLS" in self.session.extensions:
+            self.starttls_offered = True
+        return events
+
+    def _lost(self, fault: Fault) -> Fault:
+        if self._partial:
+            self._write_down("S", b"\n")
+        self.note(f"{self.session.awaiting.value}: {fault}")
+        return fault
+
+    def _write_down(self, mark: str, octets: bytes) -> None:
+        at = self._clock.monotonic()
+        if mark == "S":
+            octets = self._partial + octets
+            whole, newline, self._partial = octets.rpartition(b"\n")
+            if len(self._partial) > _TAP:
+                whole, self._partial = octets, b""
+            elif not newline:
+                return
+            octets = whole
+        for line in octets.split(b"\n"):
+            if line:
+                self.transcript.add(at, mark, line.rstrip(b"\r").decode("utf-8", "backslashreplace"))
+
+
+@dataclass(frozen=True, slots=True)
+class NotDialled:
+    """No connection came to be."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class NotOpened:
+    """A connection came to be, but no session: `failure` says how it ended, while at `stage`."""
+
+    stage: Stage
+    failure: Fault | Violation | PeerClosing | OpeningRefused
+    secured: bool
+    starttls_offered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What every connection of a service shares."""
+
+    dialer: Dialer
+    clock: Clock
+    hello_name: str
+    time_outs: TimeOuts
+
+
+async def open_connection(
+    host: Host,
+    approach: Approach,
+    *,
+    ends: Ends,
+    credentials: Credentials | NoCredentials,
+    context: ssl.SSLContext,
+    transcript: Transcript,
+) -> Connection | NotDialled | NotOpened:
+    """One connection to `host` and the opening of its session, tried once; whatever fails is closed."""
+    transcript.add(ends.clock.monotonic(), "*", f"connecting to {host}")
+    stream = await ends.dialer.dial(host.endpoint, ends.time_outs.connect)
+    if isinstance(stream, Fault):
+        transcript.add(ends.clock.monotonic(), "*", f"not connected: {stream}")
+        return NotDialled(stream)
+    session = ClientSession(ends.hello_name, opening=approach.opening, tls=approach.tls, credentials=credentials)
+    connection = Connection(
+        host,
+        stream,
+        session,
+        approach=approach,
+        clock=ends.clock,
+        time_outs=ends.time_outs,
+        transcript=transcript,
+    )
+    try:
+        return await _open_session(connection, ends.dialer, context)
+    except BaseException:
+        connection.abort()
+        raise
+
+
+async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSLContext) -> Connection | NotOpened:
+    while True:
+        heard = await connection.hear()
+        if isinstance(heard, Fault):
+            return await _not_opened(connection, connection.awaited, heard)
+        for event in heard:
+            match event:
+                case Opened():
+                    return connection
+                case HandshakeDue():
+                    secured = await connection.handshake(dialer, context)
+                    if isinstance(secured, Fault):
+                        return await _not_opened(connection, Stage.HANDSHAKE, secured)
+                case OpeningRefused(stage) | Violation(stage):
+                    return await _not_opened(connection, stage, event)
+                case PeerClosing():
+                    return await _not_opened(connection, connection.awaited, event)
+                case MailAnswered() | RcptAnswered() | DataAnswered() | DotAnswered() | TransactionEnded():
+                    raise AssertionError(f"{event} before a transaction was begun")
+                case _:
+                    assert_never(event)
+
+
+async def _not_opened(
+    connection: Connection, stage: Stage, failure: Fault | Violation | PeerClosing | OpeningRefused
+) -> NotOpened:
+    match failure:
+        case OpeningRefused() | PeerClosing():
+            await connection.leave()
+        case Fault() | Violation():
+            connection.abort()
+        case _:
+            assert_never(failure)
+    return NotOpened(stage, failure, connection.secured, connection.starttls_offered)

@@ -1,0 +1,195 @@
+"""Opening a session with one host: connection after connection as the tables bid (opening.py), and what it teaches.
+
+Not here: which host, and what follows when none opens (smtp.py).
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from waypost.deliver.connection import Connection, Ends, NotDialled, NotOpened, open_connection
+from waypost.deliver.fates import deferred
+from waypost.deliver.memory import Habit, HostMemory
+from waypost.deliver.opening import (
+    Approach,
+    At,
+    Slip,
+    Step,
+    after,
+    first_approach,
+    lmtp_approach,
+    slip_of,
+    where,
+)
+from waypost.mail.attempt import Transcript
+from waypost.mail.explain import describe_cause
+from waypost.mail.outcome import (
+    Answered,
+    Cause,
+    ConnectionLost,
+    Deferred,
+    Host,
+    LocalTrouble,
+    Misbehaved,
+    NotConnected,
+    PolicyRefused,
+)
+from waypost.net.stream import Fault, FaultKind
+from waypost.route.route import TlsPolicy
+from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
+from waypost.smtp.reply import EnhancedStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a session must have to be of use. Sessions with equal needs and the same host may stand for each other."""
+
+    tls: TlsPolicy
+    credentials: Credentials | NoCredentials
+    smtputf8: bool
+    lmtp: bool
+
+    @property
+    def extension(self) -> str:
+        """The extension that HELO could not offer, in words; empty where none is needed."""
+        if self.tls in {TlsPolicy.REQUIRED, TlsPolicy.VERIFY}:
+            return "TLS"
+        if isinstance(self.credentials, Credentials):
+            return "AUTH"
+        return "SMTPUTF8" if self.smtputf8 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """No session came to be with this host. `otherwise`: what that means for a recipient when no host is left."""
+
+    otherwise: Deferred
+    #: The peer refused our credentials: not a word to any other host of the route, and somebody has to look.
+    credentials_refused: bool = False
+    #: Nothing to hold against the destination: no descriptor, no port, no route on this machine.
+    our_fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TlsContexts:
+    """The client's two: one that encrypts to whoever answers, one that checks who that is."""
+
+    unverified: ssl.SSLContext
+    verified: ssl.SSLContext
+
+    @classmethod
+    def system(cls) -> TlsContexts:
+        """With the roots this machine trusts."""
+        unverified = ssl.create_default_context()
+        unverified.check_hostname = False
+        unverified.verify_mode = ssl.CERT_NONE
+        return cls(unverified, ssl.create_default_context())
+
+    def of(self, policy: TlsPolicy) -> ssl.SSLContext:
+        """The context for a route's policy."""
+        return self.verified if policy is TlsPolicy.VERIFY else self.unverified
+
+
+class Opener:
+    """Opens sessions, and remembers of each host how it went."""
+
+    def __init__(self, ends: Ends, memory: HostMemory, contexts: TlsContexts) -> None:
+        self._ends = ends
+        self._memory = memory
+        self._contexts = contexts
+
+    async def open(self, host: Host, needs: Needs, transcript: Transcript) -> Connection | Unopened:
+        """A session with `host`, on its first connection or on one the tables allow after it."""
+        approach = self._first(host, needs)
+        while True:
+            opened = await open_connection(
+                host,
+                approach,
+                ends=self._ends,
+                credentials=needs.credentials,
+                context=self._contexts.of(needs.tls),
+                transcript=transcript,
+            )
+            match opened:
+                case Connection():
+                    self._learn_success(opened)
+                    return opened
+                case NotDialled(fault):
+                    return _not_dialled(host, fault)
+                case NotOpened():
+                    at = where(opened.stage, approach.opening, secured=opened.secured)
+                    self._learn_failure(host, approach, opened, at)
+                    follows = after(approach, at, slip_of(opened.failure))
+                    if isinstance(follows, Step):
+                        return Unopened(_meaning(host, needs, approach, opened, at), follows is Step.HOLD_ROUTE)
+                    transcript.add(self._ends.clock.monotonic(), "*", f"{at.value} failed: {follows.taken[-1].value}")
+                    approach = follows
+                case _:
+                    assert_never(opened)
+
+    def _first(self, host: Host, needs: Needs) -> Approach:
+        if needs.lmtp:
+            return lmtp_approach()
+        return first_approach(needs.tls, self._memory.recall(host.endpoint), needs_extension=bool(needs.extension))
+
+    def _learn_success(self, connection: Connection) -> None:
+        endpoint, approach = connection.host.endpoint, connection.approach
+        if connection.starttls_offered:
+            self._memory.note(endpoint, Habit.OFFERED_STARTTLS)
+        elif Step.HELO_NEW_CONNECTION in approach.taken:
+            self._memory.note(endpoint, Habit.HELO_ONLY)
+        elif connection.extensions.offered:
+            self._memory.opened_with_ehlo(endpoint)
+        # HELO by memory alone does not renew the memory: when it expires, EHLO is tried again.
+
+    def _learn_failure(self, host: Host, approach: Approach, failed: NotOpened, at: At) -> None:
+        if failed.starttls_offered:
+            self._memory.note(host.endpoint, Habit.OFFERED_STARTTLS)
+        elif at is At.HELO and not approach.taken:  # what was remembered no longer helps
+            self._memory.note(host.endpoint, Habit.UNKNOWN)
+
+
+def _not_dialled(host: Host, fault: Fault) -> Unopened:
+    if fault.kind is FaultKind.LOCAL:
+        return Unopened(
+            deferred(LocalTrouble(f"no connection to {host} could be made: {fault.detail}")), our_fault=True
+        )
+    return Unopened(deferred(NotConnected(host, fault)))
+
+
+def _cause(host: Host, failed: NotOpened) -> Cause:
+    stage = failed.stage.value
+    match failed.failure:
+        case Fault() as fault:
+            return ConnectionLost(host, stage, fault)
+        case Violation(_, detail, heard):
+            return Misbehaved(host, stage, f"{detail}: {heard}" if heard else detail)
+        case PeerClosing(reply):
+            return Answered(host, stage, reply)
+        case OpeningRefused(_, reply, why):
+            if reply.is_positive:
+                return PolicyRefused(f"{host}: {why}; not downgraded", EnhancedStatus(4, 7, 4))
+            return Answered(host, stage, reply)
+        case _:
+            assert_never(failed.failure)
+
+
+#: Failures at EHLO that HELO might have mended, had the route or the host allowed it.
+_MENDABLE: Final = {Slip.CUT, Slip.STALLED, Slip.GARBLED, Slip.PERMANENT, Slip.ODD}
+
+
+def _meaning(host: Host, needs: Needs, approach: Approach, failed: NotOpened, at: At) -> Deferred:
+    """What a failed opening means where no host is left; one that HELO might have mended says why it was not tried."""
+    cause = _cause(host, failed)
+    mendable = at in {At.EHLO, At.EHLO_AFTER_TLS} and slip_of(failed.failure) in _MENDABLE
+    if not mendable or approach.opening is not Opening.EHLO_ONLY:
+        return deferred(cause)
+    reason = (
+        f"this needs {needs.extension}, which HELO cannot offer"
+        if needs.extension
+        else "this host has offered STARTTLS before, which HELO would give up"
+    )
+    status = EnhancedStatus(4, 6, 7) if needs.extension == "SMTPUTF8" else EnhancedStatus(4, 7, 4)
+    return Deferred(PolicyRefused(f"{describe_cause(cause)}; {reason}; not downgraded", status), status)

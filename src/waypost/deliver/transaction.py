@@ -1,0 +1,386 @@
+"""One transaction on an open connection: MAIL, RCPT, DATA, body, final dot; each recipient's fate as its reply is read.
+
+The theory. Until the final dot has left, nothing was accepted: whatever goes wrong, the recipients not yet answered may
+be tried at another host at once. From the final dot on, a reply that does not come leaves them in doubt (RFC 1047): the
+host may hold the message, and no other host may be asked in this attempt. Replies already read stand in either case.
+
+Not here: which connection (smtp.py), and what is said when (waypost.smtp.client).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, assert_never
+
+from waypost.deliver.connection import Connection
+from waypost.deliver.fates import Fate, Fates, Open, deferred
+from waypost.mail.envelope import InMemory, Octets, QueuedMessage, QueuedRecipient
+from waypost.mail.outcome import (
+    Answered,
+    ConnectionLost,
+    Delivered,
+    InDoubt,
+    LocalTrouble,
+    Misbehaved,
+    Outcome,
+    PolicyRefused,
+    Rejected,
+)
+from waypost.net.stream import Fault, FaultKind
+from waypost.queue.storage import StorageError
+from waypost.smtp.client import (
+    ClientEvent,
+    DataAnswered,
+    DotAnswered,
+    HandshakeDue,
+    MailAnswered,
+    Opened,
+    OpeningRefused,
+    PeerClosing,
+    RcptAnswered,
+    Stage,
+    Transaction,
+    TransactionEnded,
+    Violation,
+)
+from waypost.smtp.extension import BodyType, MailParameters
+from waypost.smtp.reply import EnhancedStatus, Reply
+
+
+class After(Enum):
+    """What a transaction leaves behind."""
+
+    REUSABLE = auto()  # a session at READY
+    SPENT = auto()  # a connection that is closed, or must be: what is open goes to the next host
+    STALE = auto()  # a reused connection that was dead before it answered anything: the same host, on a fresh one
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a transaction ended. `split`: too many for one; they are due at once, in the next one on this connection."""
+
+    after: After
+    split: Sequence[QueuedRecipient] = ()
+
+
+class _Goes(Enum):
+    ON = auto()
+
+
+_ON: Final = _Goes.ON
+
+#: A body of up to so many octets leaves in one write with its final dot. A larger one goes in blocks, and is held back
+#: where the peer takes none: a dot still on our side of the wire would leave in doubt what was never sent.
+ONE_WRITE: Final = 16 * 1024
+#: Octets of a block (RFC 5321 §4.5.3.2.5 has its time-out for one).
+BLOCK: Final = 64 * 1024
+
+
+async def transact(
+    connection: Connection,
+    message: QueuedMessage,
+    recipients: Sequence[QueuedRecipient],
+    octets: Octets,
+    fates: Fates,
+) -> Ended:
+    """Pass `message` on to `recipients`, all their fates written into `fates` but for those that come back as `split`.
+
+    The connection is closed unless it comes back REUSABLE. Whatever is raised here, replies read so far stand, and what
+    was sent up to its final dot is in doubt.
+    """
+    match await _fit(connection, message, octets):
+        case Fits():
+            return await _Run(connection, message, recipients, octets, fates).run()
+        case unfit:
+            for recipient in recipients:
+                fates.record(recipient, unfit)
+            return Ended(After.REUSABLE)
+
+
+# ---- what the message needs, and the peer may lack
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """The peer's extensions are enough for this message."""
+
+
+async def _fit(connection: Connection, message: QueuedMessage, octets: Octets) -> Fits | Open | Rejected:
+    extensions, host = connection.extensions, connection.host
+    limit = extensions.size_limit
+    if 0 < limit < octets.size:
+        said = f"the message has {octets.size} octets, and {host} takes no more than {limit}"
+        return _refused(said, EnhancedStatus(5, 3, 4))
+    if message.parameters.smtputf8 and "SMTPUTF8" not in extensions:
+        return Open(_refused(f"the message needs SMTPUTF8, which {host} does not offer", EnhancedStatus(5, 6, 7)))
+    declared = message.parameters.body is BodyType.EIGHT_BIT_MIME
+    if declared and "8BITMIME" not in extensions and await _has_8bit(octets):
+        status = EnhancedStatus(5, 6, 3)
+        if connection.approach.says_helo:  # EHLO broke: that it has no 8BITMIME is a guess, and nothing to bounce for
+            said = f"the message needs 8BITMIME, which HELO cannot offer, and {host} breaks on EHLO"
+            return Open(deferred(PolicyRefused(said, status.as_transient())))
+        return Open(_refused(f"the message needs 8BITMIME, which {host} does not offer", status))
+    return Fits()
+
+
+def _refused(said: str, status: EnhancedStatus) -> Rejected:
+    return Rejected(PolicyRefused(said, status), status)
+
+
+async def _has_8bit(octets: Octets) -> bool:
+    try:
+        async for chunk in octets:
+            if not chunk.isascii():
+                return True
+    except StorageError:
+        return False  # sending it will meet the same, and say so
+    return False
+
+
+# ---- the run
+class _Run:
+    """One transaction while it runs: the handlers of its events, and what they have to know of each other."""
+
+    __slots__ = (
+        "_accepted",
+        "_answered",
+        "_connection",
+        "_dot_sent",
+        "_fates",
+        "_host",
+        "_message",
+        "_octets",
+        "_pending",
+        "_refused",
+        "_split",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        message: QueuedMessage,
+        recipients: Sequence[QueuedRecipient],
+        octets: Octets,
+        fates: Fates,
+    ) -> None:
+        self._connection = connection
+        self._host = connection.host
+        self._message = message
+        self._octets = octets
+        self._fates = fates
+        self._pending = dict(enumerate(recipients))  # not answered for good, by their index here
+        self._split: list[QueuedRecipient] = []
+        self._accepted = 0
+        self._answered = False
+        self._refused = False  # MAIL was: what follows in its group is out of sequence, and says nothing
+        self._dot_sent = False
+
+    async def run(self) -> Ended:
+        """Until nothing of it is outstanding. Raises only what our own code or a cancellation raises."""
+        connection, message = self._connection, self._message
+        connection.transactions += 1
+        connection.session.begin(
+            Transaction(
+                message.reverse_path,
+                _mail_parameters(message.parameters, self._octets.size),
+                [(recipient.forward_path, recipient.parameters) for recipient in self._pending.values()],
+            )
+        )
+        try:
+            after: After | _Goes = _ON
+            while after is _ON:
+                heard = await connection.hear()
+                after = self._lost(heard) if isinstance(heard, Fault) else await self._take(heard)
+        except BaseException as error:
+            connection.abort()
+            if self._dot_sent:
+                self._leave_in_doubt(Fault(FaultKind.LOCAL, f"given up by this side: {type(error).__name__}"))
+            raise
+        return Ended(after, self._split)
+
+    async def _take(self, events: Sequence[ClientEvent]) -> After | _Goes:
+        after: After | _Goes = _ON
+        for event in events:
+            after = await self._on(event)
+            if after is not _ON:
+                break
+        return after
+
+    async def _on(self, event: ClientEvent) -> After | _Goes:
+        match event:
+            case MailAnswered(reply):
+                return await self._on_mail(reply)
+            case RcptAnswered(index, reply):
+                return await self._on_rcpt(index, reply)
+            case DataAnswered(reply, body_due):
+                return await self._on_data(reply, body_due=body_due)
+            case DotAnswered(reply, indexes):
+                return self._on_dot(reply, indexes)
+            case TransactionEnded(reusable):
+                return await self._on_end(reusable=reusable)
+            case PeerClosing(reply):
+                return await self._on_closing(reply)
+            case Violation(stage, detail, heard):
+                return self._on_violation(stage, f"{detail}: {heard}" if heard else detail)
+            case Opened() | OpeningRefused() | HandshakeDue():
+                raise AssertionError(f"{event} within a transaction")
+            case _:
+                assert_never(event)
+
+    # -- the replies, in their order
+    async def _on_mail(self, reply: Reply) -> After | _Goes:
+        if reply.is_positive:
+            self._answered = True
+            return _ON
+        if reply.code == 421:
+            return await self._on_closing(reply, Stage.MAIL)
+        self._answered = self._refused = True
+        cause = Answered(self._host, Stage.MAIL.value, reply)
+        self._all(Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
+        return _ON
+
+    async def _on_rcpt(self, index: int, reply: Reply) -> After | _Goes:
+        if self._refused:
+            return _ON
+        if reply.is_positive:
+            self._accepted += 1
+            return _ON
+        if reply.code == 421 or reply.is_intermediate:  # 3yz: its replies are out of step with our commands
+            return await self._on_closing(reply, Stage.RCPT)
+        recipient = self._pending.pop(index)
+        if self._accepted and _too_many(reply):
+            self._split.append(recipient)
+            return _ON
+        cause = Answered(self._host, Stage.RCPT.value, reply)
+        self._fates.record(recipient, Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
+        return _ON
+
+    async def _on_data(self, reply: Reply, *, body_due: bool) -> After | _Goes:
+        if body_due:
+            return await self._send_body()
+        if reply.code == 421 or reply.is_positive:  # 2yz is no permission to send, and what it meant is unknown
+            return await self._on_closing(reply, Stage.DATA)
+        cause = Answered(self._host, Stage.DATA.value, reply)
+        self._all(Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
+        return _ON
+
+    def _on_dot(self, reply: Reply, indexes: Sequence[int]) -> After | _Goes:
+        outcome = self._at_dot(reply)
+        for index in indexes:
+            if index in self._pending:
+                self._fates.record(self._pending.pop(index), outcome)
+        return _ON
+
+    def _at_dot(self, reply: Reply) -> Outcome:
+        if reply.is_positive:
+            lmtp = self._connection.approach.is_lmtp
+            without_dsn = not lmtp and "DSN" not in self._connection.extensions
+            return Delivered(str(self._host), reply, relayed_without_dsn=without_dsn, final=lmtp)
+        cause = Answered(self._host, Stage.DOT.value, reply)
+        if reply.is_permanent:
+            return Rejected(cause, reply.status)
+        if reply.is_transient:
+            return deferred(cause)
+        return InDoubt(self._host, Fault(FaultKind.GARBLED, f"{reply} to the final dot"))
+
+    async def _on_end(self, *, reusable: bool) -> After:
+        if self._pending:  # the engine ends no transaction with a recipient unanswered; if it did, none may be lost
+            raise AssertionError(f"the transaction ended with {len(self._pending)} recipients unanswered")
+        if reusable:
+            return After.REUSABLE
+        await self._connection.leave()
+        return After.SPENT
+
+    # -- the body
+    async def _send_body(self) -> After | _Goes:
+        connection, session, octets = self._connection, self._connection.session, self._octets
+        if isinstance(octets, InMemory) and octets.size <= ONE_WRITE:
+            connection.note(f"body of {octets.size} octets")
+            self._dot_sent = True
+            connection.stream.write(session.send_body(octets.octets) + session.end_body())
+            return _ON
+        try:
+            async for chunk in octets:
+                for start in range(0, len(chunk), BLOCK):
+                    after = await self._send_block(session.send_body(chunk[start : start + BLOCK]))
+                    if after is not _ON:
+                        return after
+        except StorageError as error:
+            connection.note("the body could not be read from the spool: broken off before the final dot")
+            connection.abort()
+            self._all(deferred(LocalTrouble(f"the body of {self._message.id} could not be read: {error}")))
+            return After.SPENT
+        connection.note(f"body of {octets.size} octets")
+        self._dot_sent = True
+        connection.stream.write(session.end_body())
+        return _ON
+
+    async def _send_block(self, octets: bytes) -> After | _Goes:
+        sent = await self._connection.send(octets)
+        heard = await self._connection.overhear()  # also behind a failed write: the peer may have said why
+        if not isinstance(heard, Fault) and heard:
+            return await self._take(heard)
+        return self._lost(sent) if isinstance(sent, Fault) else _ON
+
+    # -- what can end it early
+    def _lost(self, fault: Fault) -> After:
+        self._connection.abort()
+        if self._dot_sent:
+            self._leave_in_doubt(fault)
+            return After.SPENT
+        if self._is_stale and fault.kind in {FaultKind.CLOSED, FaultKind.RESET}:
+            return After.STALE
+        self._all(Open(deferred(ConnectionLost(self._host, self._connection.awaited.value, fault))))
+        return After.SPENT
+
+    async def _on_closing(self, reply: Reply, stage: Stage | None = None) -> After:
+        """The peer ends the session, or is out of step."""
+        await self._connection.leave()
+        stage = stage or self._connection.awaited
+        cause = Answered(self._host, stage.value, reply)
+        if self._dot_sent:
+            self._all(
+                deferred(cause) if reply.is_transient else InDoubt(self._host, Fault(FaultKind.CLOSED, str(reply)))
+            )
+            return After.SPENT
+        if self._is_stale and reply.code == 421:
+            return After.STALE
+        refuses_body = stage is Stage.BODY and reply.is_permanent
+        self._all(Rejected(cause, reply.status) if refuses_body else Open(deferred(cause)))
+        return After.SPENT
+
+    def _on_violation(self, stage: Stage, detail: str) -> After:
+        self._connection.note(f"{stage.value}: {detail}")
+        self._connection.abort()
+        if self._dot_sent:
+            self._leave_in_doubt(Fault(FaultKind.GARBLED, detail))
+        else:
+            self._all(Open(deferred(Misbehaved(self._host, stage.value, detail))))
+        return After.SPENT
+
+    @property
+    def _is_stale(self) -> bool:
+        """Whether a loss now tells only that the connection had died while it was idle."""
+        return self._connection.transactions > 1 and not self._answered
+
+    def _all(self, fate: Fate) -> None:
+        """The fate of every recipient not yet answered."""
+        for recipient in self._pending.values():
+            self._fates.record(recipient, fate)
+        self._pending.clear()
+
+    def _leave_in_doubt(self, fault: Fault) -> None:
+        self._all(InDoubt(self._host, fault))
+
+
+def _mail_parameters(declared: MailParameters, size: int) -> MailParameters:
+    return MailParameters(size, declared.body, declared.smtputf8, declared.ret, declared.envelope_id)
+
+
+def _too_many(reply: Reply) -> bool:
+    """Whether a reply to RCPT says that the transaction is full (RFC 5321 §4.5.3.1.10), and not that the mailbox is.
+
+    RFC 821 had 552 for it, where today 452 is due.
+    """
+    status = reply.status
+    return reply.code in {452, 552} and (status.subject, status.detail) in {(0, 0), (5, 3)}
