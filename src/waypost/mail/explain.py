@@ -194,7 +194,7 @@ def _explain(cause: Cause) -> str:
         case DnsFailed(domain, detail):
             return plain(f"The mail servers of {domain} could not be looked up: {detail}.")
         case PolicyRefused(detail):
-            return plain(detail if detail.endswith(".") else f"{detail}.")
+            return plain(f"{detail[:1].upper()}{detail[1:].removesuffix('.')}.")
         case LocalTrouble():
             return "This mail system had a trouble of its own; its administrators can find it in their log."
         case _:
