@@ -1,19 +1,47 @@
 """The client's side of a session: the opening (greeting, EHLO or HELO, STARTTLS, AUTH) and transactions.
 
-INTERFACE SKETCH (the engine's author replaces this text): octets in through `receive`, which returns the events
-they complete; octets out through `octets_to_send`. `awaiting` tells which reply is due, and so which time-out.
+Octets in through `receive`, which returns the events they complete; octets out through `octets_to_send`. `awaiting`
+tells which reply is due, and so which time-out. What a reply leads to is read off tables: one row a stage, one column
+a first digit (RFC 5321 §4.3.2 bids a client read no more). Policy chooses a table; it is never a flag in the loop.
+
+    session = ClientSession("us.example.net")
+    write octets_to_send(); read; events = receive(...)     until Opened, OpeningRefused, HandshakeDue ...
+    session.begin(transaction)                              then the same until DataAnswered or TransactionEnded
+    write send_body(...) ...; write end_body(); read ...    until TransactionEnded
+    session.begin(...) again, or session.quit()
+
+Replies in step: a reply counts only for a command that was handed out before it came. One that completes while a
+command still waits to be written, or while none is due, was asked for by nobody; taking it for the next command's
+answer would credit one recipient with another's fate. It ends the session.
+
+In doubt: from `end_body()` on, and only then, `awaiting` is DOT. A loss before it is surely no delivery.
+
+Not here: time-outs, TLS itself, reconnecting with HELO after a lost EHLO (the caller opens a new session with
+`Opening.HELO_FIRST`), and what becomes of the message.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import TypeAlias
+from enum import Enum, auto
+from typing import Final, TypeAlias
 
-from waypost.smtp.extension import Extensions, MailParameters, RcptParameters
+from waypost.smtp.command import Mail, Rcpt
+from waypost.smtp.errors import LocalProtocolError
+from waypost.smtp.extension import Extensions, MailParameters, RcptParameters, read_extensions
+from waypost.smtp.framing import INCOMPLETE, BadReply, DotStuffer, ReplyReader
 from waypost.smtp.path import ForwardPath, ReversePath
 from waypost.smtp.reply import Reply
+
+#: One group of pipelined commands (RFC 2920 §3.1): while it is written nobody reads, so its replies must fit the
+#: peer's send window and ours. 16 KiB out and some 100 replies back fit the smallest default socket buffers.
+GROUP_COMMANDS: Final = 100
+GROUP_OCTETS: Final = 16 * 1024
+#: Lines said and replies heard that are kept for a caller who does not fetch them.
+KEPT: Final = 1000
 
 
 class Stage(Enum):
@@ -143,7 +171,7 @@ class PeerClosing:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What came is no reply (garbage, over-long, endless, mixed codes): the session is over. `heard`: a short excerpt."""
+    """What came is no reply, or one that cannot come here: the session is over. `heard`: a short excerpt."""
 
     stage: Stage
     detail: str
@@ -173,6 +201,75 @@ class Transaction:
     recipients: Sequence[tuple[ForwardPath, RcptParameters]]
 
 
+# ---- the tables of the opening
+
+#: A cell is the stage that a first digit leads to. READY in it means "as far as this command goes": what the route
+#: wants beside (STARTTLS, AUTH) comes before READY is real. QUIT means that the opening is refused.
+_Row: TypeAlias = tuple[Stage, Stage, Stage, Stage]
+_REFUSED: Final = (Stage.QUIT, Stage.QUIT, Stage.QUIT)
+
+OPENING: Final[dict[Stage, _Row]] = {
+    #                 2yz          3yz         4yz         5yz
+    Stage.GREETING: (Stage.EHLO, Stage.QUIT, Stage.QUIT, Stage.QUIT),
+    Stage.EHLO: (Stage.READY, Stage.QUIT, Stage.QUIT, Stage.HELO),  # RFC 5321 §3.2: an older server; ask again
+    Stage.HELO: (Stage.READY, Stage.QUIT, Stage.QUIT, Stage.QUIT),
+    Stage.STARTTLS: (Stage.HANDSHAKE, Stage.QUIT, Stage.READY, Stage.READY),  # refused: go on in clear
+    Stage.AUTH: (Stage.READY, Stage.AUTH, Stage.QUIT, Stage.QUIT),
+}
+#: On a route that needs an extension, and after STARTTLS: HELO offers no extension.
+OPENING_ESMTP: Final = OPENING | {Stage.EHLO: (Stage.READY, *_REFUSED)}
+#: For a host that is known to fail on EHLO.
+OPENING_HELO: Final = OPENING | {Stage.GREETING: (Stage.HELO, *_REFUSED)}
+#: RFC 2033 §4.1: LMTP knows neither EHLO nor HELO.
+OPENING_LMTP: Final = OPENING | {Stage.GREETING: (Stage.LHLO, *_REFUSED), Stage.LHLO: (Stage.READY, *_REFUSED)}
+
+_TABLES: Final[Mapping[Opening, Mapping[Stage, _Row]]] = {
+    Opening.EHLO_THEN_HELO: OPENING,
+    Opening.EHLO_ONLY: OPENING_ESMTP,
+    Opening.HELO_FIRST: OPENING_HELO,
+    Opening.LHLO: OPENING_LMTP,
+}
+_NO_CLEAR: Final = {Stage.STARTTLS: (Stage.HANDSHAKE, *_REFUSED)}
+
+
+def opening_table(opening: Opening, tls: Tls, credentials: Credentials | NoCredentials) -> Mapping[Stage, _Row]:
+    """The table for a session. Where TLS or AUTH is needed, a refused EHLO leads to no HELO: HELO offers neither."""
+    if opening is Opening.EHLO_THEN_HELO and (tls is Tls.REQUIRED or isinstance(credentials, Credentials)):
+        opening = Opening.EHLO_ONLY
+    return {**_TABLES[opening], **_NO_CLEAR} if tls is Tls.REQUIRED else _TABLES[opening]
+
+
+def after(stage: Stage, reply: Reply, table: Mapping[Stage, _Row]) -> Stage:
+    """Where `reply` leads. 421 ends every stage alike: the host is going away (RFC 5321 §3.8), no HELO will keep it."""
+    return Stage.QUIT if reply.code == 421 else table[stage][reply.code // 100 - 2]
+
+
+# ---- the table of a transaction
+
+
+class Verdict(Enum):
+    """What a reply says of the command it answers."""
+
+    TAKEN = auto()
+    REFUSED = auto()
+    ODD = auto()  # not a reply this command can have: the peer is out of step
+
+
+TRANSACTION: Final = {
+    #             2yz            3yz            4yz              5yz
+    Stage.MAIL: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
+    Stage.RCPT: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
+    Stage.DATA: (Verdict.ODD, Verdict.TAKEN, Verdict.REFUSED, Verdict.REFUSED),  # 2yz is no leave to send a body
+    Stage.DOT: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
+    Stage.RSET: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
+}
+
+#: The index of what concerns no recipient: MAIL, DATA, RSET, and the final dot for all.
+_ALL: Final = -1
+#: The index of the reply to a lone dot, which ends a DATA that came too late to be taken back; nothing depends on it.
+_LONE_DOT: Final = -2
+
+
 class ClientSession:
     """One session with one host, from its greeting to QUIT, over any number of transactions."""
 
@@ -183,36 +280,349 @@ class ClientSession:
         opening: Opening = Opening.EHLO_THEN_HELO,
         tls: Tls = Tls.NEVER,
         credentials: Credentials | NoCredentials = NoCredentials(),
-    ) -> None: ...
+    ) -> None:
+        self._hello_name = hello_name
+        self._lmtp = opening is Opening.LHLO
+        self._tls = tls
+        self._credentials = credentials
+        self._table = opening_table(opening, tls, credentials)
+        self._stage = Stage.GREETING
+        self._extensions = Extensions()
+        self._mechanisms: list[str] = []  # not tried yet, the next one first
+        self._responses: deque[str] = deque()  # to the challenges of the mechanism being tried
+        self._reader = ReplyReader()
+        self._out: list[str] = []
+        self._said: deque[str] = deque(maxlen=KEPT)
+        self._heard: deque[Reply] = deque(maxlen=KEPT)
+        # of the transaction:
+        self._unsaid: deque[tuple[Stage, int, str]] = deque()
+        self._due: deque[tuple[Stage, int]] = deque()  # whose replies are outstanding, in order
+        self._mail_taken = False
+        self._accepted: list[int] = []
+        self._stuffer = DotStuffer()
+
+    # ---- what a caller may ask
 
     @property
     def awaiting(self) -> Stage:
         """Whose reply is due (or READY, BODY, CLOSED)."""
+        return self._due[0][0] if self._due else self._stage
 
     @property
     def extensions(self) -> Extensions:
         """What the last EHLO offered."""
+        return self._extensions
+
+    def said(self) -> Sequence[str]:
+        """The commands queued since this was last asked, for a transcript; what AUTH carries is left out."""
+        lines = list(self._said)
+        self._said.clear()
+        return lines
+
+    def heard(self) -> Sequence[Reply]:
+        """The replies received since this was last asked, for a transcript."""
+        replies = list(self._heard)
+        self._heard.clear()
+        return replies
+
+    # ---- what a caller does
 
     def receive(self, octets: bytes) -> Sequence[ClientEvent]:
         """The events that `octets`, in any segmentation, complete. Never raises: a bad peer is a Violation."""
+        events: list[ClientEvent] = []
+        self._reader.feed(octets)
+        while self._stage is not Stage.CLOSED:
+            read = self._reader.next_reply()
+            if read is INCOMPLETE:
+                break
+            if isinstance(read, BadReply):
+                self._violation(read.detail, read.heard, events)
+            else:
+                self._heard.append(read)
+                self._take(read, events)
+        if self._out and self._stage is not Stage.QUIT and self._reader.pending:
+            self._violation("more was said than was asked for", "", events)
+        return events
 
     def tls_started(self) -> None:
-        """The handshake is done: forget all the peer said before it (RFC 3207 §4.2), say EHLO again."""
+        """The handshake is done: forget all the peer said before it (RFC 3207 §4.2), say EHLO again.
+
+        Raises: LocalProtocolError, unless HandshakeDue was the last event.
+        """
+        self._require(Stage.HANDSHAKE)
+        self._tls = Tls.ALREADY
+        self._extensions = Extensions()
+        self._table = OPENING_LMTP if self._lmtp else OPENING_ESMTP
+        self._enter(Stage.LHLO if self._lmtp else Stage.EHLO)
 
     def begin(self, transaction: Transaction) -> None:
-        """Say MAIL; with PIPELINING also every RCPT and DATA at once (RFC 2920). Only at READY."""
+        """Say MAIL; with PIPELINING also every RCPT and DATA at once (RFC 2920). Only at READY.
+
+        More than GROUP_COMMANDS or GROUP_OCTETS go in several groups, each after the replies to the last.
+        """
+        self._require(Stage.READY)
+        offered = self._extensions
+        mail = Mail(transaction.reverse_path, transaction.parameters)
+        unsaid = self._unsaid = deque([(Stage.MAIL, _ALL, mail.line(offered))])
+        for index, (forward_path, parameters) in enumerate(transaction.recipients):
+            unsaid.append((Stage.RCPT, index, Rcpt(forward_path, parameters).line(offered)))
+        unsaid.append((Stage.DATA, _ALL, "DATA"))
+        self._mail_taken = False
+        self._accepted = []
+        self._say_group()
 
     def send_body(self, octets: bytes) -> bytes:
-        """`octets` dot-stuffed, ready to be written; chunks may be cut anywhere. Only at BODY."""
+        """`octets` dot-stuffed, ready to be written; chunks may be cut anywhere. Only at BODY.
+
+        Raises: LocalProtocolError, where a CR or LF stands alone: none may ever leave us (the next hop might see two
+        messages); the connection is then to be dropped without the final dot.
+        """
+        self._require(Stage.BODY)
+        return self._stuffer.stuff(octets)
 
     def end_body(self) -> bytes:
         """The final dot (with a CRLF before it where the body lacks one). From here on a loss is in doubt."""
+        self._require(Stage.BODY)
+        self._stage = Stage.DOT
+        self._said.append(".")
+        self._due.extend((Stage.DOT, index) for index in (self._accepted if self._lmtp else [_ALL]))
+        return self._stuffer.finish()
 
     def reset(self) -> None:
-        """Say RSET, to see whether an idle connection still lives."""
+        """Say RSET, to see whether an idle connection still lives; TransactionEnded tells. Only at READY."""
+        self._require(Stage.READY)
+        self._say_rset()
 
     def quit(self) -> None:
         """Say QUIT; nobody waits for the answer."""
+        if self._stage not in (Stage.QUIT, Stage.CLOSED):
+            self._enter(Stage.QUIT)
 
     def octets_to_send(self) -> bytes:
         """What is to be written now, once; empty when nothing is."""
+        if not self._out:
+            return b""
+        octets = ("\r\n".join(self._out) + "\r\n").encode()
+        self._out = []
+        return octets
+
+    # ---- saying
+
+    def _require(self, stage: Stage) -> None:
+        if self.awaiting is not stage:
+            raise LocalProtocolError(f"only at {stage.value}, and the session is at {self.awaiting.value}")
+
+    def _say(self, line: str) -> None:
+        self._out.append(line)
+        self._said.append(line)
+
+    def _enter(self, stage: Stage) -> None:
+        """Go to `stage`, saying the command it stands for."""
+        self._stage = stage
+        match stage:
+            case Stage.EHLO | Stage.HELO | Stage.LHLO:
+                self._say(f"{stage.value} {self._hello_name}")
+            case Stage.STARTTLS:
+                self._say("STARTTLS")
+            case Stage.QUIT:
+                self._due.clear()
+                self._say("QUIT")
+            case _:
+                pass  # the others wait, or their words depend on more than the stage
+
+    # ---- hearing
+
+    def _take(self, reply: Reply, events: list[ClientEvent]) -> None:
+        if self._stage is Stage.QUIT:
+            self._stage = Stage.CLOSED
+        elif self._out:
+            self._unasked(reply, events)
+        elif self._due:
+            self._answered(reply, events)
+        elif self._stage in (Stage.READY, Stage.BODY, Stage.HANDSHAKE):
+            self._unasked(reply, events)
+        else:
+            self._opening(reply, events)
+
+    def _unasked(self, reply: Reply, events: list[ClientEvent]) -> None:
+        # Words of farewell, or an early refusal of a body: the caller learns them. Anything else is out of step.
+        farewell = reply.code in (421, 521) or (self._stage is Stage.BODY and reply.code >= 400)
+        if farewell and self._stage is not Stage.HANDSHAKE:
+            events.append(PeerClosing(reply))
+            self._close()
+        else:
+            self._violation("a reply that nobody asked for", str(reply), events)
+
+    def _violation(self, detail: str, heard: str, events: list[ClientEvent]) -> None:
+        if self._stage is not Stage.QUIT:
+            events.append(Violation(self.awaiting, detail, heard))
+        self._close()
+
+    def _close(self) -> None:
+        self._stage = Stage.CLOSED
+        self._due.clear()
+        self._unsaid.clear()
+        self._out = []
+
+    # ---- the opening
+
+    def _opening(self, reply: Reply, events: list[ClientEvent]) -> None:
+        said_at = self._stage
+        leads_to = after(said_at, reply, self._table)
+        if said_at is Stage.AUTH:
+            leads_to = self._authenticated(reply, leads_to)
+        match leads_to:
+            case Stage.READY:
+                if said_at in (Stage.EHLO, Stage.LHLO):
+                    self._extensions = read_extensions(reply)
+                elif said_at is Stage.STARTTLS:
+                    self._tls = Tls.NEVER
+                self._go_on(said_at, reply, events)
+            case Stage.QUIT:
+                self._refuse(said_at, reply, f"refused at {said_at.value}", events)
+            case Stage.HANDSHAKE:
+                self._stage = Stage.HANDSHAKE
+                if self._reader.pending:  # said in clear behind the 220: response injection
+                    self._violation("octets in clear behind the reply to STARTTLS", "", events)
+                else:
+                    events.append(HandshakeDue())
+            case Stage.AUTH:
+                pass  # the next response has been queued
+            case _:
+                self._enter(leads_to)
+
+    def _refuse(self, stage: Stage, reply: Reply, why: str, events: list[ClientEvent]) -> None:
+        events.append(OpeningRefused(stage, reply, why))
+        self._enter(Stage.QUIT)
+
+    def _go_on(self, stage: Stage, reply: Reply, events: list[ClientEvent]) -> None:
+        """From an accepted hello to READY, by way of what the route wants."""
+        offered = self._extensions
+        if self._tls in (Tls.IF_OFFERED, Tls.REQUIRED) and "STARTTLS" in offered:
+            self._enter(Stage.STARTTLS)
+        elif self._tls is Tls.REQUIRED:
+            self._refuse(stage, reply, "the route requires TLS, and STARTTLS is not offered", events)
+        elif isinstance(self._credentials, Credentials) and stage is not Stage.AUTH:
+            self._mechanisms = [name for name in _MECHANISMS if name in offered.auth_mechanisms]
+            if self._mechanisms:
+                self._say_auth(self._mechanisms.pop(0), self._credentials)
+            else:
+                self._refuse(stage, reply, "the route authenticates, and neither PLAIN nor LOGIN is offered", events)
+        else:
+            self._stage = Stage.READY
+            events.append(Opened(offered))
+
+    # ---- AUTH (RFC 4954)
+
+    def _say_auth(self, mechanism: str, credentials: Credentials) -> None:
+        self._stage = Stage.AUTH
+        first, *responses = _MECHANISMS[mechanism](credentials)
+        self._responses = deque(responses)
+        self._out.append(f"AUTH {mechanism} {first}".rstrip())
+        self._said.append(f"AUTH {mechanism} (credentials not shown)")
+
+    def _authenticated(self, reply: Reply, leads_to: Stage) -> Stage:
+        """Where AUTH goes on; answers a challenge, tries the next mechanism after 504 (RFC 4954 §4)."""
+        if leads_to is Stage.AUTH:
+            # "*" cancels an exchange that asks for more than the mechanism has (RFC 4954 §4); a 501 answers it.
+            self._out.append(self._responses.popleft() if self._responses else "*")
+            self._said.append("(a response, not shown)")
+        elif reply.code == 504 and self._mechanisms and isinstance(self._credentials, Credentials):
+            self._say_auth(self._mechanisms.pop(0), self._credentials)
+            return Stage.AUTH
+        return leads_to
+
+    # ---- the transaction
+
+    def _say_group(self) -> None:
+        """Say what may be said before the next replies: one command, or with PIPELINING as many as one group holds."""
+        room = GROUP_COMMANDS if self._pipelines else 1
+        octets = 0
+        while self._unsaid and room > 0 and octets < GROUP_OCTETS:
+            stage, index, line = self._unsaid.popleft()
+            self._due.append((stage, index))
+            self._say(line)
+            room -= 1
+            octets += len(line)
+
+    @property
+    def _pipelines(self) -> bool:
+        return "PIPELINING" in self._extensions and not self._reader.bare_newline
+
+    def _answered(self, reply: Reply, events: list[ClientEvent]) -> None:
+        stage, index = self._due[0]
+        verdict = TRANSACTION[stage][reply.code // 100 - 2]
+        if verdict is Verdict.ODD and index != _LONE_DOT:
+            self._violation(f"{reply.code} is no answer to {stage.value}", str(reply), events)
+            return
+        self._due.popleft()
+        self._tell(stage, index, reply, events)
+        if reply.code == 421:
+            events.append(PeerClosing(reply))
+            self._close()
+        elif not self._due:
+            self._advance(stage, index, verdict, events)
+
+    def _tell(self, stage: Stage, index: int, reply: Reply, events: list[ClientEvent]) -> None:
+        """The event of one reply. After a refused MAIL the rest of its group says nothing new."""
+        taken = TRANSACTION[stage][reply.code // 100 - 2] is Verdict.TAKEN
+        match stage:
+            case Stage.MAIL:
+                self._mail_taken = taken
+                events.append(MailAnswered(reply))
+            case Stage.RCPT if self._mail_taken:
+                if taken:
+                    self._accepted.append(index)
+                events.append(RcptAnswered(index, reply))
+            case Stage.DATA if self._mail_taken:
+                events.append(DataAnswered(reply, body_due=taken and bool(self._accepted)))
+            case Stage.DOT:
+                events.append(DotAnswered(reply, tuple(self._accepted) if index == _ALL else (index,)))
+            case _:
+                pass
+
+    def _advance(self, stage: Stage, index: int, verdict: Verdict, events: list[ClientEvent]) -> None:
+        """All that was due has been answered, `stage` last: what comes next."""
+        match stage:
+            case Stage.DATA if verdict is Verdict.TAKEN and self._accepted:
+                self._stage = Stage.BODY
+                self._stuffer = DotStuffer()
+            case Stage.DATA if verdict is Verdict.TAKEN:
+                self._say(".")
+                self._due.append((Stage.RSET, _LONE_DOT))
+            case Stage.DOT:
+                self._finish(events, in_step=True)
+            case Stage.RSET:
+                self._finish(events, in_step=verdict is Verdict.TAKEN or index == _LONE_DOT)
+            case _ if self._may_go_on:
+                self._say_group()
+            case _:
+                self._unsaid.clear()
+                self._say_rset()
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the rest of the transaction is worth saying: MAIL was taken, and DATA has somebody to go to."""
+        if not self._unsaid or not self._mail_taken:
+            return False
+        return self._unsaid[0][0] is Stage.RCPT or bool(self._accepted)
+
+    def _say_rset(self) -> None:
+        # However the peer understood what was refused, after this no transaction is open.
+        self._say("RSET")
+        self._due.append((Stage.RSET, _ALL))
+
+    def _finish(self, events: list[ClientEvent], *, in_step: bool) -> None:
+        self._stage = Stage.READY
+        events.append(TransactionEnded(reusable=in_step and not self._reader.bare_newline))
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+#: Mechanism → what it says: the initial response, then one a challenge. In order of preference.
+_MECHANISMS: Final = {
+    "PLAIN": lambda who: [_base64(f"\0{who.username}\0{who.password}")],
+    "LOGIN": lambda who: ["", _base64(who.username), _base64(who.password)],
+}

@@ -6,9 +6,19 @@ DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
+from typing import Any, Final
+
+from waypost.smtp.reply import Reply
+
+#: RFC 3461 §4.4 and §4.2: octets of ENVID and ORCPT as they stand in the command.
+ENVID_LIMIT: Final = 100
+ORCPT_LIMIT: Final = 500
+#: RFC 1870 §3: SIZE has at most 20 digits.
+SIZE_DIGITS: Final = 20
 
 
 class BodyType(Enum):
@@ -93,3 +103,218 @@ class Extensions:
     def auth_mechanisms(self) -> frozenset[str]:
         """The SASL mechanisms offered, in upper case."""
         return frozenset(name.upper() for name in self.offered.get("AUTH", ()))
+
+
+# ---- the EHLO reply
+
+_KEYWORD: Final = re.compile(r"[A-Z0-9][A-Z0-9-]*")
+
+
+def read_extensions(reply: Reply) -> Extensions:
+    """What an EHLO reply offers (RFC 5321 §4.1.1.1). Lines that are no keyword promise nothing."""
+    offered: dict[str, tuple[str, ...]] = {}
+    for line in reply.lines[1:]:
+        # Servers of before RFC 2554 wrote AUTH=LOGIN; some still write both.
+        keyword, *parameters = line.replace("AUTH=", "AUTH ", 1).split() or [""]
+        keyword = keyword.upper()
+        if _KEYWORD.fullmatch(keyword):
+            offered[keyword] = (*offered.get(keyword, ()), *parameters)
+    return Extensions(offered)
+
+
+def extension_lines(extensions: Extensions) -> tuple[str, ...]:
+    """The lines of an EHLO reply that offer `extensions`, without the first one, which names the host."""
+    return tuple(" ".join((keyword, *parameters)) for keyword, parameters in extensions.offered.items())
+
+
+# ---- xtext (RFC 3461 §4), and the form RFC 6533 §3 has for addresses of type utf-8
+
+_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
+_HEX_PAIR: Final = re.compile(r"\+([0-9A-F]{2})")
+_TO_ENCODE: Final = re.compile(r"[^!-*,-<>-~]")
+_EMBEDDED: Final = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
+_TO_EMBED: Final = re.compile(r"[^!-*,-<>-\[\]-~]")
+
+
+def encode_xtext(text: str) -> str:
+    """Printable ASCII `text` as xtext. Raises: ValueError, where it holds anything else: xtext has no form for it."""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError(f"{text!r} is not printable ASCII, so it has no xtext form (RFC 3461 §4)")
+    return _TO_ENCODE.sub(lambda found: f"+{ord(found[0]):02X}", text)
+
+
+def decode_xtext(text: str) -> str:
+    """What the xtext `text` stands for. Raises: ValueError, where it is none, or hides a control character.
+
+    A CR LF in it would else become a header of our own making in a DSN.
+    """
+    if not _XTEXT.fullmatch(text):
+        raise ValueError(f"{text!r} is not xtext (RFC 3461 §4)")
+    decoded = _HEX_PAIR.sub(lambda found: chr(int(found[1], 16)), text)
+    if not (decoded.isascii() and decoded.isprintable()):
+        raise ValueError(f"{text!r} encodes more than printable ASCII")
+    return decoded
+
+
+def _encode_utf8_address(text: str) -> str:
+    """`utf-8-addr-xtext` of RFC 6533 §3: ASCII only, so it may go to any peer that has DSN."""
+    return _TO_EMBED.sub(lambda found: f"\\x{{{ord(found[0]):02X}}}", text)
+
+
+def _decode_utf8_address(text: str) -> str:
+    decoded = _EMBEDDED.sub(lambda found: chr(min(int(found[1], 16), 0x10FFFF)), text)
+    if not decoded.isprintable():
+        raise ValueError(f"{text!r} encodes a control character")
+    return decoded
+
+
+# ---- parameters of MAIL and RCPT
+
+
+class ParameterError(ValueError):
+    """A parameter's value is not what its RFC allows, or it stands twice. The client's fault: 501 5.5.4."""
+
+
+class UnknownParameterError(ParameterError):
+    """A parameter that no extension on offer defines. The client's fault: 555 5.5.4 (RFC 5321 §4.1.1.11)."""
+
+
+#: How one value is read: what it adds to the keyword arguments of MailParameters or RcptParameters.
+_Read = Callable[[str], tuple[str, Any]]
+
+
+def _size(value: str) -> tuple[str, int]:
+    if not (value.isascii() and value.isdigit() and len(value) <= SIZE_DIGITS):
+        raise ParameterError(f"SIZE is a number of octets of at most {SIZE_DIGITS} digits, not {value!r}")
+    return "size", int(value)
+
+
+def _body(value: str) -> tuple[str, BodyType]:
+    try:
+        return "body", BodyType(value.upper())
+    except ValueError:
+        raise ParameterError(f"BODY is 7BIT or 8BITMIME, not {value!r}") from None
+
+
+def _smtputf8(value: str) -> tuple[str, bool]:
+    if value:
+        raise ParameterError("SMTPUTF8 takes no value")
+    return "smtputf8", True
+
+
+def _ret(value: str) -> tuple[str, Return]:
+    if value.upper() not in ("FULL", "HDRS"):
+        raise ParameterError(f"RET is FULL or HDRS, not {value!r}")
+    return "ret", Return(value.upper())
+
+
+def _envid(value: str) -> tuple[str, str]:
+    if not 1 <= len(value) <= ENVID_LIMIT:
+        raise ParameterError(f"ENVID has 1 to {ENVID_LIMIT} characters")
+    return "envelope_id", _decoded("ENVID", decode_xtext, value)
+
+
+_NOTIFY_WORDS: Final = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
+
+
+def _notify(value: str) -> tuple[str, Notify]:
+    words = value.upper().split(",")
+    if words == ["NEVER"]:
+        return "notify", Notify.NEVER
+    if len(set(words)) != len(words) or not _NOTIFY_WORDS.keys() >= set(words):
+        raise ParameterError(f"NOTIFY is NEVER, or some of SUCCESS, FAILURE and DELAY with commas, not {value!r}")
+    wanted = Notify.NEVER
+    for word in words:
+        wanted |= _NOTIFY_WORDS[word]
+    return "notify", wanted
+
+
+def _orcpt(value: str) -> tuple[str, str]:
+    kind, semicolon, address = value.partition(";")
+    if not (semicolon and address and _KEYWORD.fullmatch(kind.upper())) or len(value) > ORCPT_LIMIT:
+        raise ParameterError(f"ORCPT is type;address of at most {ORCPT_LIMIT} characters, not {value[:80]!r}")
+    decode = _decode_utf8_address if kind.lower() == "utf-8" else decode_xtext
+    return "original_recipient", f"{kind};{_decoded('ORCPT', decode, address)}"
+
+
+def _decoded(keyword: str, decode: Callable[[str], str], value: str) -> str:
+    try:
+        return decode(value)
+    except ValueError as error:
+        raise ParameterError(f"{keyword}: {error}") from None
+
+
+#: Parameter → the EHLO keyword that must be on offer for it, and its reader.
+_MAIL: Final[Mapping[str, tuple[str, _Read]]] = {
+    "SIZE": ("SIZE", _size),
+    "BODY": ("8BITMIME", _body),
+    "SMTPUTF8": ("SMTPUTF8", _smtputf8),
+    "RET": ("DSN", _ret),
+    "ENVID": ("DSN", _envid),
+}
+_RCPT: Final[Mapping[str, tuple[str, _Read]]] = {
+    "NOTIFY": ("DSN", _notify),
+    "ORCPT": ("DSN", _orcpt),
+}
+_NO_MAIL_PARAMETERS: Final = MailParameters()
+_NO_RCPT_PARAMETERS: Final = RcptParameters()
+
+
+def parse_mail_parameters(text: str, offered: Extensions) -> MailParameters:
+    """What follows the reverse-path in MAIL. Raises: ParameterError, UnknownParameterError, the client's fault."""
+    return MailParameters(**_read(text, _MAIL, offered)) if text else _NO_MAIL_PARAMETERS
+
+
+def parse_rcpt_parameters(text: str, offered: Extensions) -> RcptParameters:
+    """What follows the forward-path in RCPT. Raises: ParameterError, UnknownParameterError, the client's fault."""
+    return RcptParameters(**_read(text, _RCPT, offered)) if text else _NO_RCPT_PARAMETERS
+
+
+def _read(text: str, known: Mapping[str, tuple[str, _Read]], offered: Extensions) -> dict[str, Any]:
+    if text[0] != " ":
+        raise ParameterError(f"a space is due between the path and {text!r}")
+    values: dict[str, Any] = {}
+    for word in text.split():
+        keyword, equals, value = word.partition("=")
+        extension, read = known.get(keyword.upper(), ("", _smtputf8))
+        if extension not in offered:
+            raise UnknownParameterError(f"the parameter {keyword!r} is not on offer here")
+        if equals and not value:
+            raise ParameterError(f"{keyword} has no value behind its equals sign")
+        name, meaning = read(value)
+        if name in values:
+            raise ParameterError(f"{keyword} stands twice")
+        values[name] = meaning
+    return values
+
+
+def format_mail_parameters(parameters: MailParameters, offered: Extensions) -> str:
+    """The parameters as they stand behind the reverse-path, each with its leading space; only what the peer offers."""
+    words = ""
+    if parameters.size and "SIZE" in offered:
+        words += f" SIZE={parameters.size}"
+    if parameters.body is BodyType.EIGHT_BIT_MIME and "8BITMIME" in offered:
+        words += " BODY=8BITMIME"
+    if parameters.smtputf8 and "SMTPUTF8" in offered:
+        words += " SMTPUTF8"
+    if "DSN" in offered:
+        if parameters.ret is not Return.UNSPECIFIED:
+            words += f" RET={parameters.ret.value}"
+        if parameters.envelope_id:
+            words += f" ENVID={encode_xtext(parameters.envelope_id)}"
+    return words
+
+
+def format_rcpt_parameters(parameters: RcptParameters, offered: Extensions) -> str:
+    """The parameters as they stand behind the forward-path, each with its leading space; only what the peer offers."""
+    if "DSN" not in offered or parameters == _NO_RCPT_PARAMETERS:
+        return ""
+    words = ""
+    if parameters.notify is not Notify.UNSPECIFIED:
+        names = [word for word, flag in _NOTIFY_WORDS.items() if parameters.notify & flag]
+        words += f" NOTIFY={','.join(names) or 'NEVER'}"
+    if parameters.original_recipient:
+        kind, _, address = parameters.original_recipient.partition(";")
+        encode = _encode_utf8_address if kind.lower() == "utf-8" else encode_xtext
+        words += f" ORCPT={kind};{encode(address)}"
+    return words

@@ -1,45 +1,80 @@
 """The server's side of a session: what a client says, what may be said when, and the replies that are ours alone.
 
-INTERFACE SKETCH (the engine's author replaces this text): octets in through `receive`, events out through
-`next_event`, replies in through `reply`, octets out through `octets_to_send`.
+Octets in through `receive`, events out through `next_event`, replies in through `reply`, octets out through
+`octets_to_send`. The order of commands is one table, `ORDER`. What the session can judge by itself (syntax, order,
+limits) it answers itself; whether a mailbox exists or a message was stored is the caller's to say.
+
+    session = ServerSession(settings)
+    session.greet(Reply(220, ("mx.example.net ESMTP",)))
+    loop: event = session.next_event()
+          NeedOctets            write octets_to_send(), then read and receive(...)
+          Hello Mail Rcpt …     reply(...)
+          Closing               write octets_to_send(), then close
+
+Strictness, and why (RFC 2920 §3.1, RFC 5321 §4.1.1.4):
+
+* EHLO, HELO, LHLO and DATA must end a group. A client that says more in the same breath does not wait for our answer:
+  it is a machine made to speak blindly, and behind a refused DATA its body would be read as commands. It is answered
+  554 and the session is over. Octets that arrive before the reply to DATA is given count the same.
+* Octets that came before the banner end the session too.
+* VRFY, EXPN, NOOP and QUIT must end a group as well, but nothing can be gained by breaking that: they are tolerated.
+
+Not here: time-outs, TLS, policy, storage.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Final, TypeAlias, assert_never
 
-from waypost.smtp.extension import MailParameters, RcptParameters
-from waypost.smtp.path import ForwardPath, ReversePath
+from waypost.smtp.command import (
+    TLS_HANDSHAKE,
+    Hello,
+    Mail,
+    Rcpt,
+    Verb,
+    is_http,
+    parse_hello,
+    parse_mail,
+    parse_rcpt,
+    split_command,
+)
+from waypost.smtp.errors import LocalProtocolError
+from waypost.smtp.extension import Extensions, extension_lines
+from waypost.smtp.framing import EXCERPT, INCOMPLETE, BadLine, BodyFault, BodyReader, CommandReader, LineFault
 from waypost.smtp.reply import Reply
+
+__all__ = [
+    "ORDER",
+    "BodyFault",
+    "Closing",
+    "DataChunk",
+    "DataEnd",
+    "DataStart",
+    "Event",
+    "Hello",
+    "LocalProtocolError",
+    "Mail",
+    "NeedOctets",
+    "Rcpt",
+    "Refused",
+    "ServerSession",
+    "ServerSettings",
+    "State",
+    "TransactionReset",
+]
+
+#: Commands that bring no message nearer (NOOP, RSET, VRFY, EXPN, HELP) before the session is ended: a client that
+#: keeps a connection warm says a few, one that says a hundred holds it for nothing.
+IDLE_COMMANDS: Final = 100
 
 
 # ---- events. Those marked (reply) wait for `session.reply(...)` before `next_event` may be called again.
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """(reply) EHLO, HELO or LHLO. Answer with `session.hello_reply()` to accept, or any 4yz/5yz to refuse."""
-
-    verb: str
-    client_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """(reply) MAIL FROM."""
-
-    reverse_path: ReversePath
-    parameters: MailParameters
-
-
-@dataclass(frozen=True, slots=True)
-class Rcpt:
-    """(reply) RCPT TO."""
-
-    forward_path: ForwardPath
-    parameters: RcptParameters
-
-
+# Hello, Mail and Rcpt stand in command.py.
 @dataclass(frozen=True, slots=True)
 class DataStart:
     """(reply) DATA with at least one accepted recipient; 354 opens the body."""
@@ -50,16 +85,6 @@ class DataChunk:
     """Octets of the body, dot-stuffing removed; the final CRLF is the last chunk's end."""
 
     octets: bytes
-
-
-class BodyFault(Enum):
-    """Why a body cannot be taken, though it was read to its true end so that the dialogue stays in step."""
-
-    NONE = auto()
-    BARE_NEWLINE = auto()  # a CR or LF not part of CRLF: SMTP smuggling
-    TOO_LARGE = auto()  # beyond the session's size limit; octets past it were thrown away
-    LINE_TOO_LONG = auto()
-    NUL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +124,18 @@ Event: TypeAlias = (
     Hello | Mail | Rcpt | DataStart | DataChunk | DataEnd | TransactionReset | Refused | Closing | NeedOctets
 )
 
+_NEED_OCTETS: Final = NeedOctets()
+_DATA_START: Final = DataStart()
+_TRANSACTION_RESET: Final = TransactionReset()
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What a listener offers and allows. Sizes in octets. The engine's author adds limits with their origin."""
+    """What a listener offers and allows.
+
+    `size_limit` in octets, 0 for none (RFC 1870 §4). `max_recipients` a transaction: RFC 5321 §4.5.3.1.8 asks for at
+    least 100. `max_errors`: refusals by the session itself before it ends with 421; 20 is what others in the field use.
+    """
 
     hostname: str
     size_limit: int = 50 * 1024 * 1024
@@ -113,28 +146,368 @@ class ServerSettings:
     max_errors: int = 20
 
 
+# ---- the order of commands
+
+
+class State(Enum):
+    """What has been agreed so far, and so which commands make sense."""
+
+    CONNECTED = auto()  # greeted with 220
+    TURNED_AWAY = auto()  # greeted with 4yz or 5yz: only QUIT makes sense (RFC 5321 §3.1)
+    READY = auto()  # EHLO, HELO or LHLO accepted
+    MAIL = auto()  # a transaction is open, without recipients
+    RCPT = auto()  # with at least one
+    BODY = auto()  # 354 said
+    CLOSED = auto()
+
+
+def _due(sentence: str) -> Reply:
+    return Reply.of(503, "5.5.1", sentence)
+
+
+_HELLO_DUE: Final = _due("say EHLO or HELO first")
+_MAIL_DUE: Final = _due("say MAIL first")
+_RCPT_DUE: Final = Reply.of(554, "5.5.1", "no valid recipients: say RCPT first")
+_IN_TRANSACTION: Final = _due("a transaction is open: say RCPT, DATA or RSET")
+_QUIT_DUE: Final = _due("no service here: say QUIT")
+
+#: The columns of the table: commands that share their cells.
+_HELLO, _MAIL, _RCPT, _DATA, _RSET, _OTHER, _QUIT = range(7)
+_COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
+    Verb.EHLO: _HELLO,
+    Verb.HELO: _HELLO,
+    Verb.LHLO: _HELLO,
+    Verb.MAIL: _MAIL,
+    Verb.RCPT: _RCPT,
+    Verb.DATA: _DATA,
+    Verb.RSET: _RSET,
+    Verb.QUIT: _QUIT,
+}
+
+#: One row a state in which commands are read, one column a command; a cell is the state that its acceptance leads to,
+#: or the reply to it when it comes out of order (RFC 5321 §4.1.4). A command that is refused leaves the state as it is.
+ORDER: Final[Mapping[State, tuple[State | Reply, ...]]] = {
+    #                 EHLO…        MAIL        RCPT        DATA        RSET             others           QUIT
+    State.CONNECTED: (State.READY, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE, State.CONNECTED, State.CONNECTED, State.CLOSED),
+    State.READY: (State.READY, State.MAIL, _MAIL_DUE, _MAIL_DUE, State.READY, State.READY, State.CLOSED),
+    State.MAIL: (State.READY, _IN_TRANSACTION, State.RCPT, _RCPT_DUE, State.READY, State.MAIL, State.CLOSED),
+    State.RCPT: (State.READY, _IN_TRANSACTION, State.RCPT, State.BODY, State.READY, State.RCPT, State.CLOSED),
+    State.TURNED_AWAY: (_QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, State.CLOSED),
+}
+
+#: The refusals that count as errors of the client. Not the limits (452, 552), nor 554 for DATA without recipients: a
+#: pipelining client meets these in good order.
+_ERRORS: Final = frozenset({500, 501, 502, 503, 555})
+
+_OK: Final = Reply.of(250, "2.0.0", "OK")
+_VRFY_ANSWER: Final = Reply.of(252, "2.5.2", "cannot tell; send the message and see")
+_HELP_ANSWER: Final = Reply.of(214, "2.0.0", "RFC 5321: EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP")
+_NOT_OFFERED: Final = Reply.of(502, "5.5.1", "not offered here")
+_UNKNOWN: Final = Reply.of(500, "5.5.2", "no such command")
+_NO_ARGUMENT: Final = Reply.of(501, "5.5.4", "this command takes no argument")
+_TOO_MANY_RECIPIENTS: Final = Reply.of(452, "4.5.3", "too many recipients; send the rest in another transaction")
+_TOO_MANY_ERRORS: Final = Reply.of(421, "4.7.0", "too many errors")
+_TOO_IDLE: Final = Reply.of(421, "4.7.0", "too many commands without a message")
+_SPOKE_TOO_SOON: Final = Reply.of(554, "5.5.0", "wait for the reply before you say more (RFC 2920)")
+_NOT_SMTP: Final = Reply.of(554, "5.5.0", "this is a mail server")
+_LINE_REPLIES: Final[Mapping[LineFault, Reply]] = {
+    LineFault.OVER_LONG: Reply.of(500, "5.5.6", "line too long"),
+    LineFault.FLOOD: Reply.of(421, "4.7.0", "line without end"),
+    LineFault.BARE_NEWLINE: Reply.of(500, "5.5.2", "a command ends in CRLF, and holds no CR or LF else"),
+    LineFault.CONTROL: Reply.of(500, "5.5.2", "control characters in a command"),
+    LineFault.NOT_UTF8: Reply.of(500, "5.5.2", "a command is ASCII, or UTF-8 with SMTPUTF8"),
+}
+
+
+@lru_cache(maxsize=64)
+def _offers(settings: ServerSettings) -> Extensions:
+    """What EHLO offers; one a listener."""
+    offered: dict[str, tuple[str, ...]] = {"PIPELINING": (), "SIZE": (str(settings.size_limit),), "8BITMIME": ()}
+    offered["ENHANCEDSTATUSCODES"] = ()
+    if settings.smtputf8:
+        offered["SMTPUTF8"] = ()
+    if settings.dsn:
+        offered["DSN"] = ()
+    return Extensions(offered)
+
+
+@lru_cache(maxsize=64)
+def _hello_reply(settings: ServerSettings, verb: str) -> Reply:
+    # No enhanced status here: RFC 2034 §4 exempts the greeting and the replies to EHLO and HELO.
+    lines = () if verb == "HELO" else extension_lines(_offers(settings))
+    return Reply(250, (settings.hostname, *lines))
+
+
+# ---- the session
+
+
+class _Nothing(Enum):
+    """No event: none waits for its reply, or none came of a command that the session dealt with by itself."""
+
+    NOTHING = auto()
+
+
+_NOTHING: Final = _Nothing.NOTHING
+
+
 class ServerSession:
     """One client's session, from the banner to its end."""
 
-    def __init__(self, settings: ServerSettings) -> None: ...
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._offered = _offers(settings)
+        self._state = State.CONNECTED
+        self._reader = CommandReader()
+        self._body = BodyReader(settings.size_limit)
+        self._out: list[bytes] = []
+        self._coming: deque[Event] = deque()  # events to give out before more is read
+        self._waiting: Hello | Mail | Rcpt | DataStart | DataEnd | _Nothing = _NOTHING
+        self._replies_due = 0  # to the DataEnd that waits
+        self._recipients = 0  # accepted in this transaction
+        self._utf8 = False
+        self._errors = 0
+        self._idle = 0
+        self._heard_anything = False
+
+    # ---- the caller's side
 
     def greet(self, reply: Reply) -> None:
         """Open with the banner: 220, or 421/554 to turn the client away (then only QUIT is taken)."""
+        if self._reader.pending:
+            self._end(_SPOKE_TOO_SOON, "the client spoke before the banner")
+            return
+        self._say(reply)
+        if reply.code == 421:
+            self._close("turned away with 421")
+        elif not reply.is_positive:
+            self._state = State.TURNED_AWAY
 
     def receive(self, octets: bytes) -> None:
         """Take what was read, in any segmentation."""
+        self._reader.feed(octets)
 
     def next_event(self) -> Event:
         """The next event. Raises: LocalProtocolError, when the last event still waits for its reply."""
+        if self._waiting is not _NOTHING:
+            raise LocalProtocolError(f"{type(self._waiting).__name__} waits for its reply")
+        while True:
+            if self._coming:
+                event = self._coming.popleft()
+                if isinstance(event, Closing):
+                    self._coming.append(event)  # nothing ever comes after it
+                return event
+            told = self._read_body() if self._state is State.BODY else self._read_command()
+            if told is not _NOTHING:
+                return told
 
     def hello_reply(self) -> Reply:
         """The 250 that accepts a Hello, with the extensions on offer."""
+        verb = self._waiting.verb if isinstance(self._waiting, Hello) else "EHLO"
+        return _hello_reply(self._settings, verb)
 
     def reply(self, reply: Reply) -> None:
-        """Answer the event that waits. The code decides the state: a refused MAIL opens no transaction."""
+        """Answer the event that waits. The code decides the state: a refused MAIL opens no transaction.
+
+        421 ends the session, whatever it answers (RFC 5321 §3.8). Raises: LocalProtocolError, when nothing waits.
+        """
+        event = self._waiting
+        if isinstance(event, _Nothing):
+            raise LocalProtocolError(f"nothing waits for the reply {reply}")
+        if isinstance(event, DataStart) and self._reader.pending:
+            # Whatever the answer: what came is a body sent blindly, and never to be read as commands.
+            self._waiting = _NOTHING
+            self._end(_SPOKE_TOO_SOON, "the client sent its body before 354")
+            return
+        self._say(reply)
+        if isinstance(event, DataEnd):
+            self._replies_due -= 1
+        if self._replies_due == 0 or reply.code == 421:
+            self._waiting = _NOTHING
+            self._replies_due = 0
+            self._settle(event, reply)
 
     def say_goodbye(self, reply: Reply) -> None:
         """Close from our side, unasked: 421 on time-out or shutdown (RFC 5321 §3.8)."""
+        self._waiting = _NOTHING
+        if self._state is not State.CLOSED:
+            self._end(reply, str(reply))
 
     def octets_to_send(self) -> bytes:
         """What is to be written now, once; empty when nothing is."""
+        out = self._out
+        if not out:
+            return b""
+        octets = out[0] if len(out) == 1 else b"".join(out)
+        self._out = []
+        return octets
+
+    # ---- replies
+
+    def _say(self, reply: Reply) -> None:
+        self._out.append(reply.encode())
+
+    def _settle(self, event: Hello | Mail | Rcpt | DataStart | DataEnd, reply: Reply) -> None:
+        """Where the caller's answer to `event` leads."""
+        if reply.code == 421:
+            self._close(f"421 in answer to {type(event).__name__}")
+            return
+        match event:
+            case Hello():
+                if reply.is_positive:
+                    self._hello_accepted()
+            case Mail():
+                if reply.is_positive:
+                    self._state = State.MAIL
+                    self._recipients = 0
+                    self._utf8 = event.parameters.smtputf8
+            case Rcpt():
+                if reply.is_positive:
+                    self._state = State.RCPT
+                    self._recipients += 1
+            case DataStart():
+                if reply.is_intermediate:
+                    self._state = State.BODY
+                    self._body = BodyReader(self._settings.size_limit)
+            case DataEnd():
+                self._state = State.READY
+                self._idle = 0
+            case _:
+                assert_never(event)
+
+    def _hello_accepted(self) -> None:
+        if self._state in (State.MAIL, State.RCPT):
+            self._coming.append(_TRANSACTION_RESET)
+        self._state = State.READY
+
+    def _refuse(self, line: str, reply: Reply) -> Refused:
+        """Refuse by ourselves, and end the session when that happened too often."""
+        self._say(reply)
+        self._errors += reply.code in _ERRORS
+        if self._errors >= self._settings.max_errors:
+            self._end(_TOO_MANY_ERRORS, "too many errors")
+        return Refused(line[:EXCERPT], reply)
+
+    def _end(self, reply: Reply, reason: str) -> None:
+        self._say(reply)
+        self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        self._state = State.CLOSED
+        self._reader.take_rest()
+        self._coming.append(Closing(reason))
+
+    # ---- reading
+
+    def _read_body(self) -> Event:
+        body = self._body
+        if not body.ended:
+            if not self._reader.pending:
+                return _NEED_OCTETS
+            piece = body.take(self._reader.take_rest())
+            if piece:
+                return DataChunk(piece)
+            if not body.ended:
+                return _NEED_OCTETS
+        self._reader.feed(body.rest)
+        self._waiting = DataEnd(body.size, body.fault)
+        self._replies_due = self._recipients if self._settings.lmtp else 1
+        return self._waiting
+
+    def _read_command(self) -> Event | _Nothing:
+        if not self._heard_anything and self._reader.starts_with(TLS_HANDSHAKE):
+            self._end(_NOT_SMTP, "the client began a TLS handshake in clear")
+            return _NOTHING
+        line = self._reader.next_line()
+        if line is INCOMPLETE:
+            return _NEED_OCTETS
+        first, self._heard_anything = not self._heard_anything, True
+        if isinstance(line, BadLine):
+            return self._bad_line(line)
+        if first and is_http(line):
+            self._end(_NOT_SMTP, "the client spoke HTTP")
+            return Refused(line[:EXCERPT], _NOT_SMTP)
+        return self._obey(line)
+
+    def _bad_line(self, line: BadLine) -> Refused:
+        reply = _LINE_REPLIES[line.fault]
+        if line.fault is LineFault.FLOOD:
+            self._end(reply, "a line without end")
+            return Refused(line.excerpt, reply)
+        return self._refuse(line.excerpt, reply)
+
+    def _obey(self, line: str) -> Event | _Nothing:
+        verb, argument = split_command(line)
+        column = _COLUMN[verb]
+        if column in (_HELLO, _DATA) and self._reader.pending:
+            self._end(_SPOKE_TOO_SOON, f"the client said more behind {verb.value}")
+            return Refused(line[:EXCERPT], _SPOKE_TOO_SOON)
+        cell = ORDER[self._state][column]
+        if isinstance(cell, Reply):
+            return self._refuse(line, cell)
+        asked: Hello | Mail | Rcpt | DataStart | Reply
+        match verb:
+            case Verb.MAIL:
+                asked = self._mail(argument)
+            case Verb.RCPT:
+                asked = self._rcpt(argument)
+            case Verb.DATA:
+                asked = _NO_ARGUMENT if argument.strip(" ") else _DATA_START
+            case Verb.EHLO | Verb.HELO | Verb.LHLO:
+                asked = self._hello(verb, argument)
+            case _:
+                return self._answer(verb, line, argument)
+        if isinstance(asked, Reply):
+            return self._refuse(line, asked)
+        self._waiting = asked
+        return asked
+
+    def _hello(self, verb: Verb, argument: str) -> Hello | Reply:
+        if (verb is Verb.LHLO) is not self._settings.lmtp:
+            return _UNKNOWN  # RFC 2033 §4.1: LMTP has LHLO and neither of the others
+        return parse_hello(verb, argument)
+
+    def _mail(self, argument: str) -> Mail | Reply:
+        mail = parse_mail(argument, self._offered)
+        limit = self._settings.size_limit
+        if isinstance(mail, Mail) and 0 < limit < mail.parameters.size:
+            return Reply.of(552, "5.3.4", f"{mail.parameters.size} octets are more than the {limit} taken here")
+        return mail
+
+    def _rcpt(self, argument: str) -> Rcpt | Reply:
+        if self._recipients >= self._settings.max_recipients:
+            return _TOO_MANY_RECIPIENTS
+        return parse_rcpt(argument, self._offered, utf8=self._utf8)
+
+    def _answer(self, verb: Verb, line: str, argument: str) -> Event | _Nothing:
+        """The commands that nobody but the session need hear of."""
+        match verb:
+            case Verb.QUIT:
+                self._end(Reply.of(221, "2.0.0", f"{self._settings.hostname} goodbye"), "QUIT")
+                return _NOTHING
+            case Verb.RSET if argument.strip(" "):
+                return self._refuse(line, _NO_ARGUMENT)
+            case Verb.RSET:
+                self._reset()
+                return _TRANSACTION_RESET
+            case Verb.NOOP:
+                self._idly(_OK)
+            case Verb.VRFY:
+                self._idly(_VRFY_ANSWER)
+            case Verb.HELP:
+                self._idly(_HELP_ANSWER)
+            case Verb.EXPN | Verb.STARTTLS | Verb.AUTH | Verb.BDAT | Verb.ETRN:
+                return self._refuse(line, _NOT_OFFERED)
+            case _:
+                return self._refuse(line, _UNKNOWN)
+        return _NOTHING
+
+    def _reset(self) -> None:
+        if self._state is not State.CONNECTED:
+            self._state = State.READY
+        self._idly(_OK)
+
+    def _idly(self, reply: Reply) -> None:
+        self._say(reply)
+        self._idle += 1
+        if self._idle >= IDLE_COMMANDS:
+            self._end(_TOO_IDLE, "too many commands without a message")

@@ -1,0 +1,171 @@
+"""Commands: a frozen class for each verb that carries something, and the parsers that read them off a line.
+
+`Hello`, `Mail` and `Rcpt` are also the events of a ServerSession and what a ClientSession says: one meaning, read and
+written in one place. A line that is wrong is a value too: the Reply that refuses it.
+
+Not here: which command may come when (server.py), and whether what it asks for is granted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from waypost.smtp.extension import (
+    Extensions,
+    MailParameters,
+    ParameterError,
+    RcptParameters,
+    UnknownParameterError,
+    format_mail_parameters,
+    format_rcpt_parameters,
+    parse_mail_parameters,
+    parse_rcpt_parameters,
+)
+from waypost.smtp.path import (
+    ForwardPath,
+    PathError,
+    ReversePath,
+    Utf8Error,
+    bracketed,
+    parse_forward_path,
+    parse_reverse_path,
+    split_path,
+)
+from waypost.smtp.reply import Reply
+
+#: Clients in the field write `MAIL FROM: <…>`; the grammar has no such space, but it leaves nothing to doubt.
+SPACE_AFTER_COLON_IS_TAKEN: Final = True
+
+#: Characters of a refusal's text: with code and status it stays within the 512 octets of RFC 5321 §4.5.3.1.5.
+REFUSAL_WIDTH: Final = 480
+
+
+class Verb(Enum):
+    """The commands a server knows; `UNKNOWN` stands for every other word."""
+
+    EHLO = "EHLO"
+    HELO = "HELO"
+    LHLO = "LHLO"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    RSET = "RSET"
+    NOOP = "NOOP"
+    VRFY = "VRFY"
+    EXPN = "EXPN"
+    HELP = "HELP"
+    QUIT = "QUIT"
+    STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
+    BDAT = "BDAT"
+    ETRN = "ETRN"
+    UNKNOWN = ""
+
+
+_VERBS: Final = {verb.value: verb for verb in Verb}
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """(reply) EHLO, HELO or LHLO. Answer with `session.hello_reply()` to accept, or any 4yz/5yz to refuse."""
+
+    verb: str
+    client_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """(reply) MAIL FROM."""
+
+    reverse_path: ReversePath
+    parameters: MailParameters
+
+    def line(self, offered: Extensions) -> str:
+        """The command, without CRLF, with only those parameters that `offered` has."""
+        return f"MAIL FROM:{bracketed(self.reverse_path)}{format_mail_parameters(self.parameters, offered)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """(reply) RCPT TO."""
+
+    forward_path: ForwardPath
+    parameters: RcptParameters
+
+    def line(self, offered: Extensions) -> str:
+        """The command, without CRLF, with only those parameters that `offered` has."""
+        return f"RCPT TO:{bracketed(self.forward_path)}{format_rcpt_parameters(self.parameters, offered)}"
+
+
+def split_command(line: str) -> tuple[Verb, str]:
+    """The verb, in whatever case it came, and what stands behind it and one space."""
+    word, _, argument = line.partition(" ")
+    return _VERBS.get(word.upper() or "?", Verb.UNKNOWN), argument
+
+
+def parse_hello(verb: Verb, argument: str) -> Hello | Reply:
+    """EHLO, HELO or LHLO. The name is taken as any printable ASCII word: many hosts do not know their own."""
+    name = argument.strip(" ")
+    if not name:
+        return Reply.of(501, "5.5.4", f"{verb.value} is followed by your host name or address literal")
+    if not name.isascii() or " " in name:
+        return Reply.of(501, "5.5.4", f"{verb.value} is followed by one ASCII word, your host name")
+    return Hello(verb.value, name)
+
+
+def parse_mail(argument: str, offered: Extensions) -> Mail | Reply:
+    """What follows the word MAIL; `offered` decides which parameters are known."""
+    rest = _behind("FROM:", argument)
+    if isinstance(rest, Reply):
+        return rest
+    try:
+        path, words = split_path(rest)
+        parameters = parse_mail_parameters(words, offered)
+        return Mail(parse_reverse_path(path, utf8=parameters.smtputf8), parameters)
+    except Utf8Error as error:
+        return _refusal(553, "5.6.7", error)
+    except PathError as error:
+        return _refusal(501, "5.1.7", error)
+    except ParameterError as error:
+        return _refusal(555 if isinstance(error, UnknownParameterError) else 501, "5.5.4", error)
+
+
+def parse_rcpt(argument: str, offered: Extensions, *, utf8: bool) -> Rcpt | Reply:
+    """What follows the word RCPT; `utf8`: whether MAIL asked for SMTPUTF8."""
+    rest = _behind("TO:", argument)
+    if isinstance(rest, Reply):
+        return rest
+    try:
+        path, words = split_path(rest)
+        return Rcpt(parse_forward_path(path, utf8=utf8), parse_rcpt_parameters(words, offered))
+    except Utf8Error as error:
+        return _refusal(553, "5.6.7", error)
+    except PathError as error:
+        return _refusal(501, "5.1.3", error)
+    except ParameterError as error:
+        return _refusal(555 if isinstance(error, UnknownParameterError) else 501, "5.5.4", error)
+
+
+def _behind(keyword: str, argument: str) -> str | Reply:
+    if argument[: len(keyword)].upper() != keyword:
+        return Reply.of(501, "5.5.4", f"{keyword}<address> is due here")
+    rest = argument[len(keyword) :]
+    return rest.lstrip(" ") if SPACE_AFTER_COLON_IS_TAKEN else rest
+
+
+def _refusal(code: int, status: str, error: ValueError) -> Reply:
+    # The error quotes the client's own words: they may be long (RFC 5321 §4.5.3.1.5) and not ASCII (RFC 6531 §3.7.4.2).
+    return Reply.of(code, status, str(error).encode("ascii", "backslashreplace").decode()[:REFUSAL_WIDTH])
+
+
+_HTTP: Final = re.compile(r"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) \S+ HTTP/")
+#: The first two octets of a TLS record that holds a ClientHello (RFC 8446 §5.1).
+TLS_HANDSHAKE: Final = b"\x16\x03"
+
+
+def is_http(line: str) -> bool:
+    """Whether a line is an HTTP request's first: a browser, or somebody who uses one to speak SMTP for him."""
+    return _HTTP.match(line) is not None

@@ -1,0 +1,363 @@
+"""How octets become lines, replies and bodies, and back: all framing, and every limit with its origin.
+
+Readers take octets in any segmentation and hold back only what is undecided. None of them loops over octets or body
+lines in Python: bodies are moved by `bytes.find`, `count` and `replace`, in pieces as large as they came.
+
+Line ends (RFC 5321 §2.3.8): only CRLF ends a command, and only CRLF.CRLF ends a body; a CR or LF that stands alone is
+refused, because two systems that disagree on it can be made to see two messages where one was sent (SMTP smuggling).
+A reply may end in a bare LF: there it opens no such hole, but it is noted.
+
+Not here: what a line or a reply means (command.py, server.py, client.py).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from waypost.smtp.errors import LocalProtocolError
+from waypost.smtp.reply import Reply
+
+# ---- limits, in octets unless said otherwise
+
+#: One command line with its CRLF. RFC 5321 §4.5.3.1.4 asks for 512, and each extension on offer for more: SIZE 26
+#: (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.1), RET and ENVID 107, NOTIFY and ORCPT 528
+#: (RFC 3461 §4). They sum up to 1200; the next power of two leaves room for sloppy spacing.
+COMMAND_LINE: Final = 2048
+#: What a client may send without a line end before it is cut off: no client of good faith is 32 times over.
+COMMAND_FLOOD: Final = 64 * 1024
+#: One reply line. RFC 5321 §4.5.3.1.5 asks for 512; real hosts explain themselves at more length.
+REPLY_LINE: Final = 4096
+#: One reply, all its lines.
+REPLY_OCTETS: Final = 64 * 1024
+#: Lines of one reply: an EHLO reply has some 20; one without end must not hold us for ever.
+REPLY_LINES: Final = 256
+#: One body line with its CRLF. RFC 5321 §4.5.3.1.6 asks for 1000, and much real mail (HTML in one line) breaks that
+#: harmlessly: we keep lines as they came. A line beyond this fits no line buffer of any next hop.
+BODY_LINE: Final = 64 * 1024
+#: Characters of a peer's words that a log line or a fault quotes.
+EXCERPT: Final = 120
+
+_END_OF_DATA: Final = b"\r\n.\r\n"
+#: What the end of a piece may be the beginning of `_END_OF_DATA` by, longest first.
+_UNDECIDED: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Incomplete(Enum):
+    """What came so far tells nothing yet."""
+
+    INCOMPLETE = auto()
+
+
+INCOMPLETE: Final = Incomplete.INCOMPLETE
+
+
+def excerpt(octets: bytes) -> str:
+    """The beginning of `octets` as one printable line."""
+    text = repr(octets[:EXCERPT])[2:-1]
+    return text + "…" if len(octets) > EXCERPT else text
+
+
+# ---- command lines
+
+
+class LineFault(Enum):
+    """Why what ended in LF is no command line."""
+
+    OVER_LONG = auto()  # read to its end and thrown away; the session can go on
+    FLOOD = auto()  # beyond COMMAND_FLOOD: the session is over
+    BARE_NEWLINE = auto()  # ended by LF alone, or with a CR inside
+    CONTROL = auto()  # NUL or another control character
+    NOT_UTF8 = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that cannot be a command, and an excerpt of it for the log."""
+
+    fault: LineFault
+    excerpt: str
+
+
+class CommandReader:
+    """Octets in, command lines out; `take_rest` hands the octets behind a line to whoever reads on from there."""
+
+    __slots__ = ("_at", "_discarded", "_octets")
+
+    def __init__(self) -> None:
+        self._octets = b""
+        self._at = 0
+        self._discarded = 0
+
+    def feed(self, octets: bytes) -> None:
+        """Take what was read."""
+        self._octets = self._octets[self._at :] + octets if self._octets else octets
+        self._at = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether octets wait that no line was made of yet."""
+        return self._at < len(self._octets)
+
+    def starts_with(self, prefix: bytes) -> bool:
+        """Whether the waiting octets begin so."""
+        return self._octets.startswith(prefix, self._at)
+
+    def take_rest(self) -> bytes:
+        """All waiting octets; the reader is empty after it."""
+        rest = self._octets[self._at :]
+        self._octets = b""
+        self._at = 0
+        return rest
+
+    def next_line(self) -> str | BadLine | Incomplete:
+        """The next line without its CRLF."""
+        end = self._octets.find(b"\n", self._at) + 1
+        if end == 0:
+            return self._wait()
+        line = self._octets[self._at : end]
+        self._at = end
+        length = len(line) + self._discarded
+        if length > COMMAND_LINE:
+            self._discarded = 0
+            return BadLine(LineFault.FLOOD if length > COMMAND_FLOOD else LineFault.OVER_LONG, excerpt(line))
+        return _command_text(line)
+
+    def _wait(self) -> BadLine | Incomplete:
+        # An over-long line is not gathered: only its length is, until its end comes.
+        waiting = len(self._octets) - self._at
+        if self._discarded + waiting <= COMMAND_LINE:
+            return INCOMPLETE
+        self._discarded += waiting
+        rest = self.take_rest()
+        return BadLine(LineFault.FLOOD, excerpt(rest)) if self._discarded > COMMAND_FLOOD else INCOMPLETE
+
+
+def _command_text(line: bytes) -> str | BadLine:
+    if line[-2:] != b"\r\n" or b"\r" in line[:-2]:
+        return BadLine(LineFault.BARE_NEWLINE, excerpt(line))
+    try:
+        text = line[:-2].decode()
+    except UnicodeDecodeError:
+        return BadLine(LineFault.NOT_UTF8, excerpt(line))
+    if _CONTROLS.search(text):
+        return BadLine(LineFault.CONTROL, excerpt(line))
+    return text
+
+
+# ---- bodies
+
+
+class BodyFault(Enum):
+    """Why a body cannot be taken, though it was read to its true end so that the dialogue stays in step."""
+
+    NONE = auto()
+    BARE_NEWLINE = auto()  # a CR or LF not part of CRLF: SMTP smuggling
+    TOO_LARGE = auto()  # beyond the session's size limit; octets past it were thrown away
+    LINE_TOO_LONG = auto()  # beyond BODY_LINE
+    NUL = auto()  # RFC 5321 §2.3.8 leaves no room for it, and C programs down the road would stop at it
+
+
+class BodyReader:
+    """One body, from behind the CRLF of DATA to its final dot (RFC 5321 §4.1.1.4), dot-stuffing removed (§4.5.2).
+
+    Held back between two pieces is only what may turn out to be the final dot: at most four octets. After the first
+    fault nothing more is handed on, but reading goes on to the true end.
+    """
+
+    __slots__ = ("_held", "_limit", "_line", "_skip", "ended", "fault", "rest", "size")
+
+    def __init__(self, limit: int) -> None:
+        """Raise the fault TOO_LARGE above `limit` octets; 0 sets no limit."""
+        self.size = 0
+        self.fault = BodyFault.NONE
+        self.ended = False
+        self.rest = b""
+        # The CRLF of the DATA command stands before the body: a dot right behind it is a dot at a line's beginning.
+        self._held = b"\r\n"
+        self._skip = 2
+        self._line = 0
+        self._limit = limit
+
+    def take(self, octets: bytes) -> bytes:
+        """The body octets that can be told now; once `ended`, `rest` holds what came behind the final dot."""
+        data = self._held + octets
+        end = data.find(_END_OF_DATA)
+        if end >= 0:
+            self.ended = True
+            self.rest = data[end + 5 :]
+            piece = data[: end + 2]
+        else:
+            self._held = next((tail for tail in _UNDECIDED if data.endswith(tail)), b"")
+            piece = data[: len(data) - len(self._held)]
+        return self._pass_on(piece)
+
+    def _pass_on(self, piece: bytes) -> bytes:
+        if not piece:
+            return b""
+        fault = self._judge(piece)
+        piece = piece.replace(b"\r\n.", b"\r\n")
+        if self._skip:
+            piece = piece[self._skip :]
+            self._skip = 0
+        self.size += len(piece)
+        if fault is BodyFault.NONE and self._limit and self.size > self._limit:
+            fault = BodyFault.TOO_LARGE
+        if self.fault is BodyFault.NONE:
+            self.fault = fault
+        return b"" if self.fault is not BodyFault.NONE else piece
+
+    def _judge(self, piece: bytes) -> BodyFault:
+        # A piece never ends between CR and LF (a last CR is held back), so three equal counts say all are pairs.
+        pairs = piece.count(b"\r\n")
+        if piece.count(b"\n") != pairs or piece.count(b"\r") != pairs:
+            return BodyFault.BARE_NEWLINE
+        if b"\0" in piece:
+            return BodyFault.NUL
+        return BodyFault.LINE_TOO_LONG if self._has_long_line(piece) else BodyFault.NONE
+
+    def _has_long_line(self, piece: bytes) -> bool:
+        """Whether a line passes BODY_LINE, in one look a BODY_LINE of octets."""
+        begin = -self._line
+        while len(piece) - begin > BODY_LINE:
+            end = piece.rfind(b"\n", max(begin, 0), begin + BODY_LINE)
+            if end < 0:
+                return True
+            begin = end + 1
+        last = piece.rfind(b"\n", max(begin, 0))
+        self._line = len(piece) - (last + 1 if last >= 0 else begin)
+        return False
+
+
+class DotStuffer:
+    """The sending half: a dot is put before each line's leading dot (RFC 5321 §4.5.2); pieces may be cut anywhere.
+
+    What it is given must hold CRLF line ends only. A bare CR or LF is refused, so that no body can leave us that the
+    next hop might read as two messages.
+    """
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b"\r\n"  # the CRLF of the DATA command
+
+    def stuff(self, octets: bytes) -> bytes:
+        """`octets` ready to be written. Raises: LocalProtocolError, where a CR or LF stands alone."""
+        if not octets:
+            return b""
+        tail = self._tail
+        self._check(octets, after_cr=tail[-1:] == b"\r")
+        stuffed = octets.replace(b"\r\n.", b"\r\n..")
+        if tail == b"\r\n" and octets[0] == 0x2E:
+            stuffed = b"." + stuffed
+        elif tail[-1:] == b"\r" and octets.startswith(b"\n."):
+            stuffed = b"\n." + stuffed[1:]
+        self._tail = (tail + octets[-2:])[-2:]
+        return stuffed
+
+    @staticmethod
+    def _check(octets: bytes, *, after_cr: bool) -> None:
+        # A piece may begin or end inside a CRLF.
+        pairs = octets.count(b"\r\n")
+        begins_inside = after_cr and octets[:1] == b"\n"
+        ends_inside = octets[-1:] == b"\r"
+        lone_lf = octets.count(b"\n") - pairs - begins_inside
+        lone_cr = octets.count(b"\r") - pairs - ends_inside
+        if lone_lf or lone_cr or (after_cr and not begins_inside):
+            raise LocalProtocolError("a body to be sent holds a CR or LF that is not part of CRLF; it may not go")
+
+    def finish(self) -> bytes:
+        """The final dot, after a CRLF where the body lacks one."""
+        if self._tail == b"\r\n":
+            return b".\r\n"
+        return b"\n.\r\n" if self._tail[-1:] == b"\r" else b"\r\n.\r\n"
+
+
+# ---- replies
+
+
+@dataclass(frozen=True, slots=True)
+class BadReply:
+    """What came is no reply: `detail` says why, `heard` is an excerpt."""
+
+    detail: str
+    heard: str
+
+
+ReplyRead: TypeAlias = Reply | BadReply | Incomplete
+
+
+class ReplyReader:
+    """Octets in, replies out (RFC 5321 §4.2). After a BadReply it is of no more use: the stream is out of step."""
+
+    __slots__ = ("_at", "_code", "_lines", "_octets", "_size", "bare_newline")
+
+    def __init__(self) -> None:
+        self.bare_newline = False  # whether a line has ever ended in LF alone
+        self._octets = b""
+        self._at = 0
+        self._code = 0  # of the multi-line reply being read, 0 between replies
+        self._lines: list[str] = []
+        self._size = 0
+
+    def feed(self, octets: bytes) -> None:
+        """Take what was read."""
+        self._octets = self._octets[self._at :] + octets if self._octets else octets
+        self._at = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether part of a reply, or of several, has come and was not given out."""
+        return self._at < len(self._octets) or self._code != 0
+
+    def next_reply(self) -> ReplyRead:
+        """The next whole reply."""
+        while True:
+            end = self._octets.find(b"\n", self._at)
+            if end < 0:
+                return self._wait()
+            line = self._octets[self._at : end]
+            self._at = end + 1
+            if line[-1:] == b"\r":
+                line = line[:-1]
+            else:
+                self.bare_newline = True
+            read = self._take_line(line)
+            if read is not INCOMPLETE:
+                return read
+
+    def _wait(self) -> BadReply | Incomplete:
+        if len(self._octets) - self._at > REPLY_LINE:
+            return BadReply(f"a reply line of more than {REPLY_LINE} octets", excerpt(self._octets[self._at :]))
+        return INCOMPLETE
+
+    def _take_line(self, line: bytes) -> ReplyRead:
+        code = int(line[:3]) if line[:3].isdigit() and len(line) >= 3 else 0
+        separator = line[3:4]
+        if not 200 <= code <= 599 or separator not in (b" ", b"-", b""):
+            return BadReply("not a reply: a line begins with three digits from 200 to 599 and a space", excerpt(line))
+        if self._code not in (0, code):
+            return BadReply(f"one reply with two codes, {self._code} and {code}", excerpt(line))
+        self._size += len(line)
+        text = _reply_text(line[4:])
+        if len(line) > REPLY_LINE or self._size > REPLY_OCTETS or len(self._lines) >= REPLY_LINES:
+            return BadReply(f"a reply of more than {REPLY_LINES} lines or {REPLY_OCTETS} octets", excerpt(line))
+        if separator == b"-":
+            self._code = code
+            self._lines.append(text)
+            return INCOMPLETE
+        reply = Reply(code, (*self._lines, text))
+        self._code = 0
+        self._size = 0
+        if self._lines:
+            self._lines = []
+        return reply
+
+
+def _reply_text(octets: bytes) -> str:
+    """The text of a reply line, with what cannot stand in a log replaced by U+FFFD."""
+    text = octets.decode("utf-8", "replace")
+    return text if text.isprintable() else _CONTROLS.sub("\ufffd", text)
