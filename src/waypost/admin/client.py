@@ -1,0 +1,139 @@
+"""The command line's way to a desk: the running service, or where none runs the spool itself.
+
+The service is asked over its admin API (http.py). Where nothing listens there, the spool is opened for this process
+alone, so no service can start in between, and the same Operations answer. Which of the two it was, the caller is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+from waypost import __version__
+from waypost.admin.answers import (
+    Acted,
+    CapturedDetail,
+    FailureKind,
+    InboxPage,
+    OperationError,
+    QueuedDetail,
+    QueuePage,
+    Resolution,
+    Status,
+    Traces,
+    from_json,
+    to_json,
+)
+from waypost.admin.http import ActBody
+from waypost.net.stream import Endpoint
+from waypost.queue.storage import Selection
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    error: str = "the service gave no reason"
+    remedy: str = "see its log"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDesk:
+    """The running service, asked over HTTP. `timeout` in seconds; the service answers from its own disk."""
+
+    address: Endpoint
+    timeout: float = 60
+
+    async def is_there(self) -> bool:
+        """Whether anything takes connections at the address."""
+        return await asyncio.to_thread(self._connects)
+
+    async def status(self) -> Status:
+        return await self._get("/api/status", Status)
+
+    async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage:
+        asked: list[tuple[str, str]] = [("id", each) for each in selection.ids]
+        asked += [(name, getattr(selection, name)) for name in ("address", "domain", "next_hop")]
+        asked += [("after", after), ("limit", str(limit))]
+        return await self._get(f"/api/queue?{urlencode([pair for pair in asked if pair[1]])}", QueuePage)
+
+    async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
+        return await self._get(f"/api/queue/{quote(id, safe='')}", QueuedDetail)
+
+    async def act(self, action: str, selection: Selection, *, everything: bool, by: str, reason: str = "") -> Acted:
+        body = ActBody(
+            selection.ids, selection.address, selection.domain, selection.next_hop, everything, by=by, reason=reason
+        )
+        answer = await self._ask("POST", f"/api/queue/{quote(action, safe='')}", to_json(body))
+        return _understood(answer, Acted)
+
+    async def trace(self, asked: str, *, limit: int = 10) -> Traces:
+        return await self._get(f"/api/trace/{quote(asked, safe='@')}?limit={limit}", Traces)
+
+    async def resolve(self, domain: str) -> Resolution:
+        return await self._get(f"/api/resolve/{quote(domain, safe='')}", Resolution)
+
+    async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage:
+        return await self._get(f"/api/inbox?before={before}&limit={limit}", InboxPage)
+
+    async def captured(self, number: int) -> CapturedDetail:
+        return await self._get(f"/api/inbox/{number}", CapturedDetail)
+
+    async def captured_octets(self, number: int) -> bytes:
+        return await self._ask("GET", f"/api/inbox/{number}/raw")
+
+    async def _get(self, path: str, kind: type[T]) -> T:
+        return _understood(await self._ask("GET", path), kind)
+
+    async def _ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+        try:
+            status, octets = await asyncio.to_thread(self._exchange, method, path, body)
+        except (OSError, http.client.HTTPException) as error:
+            raise OperationError(
+                FailureKind.UNAVAILABLE,
+                f"the service at {self.address} did not answer: {str(error) or type(error).__name__}",
+                "is it Waypost that listens there? compare [admin] address in the configuration",
+            ) from error
+        if status < 400:
+            return octets
+        raise _refused(status, octets)
+
+    def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=self.timeout)
+        try:
+            connection.request(method, path, body or None, {"X-Waypost": "1"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def _connects(self) -> bool:
+        try:
+            with socket.create_connection((self.address.host, self.address.port), timeout=5):
+                return True
+        except OSError:
+            return False
+
+
+def _refused(status: int, octets: bytes) -> OperationError:
+    kinds = {400: FailureKind.BAD_REQUEST, 403: FailureKind.FORBIDDEN, 404: FailureKind.NOT_FOUND}
+    try:
+        problem = from_json(octets, _Problem)
+    except ValueError:
+        problem = _Problem(f"HTTP status {status}, in no form of ours", "is it Waypost that listens there?")
+    return OperationError(kinds.get(status, FailureKind.UNAVAILABLE), problem.error, problem.remedy)
+
+
+def _understood(octets: bytes, kind: type[T]) -> T:
+    try:
+        return from_json(octets, kind)
+    except ValueError as error:
+        raise OperationError(
+            FailureKind.UNAVAILABLE,
+            f"the answer is no {kind.__name__}: {error}",
+            f"the service may be of another version than this command ({__version__})",
+        ) from error

@@ -1,0 +1,253 @@
+"""Answers as a person reads them on a terminal or in a pipe: text and tables, made of the values of answers.py.
+
+What came from outside is never taken for markup. Pure: printing is cli.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from waypost.admin.answers import (
+    CapturedDetail,
+    InboxPage,
+    QueuedDetail,
+    QueuePage,
+    Resolution,
+    Status,
+    Trace,
+    Traces,
+)
+from waypost.mail.explain import plain
+from waypost.net.clock import Instant
+from waypost.queue.storage import HistoryEvent, QueueEntry
+
+#: How the lines of a dialogue are coloured, by their mark.
+MARKS = {"C": "cyan", "S": "green", "*": "yellow"}
+
+
+def when(at: Instant) -> str:
+    """An instant to the second, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def dialogue_line(mark: str, text: str, before: str = "") -> Text:
+    """One line of a dialogue."""
+    return Text.assemble(
+        (before, "dim"), (mark, f"bold {MARKS.get(mark, '')}"), " ", (plain(text), MARKS.get(mark, ""))
+    )
+
+
+# ---- status
+def status(answer: Status) -> Iterator[Text]:
+    """The service at a glance."""
+    service = answer.service
+    for reason in answer.not_ready:
+        yield Text(f"Not ready: {reason}", style="bold red")
+    if not answer.not_ready:
+        yield Text("Ready", style="bold green")
+    yield Text(f"Waypost {service.version} as {service.hostname}, up since {when(service.started_at)}")
+    for listener in service.listeners:
+        yield Text(f"Listening: {listener.role} on {listener.address}")
+    yield Text(f"Spool: {service.spool} (a 250 means: {service.durability})")
+    yield Text(f"Queue: {answer.messages} messages, {answer.recipients} recipients, {answer.held} of them held")
+    yield Text(f"Reports due: {answer.reports_due}")
+
+
+# ---- the queue
+def queue(page: QueuePage) -> Iterator[Text | Table]:
+    """A line a recipient, with why it waits."""
+    if not page.entries:
+        yield Text("The queue has nothing of that kind.")
+        return
+    table = _table("Message", "Octets", "From", "Recipient", "Next hop", "State", "Attempts", "Due", "Last outcome")
+    for entry in page.entries:
+        cells = (entry.id, str(entry.size), entry.reverse_path or "<>", entry.forward_path, entry.next_hop)
+        rest = (entry.state.value, str(entry.attempts), when(entry.due_at), entry.reason or entry.last_outcome)
+        table.add_row(*map(_cell, (*cells, *rest)))
+    yield table
+    if page.next:
+        yield Text(f"… and more: --after {page.next}", style="dim")
+
+
+def queued(detail: QueuedDetail) -> Iterator[Text]:
+    """One message: envelope, recipients, header section."""
+    origin = detail.origin
+    source = f" from {origin.client_name} [{origin.client_host}]" if origin.client_host else ""
+    yield Text(f"Message {detail.id}", style="bold")
+    yield Text(f"Received {when(detail.received_at)}{source} by {origin.protocol}, {detail.size} octets")
+    yield Text(f"From <{detail.reverse_path}>")
+    for entry in detail.entries:
+        yield from _waiting(entry)
+    yield Text("")
+    for line in detail.header.splitlines():
+        yield Text(f"  {plain(line)}", style="dim")
+
+
+def _waiting(entry: QueueEntry) -> Iterator[Text]:
+    tried = f"{entry.attempts} attempt{'' if entry.attempts == 1 else 's'}"
+    due = entry.reason or f"due {when(entry.due_at)}"
+    yield Text(f"For <{entry.forward_path}> by {entry.next_hop}: {entry.state.value}, {tried}, {plain(due)}")
+    if entry.last_outcome:
+        yield Text(f"    {plain(entry.last_outcome)}", style="yellow")
+
+
+# ---- a life
+def traces(answer: Traces) -> Iterator[Text]:
+    """One life after the other."""
+    for number, each in enumerate(answer.traces):
+        if number:
+            yield Text("")
+        yield from trace(each)
+    if answer.more:
+        yield Text(f"\n… there are older messages of {answer.asked}: --limit", style="dim")
+
+
+def trace(life: Trace) -> Iterator[Text]:
+    """All that happened to one message, and where each recipient stands now."""
+    yield Text(f"Message {life.id}", style="bold")
+    for event in life.events:
+        yield Text.assemble((f"  {when(event.at)}  ", "dim"), (event.kind, "bold"), f"  {plain(event.text)}")
+        yield from _details(event)
+    for recipient, fate in fates(life):
+        yield Text.assemble("  now  ", (f"<{recipient}>", "bold"), f"  {fate}")
+
+
+def _details(event: HistoryEvent) -> Iterator[Text]:
+    match event.details:
+        case {"next_hop": str(next_hop), "outcomes": [*outcomes], "transcript": [*lines]}:
+            yield Text(f"      to {next_hop}, {_seconds(event)}")
+            for outcome in outcomes:
+                yield from _outcome(outcome)
+            for line in lines:
+                yield from _transcript_line(line)
+        case {"recipients": [*recipients]}:
+            for recipient in recipients:
+                yield from _recipient(recipient)
+        case _:
+            return
+
+
+def _seconds(event: HistoryEvent) -> str:
+    match event.details:
+        case {"started_at": float() | int() as start, "ended_at": float() | int() as end}:
+            return f"in {end - start:.3f} s"
+        case _:
+            return "in unknown time"
+
+
+def _outcome(outcome: object) -> Iterator[Text]:
+    match outcome:
+        case {"recipient": str(recipient), "text": str(text), "outcome": str(kind)}:
+            colour = {"delivered": "green", "rejected": "red"}.get(kind, "yellow")
+            yield Text.assemble("      ", (f"<{recipient}>", "bold"), "  ", (plain(text), colour))
+        case _:
+            return
+
+
+def _transcript_line(line: object) -> Iterator[Text]:
+    match line:
+        case [float() | int() as at, str(mark), str(text)]:
+            yield dialogue_line(mark, text, before=f"        {at:8.3f} ")
+        case _:
+            return
+
+
+def _recipient(recipient: object) -> Iterator[Text]:
+    match recipient:
+        case {"forward_path": str(path), "next_hop": str(next_hop)}:
+            yield Text(f"      for <{path}> by {next_hop}")
+        case str(path):
+            yield Text(f"      about <{path}>")
+        case _:
+            return
+
+
+def fates(life: Trace) -> Iterator[tuple[str, str]]:
+    """Each recipient, and where it stands: in the queue, or what was last said of it."""
+    last: dict[str, str] = {}
+    for event in life.events:
+        last |= _said(event)
+    waiting = {entry.forward_path: entry for entry in life.waiting}
+    for recipient in dict.fromkeys((*last, *waiting)):
+        if recipient in waiting:
+            entry = waiting[recipient]
+            yield recipient, plain(entry.reason or f"{entry.state.value}, due {when(entry.due_at)}")
+        else:
+            yield recipient, plain(last[recipient])
+
+
+def _said(event: HistoryEvent) -> dict[str, str]:
+    """What an event says of recipients: an attempt of those it tried, an operator's act of those it touched."""
+    match event.kind, event.details:
+        case "attempt", {"outcomes": [*outcomes]}:
+            return {each["recipient"]: each["text"] for each in outcomes if isinstance(each, dict)}
+        case "operator", {"recipients": [*recipients]}:
+            return {str(recipient): event.text for recipient in recipients}
+        case _:
+            return {}
+
+
+# ---- DNS
+def resolution(answer: Resolution) -> Iterator[Text]:
+    """Where mail for a domain goes, and what DNS said."""
+    yield Text(f"{answer.domain}: {answer.dns}", style="bold")
+    for host in answer.exchangers:
+        addresses = ", ".join(host.addresses)
+        line = Text(f"  {host.preference:5} {host.name}  {addresses}")
+        line.append(f"  {host.trouble}" if host.trouble else "", "yellow")
+        yield line
+    if answer.rule:
+        yield Text(f"Route {answer.rule}: {answer.next_hop}")
+    for number, name in enumerate(answer.hosts, 1):
+        yield Text(f"  {number}. {name}", style="green")
+    if answer.trouble:
+        yield Text(f"  {plain(answer.trouble)}", style="yellow")
+
+
+# ---- captured messages
+def inbox(page: InboxPage) -> Iterator[Text | Table]:
+    """A line a message, newest first."""
+    if not page.messages:
+        yield Text("Nothing was captured.")
+        return
+    table = _table("Number", "Octets", "Captured", "From", "For")
+    for each in page.messages:
+        cells = (str(each.number), str(each.size), when(each.captured_at), each.reverse_path or "<>")
+        table.add_row(*map(_cell, (*cells, ", ".join(each.recipients))))
+    yield table
+    if page.next:
+        yield Text(f"… and older ones: --before {page.next}", style="dim")
+
+
+def captured(detail: CapturedDetail) -> Iterator[Text]:
+    """A message for reading."""
+    for name, value in detail.header:
+        yield Text.assemble((f"{name}: ", "bold"), value)
+    yield Text("")
+    for line in (detail.text or detail.html or "(no text)").splitlines():
+        yield Text(plain(line.replace("\t", "    ")))
+    for name in detail.attachments:
+        yield Text(f"[attachment: {name}]", style="dim")
+    if detail.cut:
+        yield Text("[only the beginning was taken apart: see the whole with --raw]", style="dim")
+
+
+def _table(*head: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in head:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _cell(text: str) -> Text:
+    return Text(plain(text))
+
+
+def lines(texts: Iterable[str]) -> Iterator[Text]:
+    """Plain lines."""
+    for text in texts:
+        yield Text(plain(text))
