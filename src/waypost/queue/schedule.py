@@ -6,7 +6,7 @@ Not here: who may try next and how often at once (deliver/), and what a report s
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -104,6 +104,8 @@ def _give_up(
     outcome = Rejected(
         PolicyRefused(f"gave up after {in_words(policy.expire)}; last: {describe(last)}", EXPIRED), EXPIRED
     )
+    # The report must not say "not delivered" where the last attempt, too, may have left a copy.
+    recipient = replace(recipient, doubt=_doubt(recipient, last))
     return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
 
 
