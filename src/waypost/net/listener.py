@@ -64,8 +64,7 @@ class Listener:
     async def open(cls, address: ListenAddress, on_connection: OnConnection) -> Listener:
         """Bind and begin to accept. Raises: ListenError, where the address cannot be had."""
         try:
-            bound = _bind(address)
-            bound.listen(cls.BACKLOG)
+            bound = _bind(address, cls.BACKLOG)
         except OSError as error:
             raise ListenError(_explain(address, error)) from error
         listener = cls(bound, endpoint_of(bound.getsockname()), on_connection)
@@ -84,7 +83,17 @@ class Listener:
     def _begin(self, stream: Stream) -> None:
         task = asyncio.get_running_loop().create_task(self._on_connection(stream))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: self._end(ended, stream))
+
+    def _end(self, task: asyncio.Task[None], stream: Stream) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            stream.abort()
+        elif (error := task.exception()) is not None:
+            stream.abort()
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the session with {stream.peer} ended in an error of ours", "exception": error}
+            )
 
     @property
     def connections(self) -> int:
@@ -125,7 +134,7 @@ class _Accepted(SocketStream):
         self._begin(self)
 
 
-def _bind(address: ListenAddress) -> socket.socket:
+def _bind(address: ListenAddress, backlog: int) -> socket.socket:
     if address.host.startswith("/"):
         _remove_stale(address.host)
         bound = socket.socket(socket.AF_UNIX)
@@ -141,6 +150,7 @@ def _bind(address: ListenAddress) -> socket.socket:
     bound.setblocking(False)
     try:
         bound.bind(where)
+        bound.listen(backlog)
     except OSError:
         bound.close()
         raise

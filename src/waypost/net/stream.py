@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -115,7 +116,8 @@ def fault_of(error: BaseException) -> Fault:
     """The Fault an exception stands for; one that is not known to come from the peer is LOCAL, and blames nobody."""
     match error:
         case ssl.SSLError():
-            return Fault(FaultKind.TLS, error.reason or str(error))
+            # An error that the library did not raise itself lacks the attribute it declares.
+            return Fault(FaultKind.TLS, str(getattr(error, "reason", error)))
         case TimeoutError(errno=None):
             return Fault(FaultKind.TIMED_OUT)
         case OSError(errno=int(number)):
@@ -298,9 +300,8 @@ class SocketStream(asyncio.Protocol):
             return
         self._end(Fault(FaultKind.CLOSED, "by this side"))
         # A reset, not an end of stream: half a message must never look like a whole one, and nothing lingers.
-        connection = self._transport.get_extra_info("socket")
-        if connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        with suppress(OSError):  # closed already, by a handshake that failed
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str, within: timedelta) -> Fault | Flushed:
