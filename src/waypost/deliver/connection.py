@@ -145,9 +145,8 @@ class Connection:
         """Write what the session wants said."""
         octets = self.session.octets_to_send()
         if octets:
-            secret = self.session.awaiting is Stage.AUTH
-            self._write_down("C", b"AUTH (credentials not shown)" if secret else octets)
             self.stream.write(octets)
+            self._note_said()
 
     async def hear(self) -> Sequence[ClientEvent] | Fault:
         """Say what is to be said, then wait for the next events; a Fault where the reply due does not come in time."""
@@ -182,9 +181,16 @@ class Connection:
 
     async def send(self, octets: bytes) -> Flushed | Fault:
         """Write part of a body; waits while the peer takes none."""
+        self.awaited = Stage.BODY
         self.stream.write(octets)
         flushed = await self.stream.flush(self._time_outs.block)
         return flushed if isinstance(flushed, Flushed) else self._lost(flushed)
+
+    def send_last(self, octets: bytes, size: int) -> None:
+        """Write the end of a body of `size` octets, with its final dot; the reply is waited for by `hear`."""
+        self.stream.write(octets)
+        self.note(f"body of {size} octets sent")
+        self._note_said()
 
     async def handshake(self, dialer: Dialer, context: ssl.SSLContext) -> Flushed | Fault:
         """Take the connection into TLS, after 220 to STARTTLS."""
@@ -213,7 +219,7 @@ class Connection:
         await self.stream.close()
 
     def _take(self, octets: bytes) -> Sequence[ClientEvent]:
-        self._write_down("S", octets)
+        self._note_heard(octets)
         events = self.session.receive(octets)
         if not self.starttls_offered and "STARTTLS" in self.session.extensions:
             self.starttls_offered = True
@@ -221,23 +227,25 @@ class Connection:
 
     def _lost(self, fault: Fault) -> Fault:
         if self._partial:
-            self._write_down("S", b"\n")
+            self._note_heard(b"\n")
         self.note(f"{self.session.awaiting.value}: {fault}")
         return fault
 
-    def _write_down(self, mark: str, octets: bytes) -> None:
+    def _note_said(self) -> None:
         at = self._clock.monotonic()
-        if mark == "S":
-            octets = self._partial + octets
-            whole, newline, self._partial = octets.rpartition(b"\n")
-            if len(self._partial) > _TAP:
-                whole, self._partial = octets, b""
-            elif not newline:
-                return
-            octets = whole
-        for line in octets.split(b"\n"):
-            if line:
-                self.transcript.add(at, mark, line.rstrip(b"\r").decode("utf-8", "backslashreplace"))
+        for line in self.session.said():  # the engine leaves secrets out
+            self.transcript.add(at, "C", line)
+
+    def _note_heard(self, octets: bytes) -> None:
+        """Write down what the peer said as it said it, a line at a time: also what is no reply."""
+        whole, newline, rest = (self._partial + octets).rpartition(b"\n")
+        if len(rest) > _TAP:
+            whole, newline, rest = whole + newline + rest, b"\n", b""
+        self._partial = rest
+        if newline:
+            at = self._clock.monotonic()
+            for line in whole.split(b"\n"):
+                self.transcript.add(at, "S", line.rstrip(b"\r").decode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True, slots=True)

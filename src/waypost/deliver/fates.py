@@ -87,6 +87,11 @@ class Fates:
             return []
         return [recipient for recipient in self._recipients if recipient.number not in self._outcomes]
 
+    def left_open(self, recipients: Sequence[QueuedRecipient]) -> list[Open]:
+        """Why those of `recipients` that a host was asked about, in vain, are open."""
+        numbers = (recipient.number for recipient in recipients)
+        return [self._open[number] for number in numbers if number in self._open and number not in self._outcomes]
+
     def closed(self, unasked: Callable[[], Outcome]) -> tuple[tuple[QueuedRecipient, Outcome], ...]:
         """Every recipient with its outcome at the attempt's end; `unasked` makes that of one no host was asked of."""
         return tuple((recipient, self._closed(recipient.number, unasked)) for recipient in self._recipients)

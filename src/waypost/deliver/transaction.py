@@ -245,7 +245,7 @@ class _Run:
         if reply.is_positive:
             self._accepted += 1
             return _ON
-        if reply.code == 421 or reply.is_intermediate:  # 3yz: its replies are out of step with our commands
+        if reply.code == 421:
             return await self._on_closing(reply, Stage.RCPT)
         recipient = self._pending.pop(index)
         if self._accepted and _too_many(reply):
@@ -258,7 +258,7 @@ class _Run:
     async def _on_data(self, reply: Reply, *, body_due: bool) -> After | _Goes:
         if body_due:
             return await self._send_body()
-        if reply.code == 421 or reply.is_positive:  # 2yz is no permission to send, and what it meant is unknown
+        if reply.code == 421:
             return await self._on_closing(reply, Stage.DATA)
         cause = Answered(self._host, Stage.DATA.value, reply)
         self._all(Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
@@ -279,9 +279,7 @@ class _Run:
         cause = Answered(self._host, Stage.DOT.value, reply)
         if reply.is_permanent:
             return Rejected(cause, reply.status)
-        if reply.is_transient:
-            return deferred(cause)
-        return InDoubt(self._host, Fault(FaultKind.GARBLED, f"{reply} to the final dot"))
+        return deferred(cause)
 
     async def _on_end(self, *, reusable: bool) -> After:
         if self._pending:  # the engine ends no transaction with a recipient unanswered; if it did, none may be lost
@@ -295,9 +293,9 @@ class _Run:
     async def _send_body(self) -> After | _Goes:
         connection, session, octets = self._connection, self._connection.session, self._octets
         if isinstance(octets, InMemory) and octets.size <= ONE_WRITE:
-            connection.note(f"body of {octets.size} octets")
+            body = session.send_body(octets.octets)
             self._dot_sent = True
-            connection.stream.write(session.send_body(octets.octets) + session.end_body())
+            connection.send_last(body + session.end_body(), octets.size)
             return _ON
         try:
             async for chunk in octets:
@@ -310,9 +308,8 @@ class _Run:
             connection.abort()
             self._all(deferred(LocalTrouble(f"the body of {self._message.id} could not be read: {error}")))
             return After.SPENT
-        connection.note(f"body of {octets.size} octets")
         self._dot_sent = True
-        connection.stream.write(session.end_body())
+        connection.send_last(session.end_body(), octets.size)
         return _ON
 
     async def _send_block(self, octets: bytes) -> After | _Goes:
@@ -339,9 +336,7 @@ class _Run:
         stage = stage or self._connection.awaited
         cause = Answered(self._host, stage.value, reply)
         if self._dot_sent:
-            self._all(
-                deferred(cause) if reply.is_transient else InDoubt(self._host, Fault(FaultKind.CLOSED, str(reply)))
-            )
+            self._leave_in_doubt(Fault(FaultKind.CLOSED, f"it said {reply}"))
             return After.SPENT
         if self._is_stale and reply.code == 421:
             return After.STALE

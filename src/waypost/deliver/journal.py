@@ -1,0 +1,62 @@
+"""What delivering tells of itself while it works; report/ turns it into log lines and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from waypost.mail.attempt import Attempt
+from waypost.mail.envelope import NextHop, QueuedMessage
+from waypost.mail.outcome import Cause
+from waypost.net.clock import Instant
+from waypost.queue.storage import Lease, Settled
+
+
+class Journal(Protocol):
+    """Methods return at once. What one raises is caught and costs no mail."""
+
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
+        """An attempt has ended and is written down in the queue."""
+        ...
+
+    def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
+        """A bug of ours was caught within an attempt; the message waits, or is held after a few of these."""
+        ...
+
+    def storage_failed(self, doing: str, detail: str) -> None:
+        """The queue could not be asked or told; it is tried again."""
+        ...
+
+    def lease_lost(self, lease: Lease) -> None:
+        """An attempt ended, but its lease was no longer ours: whoever has it decides."""
+        ...
+
+    def destination_rests(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        """No session with any of its hosts can be had: nothing is tried there before `until`."""
+        ...
+
+    def credentials_refused(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        """A next hop refuses the route's credentials: its mail waits, and somebody has to put them right."""
+        ...
+
+
+class NullJournal:
+    """Tells nobody."""
+
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
+        pass
+
+    def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
+        pass
+
+    def storage_failed(self, doing: str, detail: str) -> None:
+        pass
+
+    def lease_lost(self, lease: Lease) -> None:
+        pass
+
+    def destination_rests(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        pass
+
+    def credentials_refused(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        pass

@@ -1,0 +1,215 @@
+"""One attempt over SMTP or LMTP: host after host, until every recipient is answered or no host is left.
+
+Not here: how a session is opened (opener.py), what happens in it (transaction.py), when to try again (the queue).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol, TypeAlias, assert_never
+
+from waypost.deliver.connection import Connection
+from waypost.deliver.fates import Fates, Open, deferred
+from waypost.deliver.opener import Needs, Opener, Unopened
+from waypost.deliver.pool import Nothing, Pool
+from waypost.deliver.transaction import After, transact
+from waypost.mail.attempt import Transcript
+from waypost.mail.envelope import PossiblyAt, QueuedRecipient
+from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, Rejected
+from waypost.net.clock import Clock
+from waypost.queue.storage import Lease
+from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, SmtpMx, SmtpServers, TlsPolicy
+from waypost.smtp.client import NoCredentials
+
+#: How long one attempt may go on to another host, or another transaction; a time-out on each of many adds up.
+BUDGET: Final = timedelta(minutes=30)
+
+
+class Finder(Protocol):
+    """Where hosts come from (waypost.route.hosts.HostFinder)."""
+
+    async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer: ...
+
+
+# ---- what an attempt tells of the destination, beside what became of the recipients
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A session was had with one of its hosts, or nothing that happened speaks against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No session with any of its hosts: the next message would fare no better."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsRefused:
+    """It refuses the route's credentials: so it will with the next message."""
+
+    cause: Cause
+
+
+Reach: TypeAlias = Reached | Unreachable | CredentialsRefused
+
+
+class SmtpDelivery:
+    """Attempts over SMTP and LMTP; what they share is the pool of idle connections and the memory of hosts."""
+
+    def __init__(self, finder: Finder, opener: Opener, pool: Pool, clock: Clock) -> None:
+        self._finder = finder
+        self._opener = opener
+        self._pool = pool
+        self._clock = clock
+
+    async def deliver(
+        self,
+        lease: Lease,
+        route: Route,
+        transport: SmtpServers | SmtpMx | LmtpServers,
+        fates: Fates,
+        transcript: Transcript,
+    ) -> Reach:
+        """One attempt for `lease`; what became of each recipient is written into `fates`."""
+        found = await self._finder.hosts(transport)
+        match found:
+            case Hosts(hosts):
+                attempt = _Attempt(self._opener, self._pool, self._clock, lease, route, fates, transcript)
+                return await attempt.over(_possible_holders_first(hosts, lease.recipients))
+            case NoSuchHost():
+                _record_all(fates, Rejected(found, found.status))
+                return Reached()
+            case DnsFailed():
+                _record_all(fates, Open(deferred(found)))
+                return Unreachable(found)
+            case _:
+                assert_never(found)
+
+
+def _record_all(fates: Fates, fate: Rejected | Open) -> None:
+    for recipient in fates.open():
+        fates.record(recipient, fate)
+
+
+def _possible_holders_first(hosts: Sequence[Host], recipients: Sequence[QueuedRecipient]) -> Sequence[Host]:
+    """A host that may hold the message already can recognise it by its Message-ID, so it is asked before any other."""
+    holders = {recipient.doubt.host for recipient in recipients if isinstance(recipient.doubt, PossiblyAt)}
+    if not holders:
+        return hosts
+    return sorted(hosts, key=lambda host: str(host.endpoint) not in holders)
+
+
+class _Attempt:
+    """One attempt while it runs."""
+
+    def __init__(
+        self,
+        opener: Opener,
+        pool: Pool,
+        clock: Clock,
+        lease: Lease,
+        route: Route,
+        fates: Fates,
+        transcript: Transcript,
+    ) -> None:
+        self._opener = opener
+        self._pool = pool
+        self._clock = clock
+        self._lease = lease
+        self._limits = route.limits
+        self._fates = fates
+        self._transcript = transcript
+        self._ends = clock.monotonic() + BUDGET.total_seconds()
+        self._needs = _needs(route, smtputf8=lease.message.parameters.smtputf8)
+
+    async def over(self, hosts: Sequence[Host]) -> Reach:
+        """Host after host, while a recipient is open."""
+        reach: Reach = Reached()
+        failed = 0
+        for host in hosts:
+            reached = await self._at(host)
+            match reached:
+                case Reached():
+                    pass
+                case Unreachable():
+                    failed += 1
+                    reach = reached
+                case CredentialsRefused():
+                    return reached
+                case _:
+                    assert_never(reached)
+            if not self._fates.open() or self._time_is_up():
+                break
+        return reach if failed == len(hosts) else Reached()
+
+    async def _at(self, host: Host) -> Reach:
+        """Transaction after transaction with one host, each recipient once: open ones are left to the next host."""
+        due = deque(self._fates.open())
+        connection = self._pool.take(host.endpoint, self._needs, self._transcript)
+        while due and not self._time_is_up():
+            if isinstance(connection, Nothing):
+                opened = await self._opener.open(host, self._needs, self._transcript)
+                if isinstance(opened, Unopened):
+                    return self._not_at(due, opened)
+                connection = opened
+            batch = [due.popleft() for _ in range(min(len(due), self._limits.recipients))]
+            ended = await transact(connection, self._lease.message, batch, self._lease.octets, self._fates)
+            due.extendleft(reversed(ended.split))
+            match ended.after:
+                case After.REUSABLE:
+                    connection = self._worth_keeping(connection) if due else connection
+                case After.SPENT:
+                    connection = Nothing()
+                    self._leave_with(batch, due)
+                case After.STALE:
+                    self._transcript_note("it had died while idle: the same again on a fresh connection")
+                    connection = Nothing()
+                    due.extendleft(reversed(batch))
+                case _:
+                    assert_never(ended.after)
+        if isinstance(connection, Connection):
+            self._pool.give(self._needs, connection, transactions=self._limits.messages)
+        return Reached()
+
+    def _worth_keeping(self, connection: Connection) -> Connection | Nothing:
+        """The connection for the next of several transactions, unless it has carried all it may."""
+        if connection.transactions < self._limits.messages:
+            return connection
+        self._pool.give(self._needs, connection, transactions=self._limits.messages)
+        return Nothing()
+
+    def _leave_with(self, batch: Sequence[QueuedRecipient], due: deque[QueuedRecipient]) -> None:
+        """Where a lost connection left some of `batch` open, those still `due` leave this host with them."""
+        for fate in self._fates.left_open(batch)[:1]:
+            for recipient in due:
+                self._fates.record(recipient, fate)
+            due.clear()
+
+    def _transcript_note(self, text: str) -> None:
+        self._transcript.add(self._clock.monotonic(), "*", text)
+
+    def _not_at(self, due: Sequence[QueuedRecipient], unopened: Unopened) -> Reach:
+        for recipient in due:
+            self._fates.record(recipient, Open(unopened.otherwise))
+        if unopened.credentials_refused:
+            return CredentialsRefused(unopened.otherwise.cause)
+        return Reached() if unopened.our_fault else Unreachable(unopened.otherwise.cause)
+
+    def _time_is_up(self) -> bool:
+        if self._clock.monotonic() < self._ends:
+            return False
+        minutes = BUDGET.total_seconds() / 60
+        trouble = LocalTrouble(f"this attempt used up its {minutes:g} minutes, over several hosts or transactions")
+        for recipient in self._fates.open():
+            self._fates.record(recipient, Open(deferred(trouble)))
+        return True
+
+
+def _needs(route: Route, *, smtputf8: bool) -> Needs:
+    if isinstance(route.transport, LmtpServers):
+        return Needs(TlsPolicy.NONE, NoCredentials(), smtputf8, lmtp=True)
+    return Needs(route.tls, route.credentials, smtputf8, lmtp=False)
