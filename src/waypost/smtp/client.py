@@ -10,9 +10,9 @@ a first digit (RFC 5321 §4.3.2 bids a client read no more). Policy chooses a ta
     write send_body(...) ...; write end_body(); read ...    until TransactionEnded
     session.begin(...) again, or session.quit()
 
-Replies in step: a reply counts only for a command that was handed out before it came. One that completes while a
-command still waits to be written, or while none is due, was asked for by nobody; taking it for the next command's
-answer would credit one recipient with another's fate. It ends the session.
+Replies in step: a reply counts only for a command that was handed out before its first octet came. Any other was asked
+for by nobody; taking it for the next command's answer would credit one recipient with another's fate, or a message with
+a delivery that never was. It ends the session.
 
 In doubt: from `end_body()` on, and only then, `awaiting` is DOT. A loss before it is surely no delivery.
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
@@ -33,7 +33,7 @@ from waypost.smtp.command import Mail, Rcpt
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.extension import Extensions, MailParameters, RcptParameters, read_extensions
 from waypost.smtp.framing import INCOMPLETE, BadReply, DotStuffer, ReplyReader
-from waypost.smtp.path import ForwardPath, ReversePath
+from waypost.smtp.path import ForwardPath, ReversePath, is_ascii
 from waypost.smtp.reply import Reply
 
 #: One group of pipelined commands (RFC 2920 §3.1): while it is written nobody reads, so its replies must fit the
@@ -194,11 +194,17 @@ ClientEvent: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One MAIL with its recipients. Parameters the peer did not offer are left out by the session."""
+    """One MAIL with its recipients, at least one. Parameters the peer did not offer are left out by the session."""
 
     reverse_path: ReversePath
     parameters: MailParameters
     recipients: Sequence[tuple[ForwardPath, RcptParameters]]
+
+    @property
+    def has_wide_addresses(self) -> bool:
+        """Whether an address is not ASCII."""
+        paths = (self.reverse_path, *(path for path, _ in self.recipients))
+        return not all(is_ascii(path) for path in paths)
 
 
 # ---- the tables of the opening
@@ -291,6 +297,7 @@ class ClientSession:
         self._mechanisms: list[str] = []  # not tried yet, the next one first
         self._responses: deque[str] = deque()  # to the challenges of the mechanism being tried
         self._reader = ReplyReader()
+        self._early = False  # part of a reply had come before the command was said that it might seem to answer
         self._out: list[str] = []
         self._said: deque[str] = deque(maxlen=KEPT)
         self._heard: deque[Reply] = deque(maxlen=KEPT)
@@ -340,8 +347,8 @@ class ClientSession:
             else:
                 self._heard.append(read)
                 self._take(read, events)
-        if self._out and self._stage is not Stage.QUIT and self._reader.pending:
-            self._violation("more was said than was asked for", "", events)
+        if self._stage is Stage.HANDSHAKE and self._reader.pending:
+            self._violation("octets in clear where the TLS handshake is due", "", events)
         return events
 
     def tls_started(self) -> None:
@@ -359,13 +366,21 @@ class ClientSession:
         """Say MAIL; with PIPELINING also every RCPT and DATA at once (RFC 2920). Only at READY.
 
         More than GROUP_COMMANDS or GROUP_OCTETS go in several groups, each after the replies to the last.
+
+        Raises: LocalProtocolError, where an address is not ASCII and the peer has no SMTPUTF8 (RFC 6531 §3.2 forbids
+        it). That the message itself may need SMTPUTF8 or 8BITMIME is the caller's to judge, by `extensions`.
         """
         self._require(Stage.READY)
         offered = self._extensions
-        mail = Mail(transaction.reverse_path, transaction.parameters)
+        parameters = transaction.parameters
+        if not parameters.smtputf8 and transaction.has_wide_addresses:
+            parameters = replace(parameters, smtputf8=True)
+        if parameters.smtputf8 and "SMTPUTF8" not in offered and transaction.has_wide_addresses:
+            raise LocalProtocolError("an address of the transaction is not ASCII, and the peer does not offer SMTPUTF8")
+        mail = Mail(transaction.reverse_path, parameters)
         unsaid = self._unsaid = deque([(Stage.MAIL, _ALL, mail.line(offered))])
-        for index, (forward_path, parameters) in enumerate(transaction.recipients):
-            unsaid.append((Stage.RCPT, index, Rcpt(forward_path, parameters).line(offered)))
+        for index, (forward_path, own) in enumerate(transaction.recipients):
+            unsaid.append((Stage.RCPT, index, Rcpt(forward_path, own).line(offered)))
         unsaid.append((Stage.DATA, _ALL, "DATA"))
         self._mail_taken = False
         self._accepted = []
@@ -384,6 +399,7 @@ class ClientSession:
         """The final dot (with a CRLF before it where the body lacks one). From here on a loss is in doubt."""
         self._require(Stage.BODY)
         self._stage = Stage.DOT
+        self._early = self._early or self._reader.pending
         self._said.append(".")
         self._due.extend((Stage.DOT, index) for index in (self._accepted if self._lmtp else [_ALL]))
         return self._stuffer.finish()
@@ -412,9 +428,10 @@ class ClientSession:
         if self.awaiting is not stage:
             raise LocalProtocolError(f"only at {stage.value}, and the session is at {self.awaiting.value}")
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, shown: str = "") -> None:
+        self._early = self._early or self._reader.pending
         self._out.append(line)
-        self._said.append(line)
+        self._said.append(shown or line)
 
     def _enter(self, stage: Stage) -> None:
         """Go to `stage`, saying the command it stands for."""
@@ -435,7 +452,7 @@ class ClientSession:
     def _take(self, reply: Reply, events: list[ClientEvent]) -> None:
         if self._stage is Stage.QUIT:
             self._stage = Stage.CLOSED
-        elif self._out:
+        elif self._out or self._early:
             self._unasked(reply, events)
         elif self._due:
             self._answered(reply, events)
@@ -482,9 +499,7 @@ class ClientSession:
                 self._refuse(said_at, reply, f"refused at {said_at.value}", events)
             case Stage.HANDSHAKE:
                 self._stage = Stage.HANDSHAKE
-                if self._reader.pending:  # said in clear behind the 220: response injection
-                    self._violation("octets in clear behind the reply to STARTTLS", "", events)
-                else:
+                if not self._reader.pending:  # else said in clear behind the 220: response injection, see `receive`
                     events.append(HandshakeDue())
             case Stage.AUTH:
                 pass  # the next response has been queued
@@ -518,15 +533,13 @@ class ClientSession:
         self._stage = Stage.AUTH
         first, *responses = _MECHANISMS[mechanism](credentials)
         self._responses = deque(responses)
-        self._out.append(f"AUTH {mechanism} {first}".rstrip())
-        self._said.append(f"AUTH {mechanism} (credentials not shown)")
+        self._say(f"AUTH {mechanism} {first}".rstrip(), shown=f"AUTH {mechanism} (credentials not shown)")
 
     def _authenticated(self, reply: Reply, leads_to: Stage) -> Stage:
         """Where AUTH goes on; answers a challenge, tries the next mechanism after 504 (RFC 4954 §4)."""
         if leads_to is Stage.AUTH:
             # "*" cancels an exchange that asks for more than the mechanism has (RFC 4954 §4); a 501 answers it.
-            self._out.append(self._responses.popleft() if self._responses else "*")
-            self._said.append("(a response, not shown)")
+            self._say(self._responses.popleft() if self._responses else "*", shown="(response not shown)")
         elif reply.code == 504 and self._mechanisms and isinstance(self._credentials, Credentials):
             self._say_auth(self._mechanisms.pop(0), self._credentials)
             return Stage.AUTH

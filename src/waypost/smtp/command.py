@@ -25,6 +25,7 @@ from waypost.smtp.extension import (
     parse_rcpt_parameters,
 )
 from waypost.smtp.path import (
+    DOMAIN_LIMIT,
     ForwardPath,
     PathError,
     ReversePath,
@@ -111,8 +112,8 @@ def parse_hello(verb: Verb, argument: str) -> Hello | Reply:
     name = argument.strip(" ")
     if not name:
         return Reply.of(501, "5.5.4", f"{verb.value} is followed by your host name or address literal")
-    if not name.isascii() or " " in name:
-        return Reply.of(501, "5.5.4", f"{verb.value} is followed by one ASCII word, your host name")
+    if not name.isascii() or " " in name or len(name) > DOMAIN_LIMIT:
+        return Reply.of(501, "5.5.4", f"{verb.value} is followed by one ASCII word of at most {DOMAIN_LIMIT} octets")
     return Hello(verb.value, name)
 
 

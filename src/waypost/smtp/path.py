@@ -100,6 +100,13 @@ def bracketed(path: ReversePath | ForwardPath) -> str:
     return f"<{path}>"
 
 
+def is_ascii(path: ReversePath | ForwardPath) -> bool:
+    """Whether the path can be said without SMTPUTF8."""
+    if not isinstance(path, Mailbox):
+        return True
+    return path.local_part.isascii() and (isinstance(path.domain, AddressLiteral) or path.domain.isascii())
+
+
 def split_path(text: str) -> tuple[str, str]:
     """The path that `text` begins with, in its brackets, and what follows it. Raises: PathError, the client's fault."""
     found = _BRACKETED.match(text)

@@ -167,7 +167,7 @@ def _due(sentence: str) -> Reply:
 
 _HELLO_DUE: Final = _due("say EHLO or HELO first")
 _MAIL_DUE: Final = _due("say MAIL first")
-_RCPT_DUE: Final = Reply.of(554, "5.5.1", "no valid recipients: say RCPT first")
+_RCPT_DUE: Final = _due("no valid recipients: say RCPT first")  # the code is RFC 2033 §4.2's; SMTP may use it too
 _IN_TRANSACTION: Final = _due("a transaction is open: say RCPT, DATA or RSET")
 _QUIT_DUE: Final = _due("no service here: say QUIT")
 
@@ -195,8 +195,8 @@ ORDER: Final[Mapping[State, tuple[State | Reply, ...]]] = {
     State.TURNED_AWAY: (_QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, State.CLOSED),
 }
 
-#: The refusals that count as errors of the client. Not the limits (452, 552), nor 554 for DATA without recipients: a
-#: pipelining client meets these in good order.
+#: The codes that count as errors of the client. Not the limits (452, 552), nor DATA without recipients: a pipelining
+#: client meets these in good order.
 _ERRORS: Final = frozenset({500, 501, 502, 503, 555})
 
 _OK: Final = Reply.of(250, "2.0.0", "OK")
@@ -382,7 +382,7 @@ class ServerSession:
     def _refuse(self, line: str, reply: Reply) -> Refused:
         """Refuse by ourselves, and end the session when that happened too often."""
         self._say(reply)
-        self._errors += reply.code in _ERRORS
+        self._errors += reply.code in _ERRORS and reply is not _RCPT_DUE
         if self._errors >= self._settings.max_errors:
             self._end(_TOO_MANY_ERRORS, "too many errors")
         return Refused(line[:EXCERPT], reply)
