@@ -1,0 +1,162 @@
+"""What is said of mail in the log, and counted of it.
+
+One line for each message taken, one for each attempt and recipient, one for each report. Receiving, delivering and
+reporting each name in a Protocol of their own what they tell (deliver/journal.py, report/reporter.py …); `Journal` fits
+them all and imports none of another folder. Keys are the glossary's; `id` is the message's name all its life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from waypost.mail.attempt import Attempt
+from waypost.mail.dsn import Addressee, ToAuthor, ToPostmaster
+from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
+from waypost.mail.explain import as_details, describe_cause, plain
+from waypost.mail.outcome import Cause, InDoubt
+from waypost.net.clock import Instant
+from waypost.queue.storage import Gone, Hold, Lease, Notice, Report, Settled, StorageError, Wait
+from waypost.report.log import Log, timestamp
+from waypost.report.metrics import Metrics
+from waypost.smtp.path import NullPath
+
+_REPORTS: Final = {
+    Notice.NONE: "",
+    Notice.FAILED: "failure report",
+    Notice.DELAYED: "delay report",
+    Notice.DELIVERED: "delivery report",
+    Notice.RELAYED: "relay report",
+}
+
+
+class Journal:
+    """Tells the log and the metrics. Methods return at once and may be called on every message."""
+
+    def __init__(self, log: Log, metrics: Metrics) -> None:
+        self._log = log
+        self._say = log.logger
+        self._metrics = metrics
+
+    # ---- delivering
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
+        """An attempt has ended: a line a recipient, with what follows."""
+        helo = opened_with_helo(attempt)
+        self._metrics.attempted(attempt, settled, helo=helo)
+        message = attempt.message
+        seconds = round(attempt.ended_at - attempt.started_at, 3)
+        fell_back = {"helo": True} if helo else {}
+        for one in settled:
+            in_doubt = isinstance(one.outcome, InDoubt)
+            if not (in_doubt or self._log.says_info):
+                continue
+            details = as_details(one.outcome)
+            say = self._say.warning if in_doubt else self._say.info
+            say(
+                str(details.pop("outcome")),
+                id=message.id,
+                recipient=str(one.recipient.forward_path),
+                next_hop=attempt.next_hop,
+                attempt=one.recipient.attempts + 1,
+                seconds=seconds,
+                follows=follows(message, one),
+                **fell_back,
+                **details,
+            )
+
+    def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
+        """A bug of ours was caught within an attempt."""
+        self._metrics.crashed()
+        self._say.error(
+            "bug caught in an attempt; the message stays queued", id=message.id, next_hop=next_hop, exc_info=error
+        )
+
+    def storage_failed(self, doing: str, detail: str) -> None:
+        """The queue could not be asked or told."""
+        self._metrics.storage_failed()
+        self._say.error("the queue failed; it is tried again", doing=doing, detail=plain(detail))
+
+    def lease_lost(self, lease: Lease) -> None:
+        """An attempt ended, but its lease was no longer ours."""
+        self._say.warning(
+            "lease lost: another may have sent it too",
+            id=lease.message.id,
+            next_hop=lease.next_hop,
+            owner=lease.owner,
+            epoch=lease.epoch,
+            until=timestamp(lease.until),
+        )
+
+    def destination_rests(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        """A destination is left alone for a while."""
+        self._say.warning(
+            "destination rests", next_hop=next_hop, text=describe_cause(cause), follows=f"tried at {timestamp(until)}"
+        )
+
+    def credentials_refused(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        """Somebody has to put a route's credentials right."""
+        self._say.error(
+            "credentials refused: put those of this route right, its mail waits",
+            next_hop=next_hop,
+            text=describe_cause(cause),
+            follows=f"tried at {timestamp(until)}",
+        )
+
+    # ---- reporting
+    def reported(self, report: Report, addressee: Addressee, id: MessageId) -> None:  # noqa: A002 - the DSN's id
+        """A DSN has come into the queue."""
+        self._metrics.reported(report.notice)
+        match addressee:
+            case ToAuthor():
+                why: dict[str, object] = {}
+            case ToPostmaster(because=because):
+                why = {"postmaster_because": because}
+            case _:
+                assert_never(addressee)
+        self._say.info(
+            "report queued",
+            id=report.message.id,
+            notice=report.notice.value,
+            report=id,
+            recipient=str(addressee.mailbox),
+            recipients=len(report.recipients),
+            **why,
+        )
+
+    def report_dropped(self, report: Report, why: str) -> None:
+        """Nobody is told; where a failure stays untold, that is a warning."""
+        self._metrics.report_dropped()
+        say = self._say.warning if report.notice is Notice.FAILED else self._say.info
+        say("report not sent", id=report.message.id, notice=report.notice.value, why=why)
+
+    def report_trouble(self, doing: str, error: Exception) -> None:
+        """Reporting failed and is tried again."""
+        if isinstance(error, StorageError):
+            self._metrics.storage_failed()
+            self._say.error("reporting failed; it is tried again", doing=doing, detail=plain(str(error)))
+            return
+        self._metrics.crashed()
+        self._say.error("reporting failed; it is tried again", doing=doing, exc_info=error)
+
+
+def opened_with_helo(attempt: Attempt) -> bool:
+    """Whether a session of this attempt was opened with HELO: after EHLO failed, now or at an earlier attempt."""
+    return any(mark == "C" and text[:4] == "HELO" for _, mark, text in attempt.transcript.lines)
+
+
+def follows(message: QueuedMessage, settled: Settled) -> str:
+    """What happens to a recipient next, in a few words."""
+    match settled.next:
+        case Gone():
+            what = "done"
+        case Wait(until):
+            what = f"next attempt {timestamp(until)}"
+        case Hold(reason):
+            what = f"held: {reason}"
+        case _:
+            assert_never(settled.next)
+    if settled.notice is Notice.NONE:
+        return what
+    reverse_path = message.reverse_path
+    whom = "the postmaster" if isinstance(reverse_path, NullPath) else f"<{reverse_path}>"
+    return f"{what}; {_REPORTS[settled.notice]} to {whom}"

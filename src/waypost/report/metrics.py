@@ -1,0 +1,168 @@
+"""What is counted, for Prometheus. Each process has its own registry; there is no global one.
+
+Labels hold words of ours only (an outcome's kind, a transport's scheme), never a domain or an address: the number of
+series does not grow with the mail. docs/reference/metrics.md lists all of them, and a test compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol, assert_never
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from waypost.mail.attempt import Attempt
+from waypost.mail.outcome import Deferred, Delivered, InDoubt, Outcome, Rejected
+from waypost.queue.storage import Counts, Durability, Notice, Settled, StorageError
+from waypost.smtp.reply import Reply
+
+#: Seconds from the 250 that took a message to its delivery: a healthy relay lives left of 1, a retry schedule right.
+_LATENCIES: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 1800, 7200, 28800, 86400, 432000)
+_OUTCOMES: Final = ("delivered", "deferred", "rejected", "in doubt")
+_TRANSPORTS: Final = ("smtp", "mx", "lmtp", "maildir", "capture", "discard", "reject", "http", "https", "other")
+_REPORTED: Final = ("failed", "delayed", "delivered", "relayed")
+
+
+class Countable(Protocol):
+    """The queue, as far as the gauges ask it."""
+
+    durability: Durability
+
+    async def counts(self) -> Counts:
+        """Raises: StorageError."""
+        ...
+
+
+class Metrics:
+    """The counters and gauges of one process."""
+
+    def __init__(self, storage: Countable) -> None:
+        self._storage = storage
+        self.registry = CollectorRegistry()
+        counter, gauge = self._counter, self._gauge
+        # receiving
+        self._sessions = counter("sessions", "Sessions clients have opened")
+        self._open_sessions = gauge("sessions_open", "Sessions of clients open now")
+        self._received = counter("messages_received", "Messages taken responsibility for with a 250")
+        self._octets = counter("octets_received", "Octets of those messages")
+        refused = counter("refused", "Replies that refused something to a client, by class", ["code"])
+        self._refused = {digit: refused.labels(f"{digit}yz") for digit in (4, 5)}
+        # delivering
+        attempts = counter("attempts", "Attempts ended, by transport", ["transport"])
+        self._attempts = {transport: attempts.labels(transport) for transport in _TRANSPORTS}
+        outcomes = counter("outcomes", "What attempts came to, counted by recipient", ["outcome"])
+        self._outcomes = {outcome: outcomes.labels(outcome) for outcome in _OUTCOMES}
+        self._helo = counter("helo_fallbacks", "Attempts that opened a session with HELO, as EHLO failed there")
+        self._in_doubt = counter("in_doubt", "Recipients who may get a second copy: no reply came to the final dot")
+        self._crashes = counter("crashes", "Bugs of ours that were caught within an attempt or a report")
+        self._latency = Histogram(
+            "waypost_delivery_seconds",
+            "From the 250 that took the message to its delivery, by recipient",
+            buckets=_LATENCIES,
+            registry=self.registry,
+        )
+        # reporting
+        reports = counter("reports", "DSNs queued, by kind", ["notice"])
+        self._reports = {notice: reports.labels(notice) for notice in _REPORTED}
+        self._reports_dropped = counter("reports_dropped", "Reports that were due and told to nobody")
+        # the queue
+        self._storage_failures = counter("storage_failures", "Times the queue could not be asked or told")
+        self._queue_messages = gauge("queue_messages", "Messages in the queue")
+        self._queue_recipients = gauge("queue_recipients", "Recipients in the queue, held ones included")
+        self._queue_held = gauge("queue_held", "Recipients held until somebody releases them")
+        self._reports_due = gauge("reports_due", "Reports not yet made")
+        durability = Info(
+            "waypost_durability", "What a 250 is worth: memory, fsync, replicated", registry=self.registry
+        )
+        durability.info({"durability": storage.durability.value})
+
+    def _counter(self, name: str, help_text: str, labels: Iterable[str] = ()) -> Counter:
+        return Counter(f"waypost_{name}", help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(f"waypost_{name}", help_text, registry=self.registry)
+
+    # ---- receiving
+    def session_opened(self) -> None:
+        """A client has connected."""
+        self._sessions.inc()
+        self._open_sessions.inc()
+
+    def session_closed(self) -> None:
+        """A client's session has ended."""
+        self._open_sessions.dec()
+
+    def received(self, octets: int) -> None:
+        """A message of so many octets was taken."""
+        self._received.inc()
+        self._octets.inc(octets)
+
+    def refused(self, reply: Reply) -> None:
+        """A client was refused something."""
+        self._refused[4 if reply.is_transient else 5].inc()
+
+    # ---- delivering
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled], *, helo: bool) -> None:
+        """An attempt has ended; `helo`: a session of it was opened with HELO."""
+        scheme = attempt.next_hop.partition(":")[0]
+        self._attempts[scheme if scheme in self._attempts else "other"].inc()
+        if helo:
+            self._helo.inc()
+        for one in settled:
+            self._outcomes[kind_of(one.outcome)].inc()
+            match one.outcome:
+                case Delivered():
+                    self._latency.observe(max(0.0, attempt.ended_at - attempt.message.received_at))
+                case InDoubt():
+                    self._in_doubt.inc()
+                case Deferred() | Rejected():
+                    pass
+                case _:
+                    assert_never(one.outcome)
+
+    def crashed(self) -> None:
+        """A bug was caught."""
+        self._crashes.inc()
+
+    def storage_failed(self) -> None:
+        """The queue failed."""
+        self._storage_failures.inc()
+
+    # ---- reporting
+    def reported(self, notice: Notice) -> None:
+        """A DSN has come into the queue."""
+        if notice is not Notice.NONE:
+            self._reports[notice.value].inc()
+
+    def report_dropped(self) -> None:
+        """A report was told to nobody."""
+        self._reports_dropped.inc()
+
+    # ---- showing
+    async def collect(self) -> bytes:
+        """All of it in Prometheus' text format. Never raises: where the queue cannot be asked, its gauges say NaN."""
+        try:
+            counts = await self._storage.counts()
+            numbers: Sequence[float] = (counts.messages, counts.recipients, counts.held, counts.reports_due)
+        except StorageError:
+            self.storage_failed()
+            numbers = (float("nan"),) * 4
+        gauges = (self._queue_messages, self._queue_recipients, self._queue_held, self._reports_due)
+        for gauge, number in zip(gauges, numbers, strict=True):
+            gauge.set(number)
+        return generate_latest(self.registry)
+
+
+def kind_of(outcome: Outcome) -> str:
+    """The outcome's kind in a word or two, as metrics and log call it."""
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Deferred():
+            return "deferred"
+        case Rejected():
+            return "rejected"
+        case InDoubt():
+            return "in doubt"
+        case _:
+            assert_never(outcome)
