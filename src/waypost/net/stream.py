@@ -11,7 +11,6 @@ import os
 import socket
 import ssl
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -300,7 +299,7 @@ class SocketStream(asyncio.Protocol):
             return
         self._end(Fault(FaultKind.CLOSED, "by this side"))
         # A reset, not an end of stream: half a message must never look like a whole one, and nothing lingers.
-        with suppress(OSError):  # closed already, by a handshake that failed
+        if not self._transport.is_closing():  # after a failed handshake its descriptor may be another's already
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
 
