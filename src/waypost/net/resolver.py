@@ -150,11 +150,15 @@ class DnspythonResolver:
 
     async def _ask(self, name: str, kind: RdataType, read: Callable[[_Rows], A]) -> tuple[A | _Nothing, timedelta]:
         """The answer for `name`, and how long it holds; a CNAME whose end the server left out is followed."""
-        settings = self._settings
+        settings, question = self._settings, f"{kind.name} of {name}"
         ttl, links = settings.max_ttl, 0
         while True:
             response = await self._query(name, kind)
-            told = response if isinstance(response, DnsTrouble) else _read(response, f"{kind.name} of {name}")
+            told = response if isinstance(response, DnsTrouble) else _read(response, question)
+            if not isinstance(told, DnsTrouble):
+                links += told.links
+                if links > MAX_CHAIN:
+                    told = DnsTrouble(f"{question}: its CNAMEs run in a circle, or through more than {MAX_CHAIN} names")
             match told:
                 case DnsTrouble():
                     return told, settings.trouble_ttl
@@ -163,9 +167,7 @@ class DnspythonResolver:
                 case _Rows():
                     return read(told), max(settings.min_ttl, min(ttl, told.ttl))
                 case _Elsewhere():
-                    ttl, links, name = min(ttl, told.ttl), links + told.links, told.name
-                    if links > MAX_CHAIN:
-                        return DnsTrouble(_endless(f"{kind.name} of {name}")), settings.trouble_ttl
+                    ttl, name = min(ttl, told.ttl), told.name
                 case _:
                     assert_never(told)
 
@@ -285,12 +287,13 @@ class _Rows:
     """Records of the kind asked for, as text: "10 mx.example.org." or "192.0.2.1"."""
 
     texts: tuple[str, ...]
+    links: int
     ttl: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class _Elsewhere:
-    """CNAMEs that lead to a name the response does not speak of."""
+    """CNAMEs that lead to a name the response does not speak of; `links` counts them, here as everywhere."""
 
     name: str
     links: int
@@ -302,6 +305,7 @@ class _Nowhere:
     """There is no such record."""
 
     answer: NoRecords | NoSuchName
+    links: int
     ttl: timedelta
 
 
@@ -312,24 +316,18 @@ def _read(response: dns.message.Message, question: str) -> _Rows | _Elsewhere | 
     try:
         chain = response.resolve_chaining()
     except dns.message.ChainTooLong:
-        return DnsTrouble(_endless(question))
+        return _Elsewhere(".", MAX_CHAIN + 1, timedelta())
     except dns.exception.DNSException as error:
         return DnsTrouble(f"{question}: the answer contradicts itself ({error})")
-    ttl = timedelta(seconds=chain.minimum_ttl)
-    if len(chain.cnames) > MAX_CHAIN:
-        return DnsTrouble(_endless(question))
+    ttl, links = timedelta(seconds=chain.minimum_ttl), len(chain.cnames)
     if chain.answer:
-        return _Rows(tuple(record.to_text() for record in chain.answer), ttl)
+        return _Rows(tuple(record.to_text() for record in chain.answer), links, ttl)
     if response.rcode() == dns.rcode.NXDOMAIN:
-        return _Nowhere(NoSuchName(), ttl)
-    if chain.cnames and not _has(response, RdataType.SOA):
+        return _Nowhere(NoSuchName(), links, ttl)
+    if links and not _has(response, RdataType.SOA):
         target = chain.canonical_name.to_text(omit_final_dot=True).lower()
-        return _Elsewhere(target, len(chain.cnames), timedelta(seconds=min(link.ttl for link in chain.cnames)))
-    return _Nowhere(NoRecords(), ttl)
-
-
-def _endless(question: str) -> str:
-    return f"{question}: its CNAMEs run in a circle, or through more than {MAX_CHAIN} names"
+        return _Elsewhere(target, links, timedelta(seconds=min(link.ttl for link in chain.cnames)))
+    return _Nowhere(NoRecords(), links, ttl)
 
 
 def _has(response: dns.message.Message, kind: RdataType) -> bool:
