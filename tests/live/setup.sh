@@ -1,0 +1,55 @@
+#!/bin/bash
+# Installs the peers the live tests speak with (Debian 12 or later; root). Nothing is started or left running.
+# Exim comes unpacked beside the system, because its package and Postfix's refuse to be installed together.
+set -euo pipefail
+
+PACKAGES=(postfix swaks curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils)
+EXIM=/var/cache/waypost-live/exim
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "tests/live/setup.sh installs packages and needs root: sudo tests/live/setup.sh" >&2
+    exit 1
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+
+# Packages must not start their services: on this machine they are peers in tests, with configurations of their own.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+fi
+
+missing() { ! dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+to_install=()
+for package in "${PACKAGES[@]}"; do
+    if missing "$package"; then to_install+=("$package"); fi
+done
+if [ ${#to_install[@]} -gt 0 ] || [ ! -x "$EXIM/usr/sbin/exim4" ]; then
+    echo "live: apt-get update"
+    apt-get update -qq
+fi
+if [ ${#to_install[@]} -gt 0 ]; then
+    echo "live: installing ${to_install[*]}"
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+    apt-get install -y -qq --no-install-recommends "${to_install[@]}" </dev/null >/dev/null
+fi
+
+if [ ! -x "$EXIM/usr/sbin/exim4" ]; then
+    echo "live: unpacking exim4-daemon-light into $EXIM"
+    mkdir -p "$EXIM"
+    libraries=$(apt-cache depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances \
+        exim4-daemon-light | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
+    # shellcheck disable=SC2086 # one word a library
+    apt-get install -y -qq --no-install-recommends $libraries </dev/null >/dev/null
+    (cd "$EXIM" && apt-get download -qq -o APT::Sandbox::User=root exim4-daemon-light)
+    dpkg -x "$EXIM"/exim4-daemon-light_*.deb "$EXIM"
+    rm "$EXIM"/exim4-daemon-light_*.deb
+fi
+if ! id Debian-exim >/dev/null 2>&1; then
+    # The name is compiled into the binary.
+    useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin Debian-exim
+fi
+
+echo "live: all peers are there"
