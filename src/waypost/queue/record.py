@@ -21,6 +21,7 @@ from waypost.mail.envelope import (
     NextHop,
     NotInDoubt,
     Origin,
+    PossiblyAt,
     QueuedMessage,
     QueuedRecipient,
     Recipient,
@@ -124,15 +125,15 @@ _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_envelope: Final = msgspec.json.Decoder(EnvelopeRecord).decode
 
 
-def encode(details: dict[str, object]) -> bytes:
+def encode(details: dict[str, object]) -> str:
     """Details as JSON. What is no text (half a surrogate from a peer's octets) is written as its escape."""
     try:
-        return _encode(details)
+        return _encode(details).decode()
     except UnicodeEncodeError:
-        return _encode(_plain(details))
+        return _encode(_plain(details)).decode()
 
 
-def decode(record: bytes) -> dict[str, object]:
+def decode(record: str) -> dict[str, object]:
     """The details that `encode` wrote."""
     return _decode(record)
 
@@ -199,7 +200,7 @@ def _rcpt_parameters(parameters: RcptParameters) -> dict[str, object]:
     return written
 
 
-def decode_message(id: MessageId, record: bytes, received_at: Instant, size: int) -> QueuedMessage:  # noqa: A002 - the field's own name for it
+def decode_message(id: MessageId, record: str, received_at: Instant, size: int) -> QueuedMessage:  # noqa: A002 - the field's own name for it
     """The message whose envelope was written down as `record`."""
     envelope = _decode_envelope(record)
     written = envelope.parameters
@@ -221,7 +222,7 @@ def attempt_details(attempt: Attempt, settled: Sequence[Settled]) -> dict[str, o
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "outcomes": [_outcome_details(one) for one in settled],
-        "transcript": [(round(at, 4), mark, text) for at, mark, text in attempt.transcript.lines],
+        "transcript": [[round(at, 4), mark, text] for at, mark, text in attempt.transcript.lines],
     }
 
 
@@ -299,3 +300,133 @@ def report_dropped(report: Report, why: str, at: Instant) -> HistoryEvent:
 def _report_details(report: Report) -> dict[str, object]:
     recipients = [address_of(one.recipient.forward_path) for one in report.recipients]
     return {"notice": report.notice.value, "recipients": recipients}
+
+
+# ---- records of the spool alone
+class RcptRecord(msgspec.Struct, frozen=True):
+    """RCPT's parameters; absent ones have no key."""
+
+    notify: int = Notify.UNSPECIFIED.value
+    original_recipient: str = ""
+
+
+class ReportedRecord(msgspec.Struct, frozen=True):
+    """A recipient a report is due about."""
+
+    number: int
+    address: str
+    parameters: str
+    attempts: int
+    delay_reported: bool
+    doubt: str
+    status: str
+    diagnostic: str
+    remote_mta: str
+    explanation: str
+    last_attempt: float
+    retry_until: float
+
+
+class _Addresses(msgspec.Struct, frozen=True):
+    class _Recipient(msgspec.Struct, frozen=True):
+        forward_path: str
+
+    reverse_path: str
+    recipients: list[_Recipient]
+
+
+_decode_rcpt: Final = msgspec.json.Decoder(RcptRecord).decode
+_decode_reported: Final = msgspec.json.Decoder(ReportedRecord).decode
+_decode_addresses: Final = msgspec.json.Decoder(_Addresses).decode
+_decode_list: Final = msgspec.json.Decoder(list[str]).decode
+_NO_PARAMETERS: Final = RcptParameters()
+
+
+def encode_parameters(parameters: RcptParameters) -> str:
+    """RCPT's parameters, "" where there are none (nearly all mail)."""
+    written = _rcpt_parameters(parameters)
+    return encode(written) if written else ""
+
+
+def decode_recipient(
+    number: int,
+    address: str,
+    parameters: str,
+    attempts: int,
+    delay_reported: int,
+    doubt: str,
+) -> QueuedRecipient:
+    """The recipient of a row."""
+    return QueuedRecipient(
+        number,
+        forward_path_of(address),
+        _decode_parameters(parameters),
+        attempts,
+        bool(delay_reported),
+        PossiblyAt(doubt) if doubt else NOT_IN_DOUBT,
+    )
+
+
+def _decode_parameters(parameters: str) -> RcptParameters:
+    if not parameters:
+        return _NO_PARAMETERS
+    written = _decode_rcpt(parameters)
+    return RcptParameters(Notify(written.notify), written.original_recipient)
+
+
+def encode_reported(reported: ReportedRecipient) -> str:
+    """What a report is to say of a recipient."""
+    recipient = reported.recipient
+    return encode(
+        {
+            "number": recipient.number,
+            "address": address_of(recipient.forward_path),
+            "parameters": encode_parameters(recipient.parameters),
+            "attempts": recipient.attempts,
+            "delay_reported": recipient.delay_reported,
+            "doubt": doubt_of(recipient),
+            "status": reported.status,
+            "diagnostic": reported.diagnostic,
+            "remote_mta": reported.remote_mta,
+            "explanation": reported.explanation,
+            "last_attempt": reported.last_attempt,
+            "retry_until": reported.retry_until,
+        }
+    )
+
+
+def decode_reported(details: str) -> ReportedRecipient:
+    """What `encode_reported` wrote."""
+    one = _decode_reported(details)
+    recipient = decode_recipient(one.number, one.address, one.parameters, one.attempts, one.delay_reported, one.doubt)
+    return ReportedRecipient(
+        recipient, one.status, one.diagnostic, one.remote_mta, one.explanation, one.last_attempt, one.retry_until
+    )
+
+
+def doubt_of(recipient: QueuedRecipient) -> str:
+    """The host that may hold a copy, or ""."""
+    return recipient.doubt.host if isinstance(recipient.doubt, PossiblyAt) else ""
+
+
+def encode_list(texts: Sequence[str]) -> str:
+    """A list of texts."""
+    return msgspec.json.encode(texts).decode()
+
+
+def decode_list(written: str) -> tuple[str, ...]:
+    """The list that `encode_list` wrote."""
+    return tuple(_decode_list(written))
+
+
+def addresses_in(envelope: str) -> set[str]:
+    """`addresses_of` an envelope that was written down."""
+    written = _decode_addresses(envelope)
+    found = {recipient.forward_path.lower() for recipient in written.recipients} | {written.reverse_path.lower()}
+    found.discard("")
+    return found
+
+
+def reverse_path_in(envelope: str) -> str:
+    """The reverse-path of an envelope that was written down, as text."""
+    return _decode_envelope(envelope).reverse_path

@@ -357,7 +357,7 @@ class Storage(Protocol):
         ...
 
     async def delete(self, selection: Selection, *, now: Instant, by: str) -> int:
-        """Remove recipients nobody is just delivering, without a report; the number removed. History keeps who did it."""
+        """Remove recipients nobody is just delivering, without a report; the number removed. History tells by whom."""
         ...
 
     async def hold(self, selection: Selection, *, reason: str, now: Instant) -> int:

@@ -1,0 +1,276 @@
+"""What is asked of the spool: each function a question to one connection, in one snapshot. Nothing here writes.
+
+SQL is put together of this file's constants alone; whatever comes from outside is a parameter.
+"""
+# ruff: noqa: S608 - see above
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, Final
+
+from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
+from waypost.net.clock import Instant
+from waypost.queue import ids, record
+from waypost.queue.storage import (
+    CapturedMessage,
+    Counts,
+    HistoryEvent,
+    Never,
+    Notice,
+    QueueEntry,
+    ReadyHop,
+    RecipientState,
+    ReportedRecipient,
+    Selection,
+)
+from waypost.queue.writes import Key
+
+#: The distinct next hops, found by leaping from one to the next in the index: a million recipients of ten cost ten.
+_HOPS: Final = """
+    WITH RECURSIVE hop (name) AS (
+        SELECT min(next_hop) FROM recipients WHERE held = ''
+        UNION ALL
+        SELECT (SELECT min(next_hop) FROM recipients WHERE held = '' AND next_hop > hop.name)
+        FROM hop WHERE hop.name IS NOT NULL
+    )"""
+_READY: Final = f"""{_HOPS}
+    SELECT name, since FROM (
+        SELECT name, (SELECT min(ready_at) FROM recipients WHERE held = '' AND next_hop = name) AS since
+        FROM hop WHERE name IS NOT NULL
+    ) WHERE since <= ? ORDER BY since, name LIMIT ?"""
+_NEXT_DUE: Final = f"""{_HOPS}
+    SELECT min((SELECT min(ready_at) FROM recipients WHERE held = '' AND next_hop = name AND ready_at > ?))
+    FROM hop WHERE name IS NOT NULL"""
+#: The periods in which an address may stand, found by the same leaps.
+_PERIODS: Final = """
+    WITH RECURSIVE period (value) AS (
+        SELECT max(period) FROM addresses
+        UNION ALL
+        SELECT (SELECT max(period) FROM addresses WHERE period < period_before.value)
+        FROM period AS period_before WHERE period_before.value IS NOT NULL
+    )"""
+_FIND: Final = f"""{_PERIODS}
+    SELECT message FROM period CROSS JOIN addresses ON addresses.period = period.value AND address = ?
+    ORDER BY message DESC LIMIT ?"""
+#: The messages of an address, and of those the recipients that it is meant by.
+_OF_ADDRESS: Final = (
+    f"r.message IN ({_PERIODS} SELECT message FROM period CROSS JOIN addresses"
+    " ON addresses.period = period.value AND addresses.address = ?)"
+    " AND (lowered(r.address) = ? OR EXISTS (SELECT 1 FROM messages WHERE id = r.message"
+    " AND lowered(json_extract(envelope, '$.reverse_path')) = ?))"
+)
+_ENTRIES: Final = """
+    SELECT r.message, number, address, next_hop, held, lease, ready_at, attempts, due_at, last_outcome,
+           m.received_at, m.size, m.envelope
+    FROM recipients AS r CROSS JOIN messages AS m ON m.id = r.message"""
+
+
+# ---- for the dispatcher
+def ready(connection: sqlite3.Connection, now: Instant, limit: int) -> list[ReadyHop]:
+    """The next hops with something due."""
+    return [ReadyHop(NextHop(name), since) for name, since in connection.execute(_READY, (now, limit))]
+
+
+def next_due(connection: sqlite3.Connection, now: Instant) -> Instant | Never:
+    """When something next falls due."""
+    (at,) = connection.execute(_NEXT_DUE, (now,)).fetchone()
+    return Never() if at is None else float(at)
+
+
+def chunk(connection: sqlite3.Connection, message: int, draft: int, number: int) -> bytes:
+    """A chunk of a message's octets; empty where it has gone."""
+    if draft:
+        row = connection.execute("SELECT octets FROM chunks WHERE position = ?", (draft << 20 | number,)).fetchone()
+    else:
+        row = connection.execute("SELECT octets FROM messages WHERE id = ?", (message,)).fetchone()
+    return bytes(row[0]) if row else b""
+
+
+# ---- for reports
+def due_reports(
+    connection: sqlite3.Connection, limit: int
+) -> list[tuple[int, QueuedMessage, int, Notice, tuple[ReportedRecipient, ...]]]:
+    """(number, message, draft, notice, recipients) of reports that are due."""
+    rows = connection.execute(
+        "SELECT number, message, notice FROM reports ORDER BY number LIMIT ?", (limit,)
+    ).fetchall()
+    return [
+        (number, *stored_message(connection, message), Notice(notice), _reported(connection, number))
+        for number, message, notice in rows
+    ]
+
+
+def _reported(connection: sqlite3.Connection, report: int) -> tuple[ReportedRecipient, ...]:
+    rows = connection.execute("SELECT details FROM reported WHERE report = ? ORDER BY number", (report,))
+    return tuple(record.decode_reported(details) for (details,) in rows)
+
+
+# ---- for people
+def stored_message(connection: sqlite3.Connection, message: int) -> tuple[QueuedMessage, int]:
+    """A message that is stored, and its draft. Raises: KeyError."""
+    row = connection.execute(
+        "SELECT envelope, received_at, size, draft FROM messages WHERE id = ?", (message,)
+    ).fetchone()
+    if row is None:
+        raise KeyError(message)
+    envelope, received_at, size, draft = row
+    return record.decode_message(ids.from_number(message), envelope, received_at, size), draft
+
+
+def entries(
+    connection: sqlite3.Connection, selection: Selection, after: Key, limit: int, now: Instant
+) -> list[QueueEntry]:
+    """A page of queue entries."""
+    where, parameters = _where(selection, after)
+    rows = connection.execute(f"{_ENTRIES}{where} ORDER BY r.message, r.number LIMIT ?", (*parameters, limit))
+    return [_entry(row, now) for row in rows]
+
+
+def keys(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
+    """A page of the keys of what is selected."""
+    where, parameters = _where(selection, after)
+    statement = f"SELECT message, number FROM recipients AS r{where} ORDER BY message, number LIMIT ?"
+    return list(connection.execute(statement, (*parameters, limit)))
+
+
+def keys_of_hop(connection: sqlite3.Connection, next_hop: str, domain: str, after: Key, limit: int) -> list[Key]:
+    """A page of the keys of a domain's recipients that wait for a next hop."""
+    statement = (
+        "SELECT message, number FROM recipients WHERE (message, number) > (?, ?) AND next_hop = ? AND domain = ?"
+        " ORDER BY message, number LIMIT ?"
+    )
+    return list(connection.execute(statement, (*after, next_hop, domain, limit)))
+
+
+def _where(selection: Selection, after: Key) -> tuple[str, list[object]]:
+    clauses, parameters = [" WHERE (r.message, r.number) > (?, ?)"], list[object](after)
+    for clause, values in _clauses(selection):
+        clauses.append(clause)
+        parameters += values
+    return " AND ".join(clauses), parameters
+
+
+def _clauses(selection: Selection) -> Iterator[tuple[str, list[object]]]:
+    if selection.ids:
+        yield f"r.message IN ({', '.join('?' * len(selection.ids))})", [number_of(one) for one in selection.ids]
+    if selection.address:
+        address = selection.address.lower()
+        yield _OF_ADDRESS, [address, address, address]
+    if selection.domain:
+        yield "r.domain = ?", [selection.domain.lower()]
+    if selection.next_hop:
+        yield "r.next_hop = ?", [selection.next_hop]
+
+
+def _entry(row: tuple[Any, ...], now: Instant) -> QueueEntry:
+    message, number, address, next_hop, held, lease, ready_at, attempts, due_at, last_outcome, *of_message = row
+    received_at, size, envelope = of_message
+    return QueueEntry(
+        id=ids.from_number(message),
+        number=number,
+        reverse_path=record.reverse_path_in(envelope),
+        forward_path=address,
+        next_hop=NextHop(next_hop),
+        state=_state(held=held, is_leased=lease > 0 and ready_at > now, is_due=due_at <= now),
+        attempts=attempts,
+        due_at=due_at,
+        received_at=received_at,
+        size=size,
+        last_outcome=last_outcome,
+        reason=held,
+    )
+
+
+def _state(*, held: str, is_leased: bool, is_due: bool) -> RecipientState:
+    if held:
+        return RecipientState.HELD
+    if is_leased:
+        return RecipientState.IN_DELIVERY
+    return RecipientState.DUE if is_due else RecipientState.WAITING
+
+
+def hops(connection: sqlite3.Connection) -> list[tuple[NextHop, str]]:
+    """The pairs of next hop and domain. Reads every recipient: half a second a million, in a thread of its own."""
+    rows = connection.execute("SELECT DISTINCT next_hop, domain FROM recipients ORDER BY next_hop, domain")
+    return [(NextHop(next_hop), domain) for next_hop, domain in rows]
+
+
+def history(connection: sqlite3.Connection, message: int) -> list[HistoryEvent]:
+    """The life of a message: its receipt, the events, and its end, which also tells the last attempt."""
+    name = ids.from_number(message)
+    done = connection.execute(
+        "SELECT received_at, envelope, at, attempt FROM done WHERE message = ?", (message,)
+    ).fetchall()
+    for received_at, envelope, at, attempt in done:
+        last = [record.attempted(name, at, record.decode(attempt))] if attempt else []
+        first = record.received(name, received_at, record.decode(envelope))
+        return [first, *_events(connection, message), *last, record.done(name, at)]
+    queued = connection.execute(
+        "SELECT received_at, envelope FROM messages WHERE id = ?"
+        " AND (EXISTS (SELECT 1 FROM recipients WHERE message = id)"
+        " OR EXISTS (SELECT 1 FROM reports WHERE message = id))",
+        (message,),
+    ).fetchall()
+    for received_at, envelope in queued:
+        return [record.received(name, received_at, record.decode(envelope)), *_events(connection, message)]
+    return []
+
+
+def _events(connection: sqlite3.Connection, message: int) -> Iterator[HistoryEvent]:
+    name = ids.from_number(message)
+    rows = connection.execute(
+        "SELECT at, kind, text, details FROM events WHERE message = ? ORDER BY number", (message,)
+    )
+    for at, kind, text, details in rows:
+        if kind == "attempt":
+            yield record.attempted(name, at, record.decode(details))
+        else:
+            yield HistoryEvent(at, name, kind, text, record.decode(details))
+
+
+def find(connection: sqlite3.Connection, address: str, limit: int) -> list[MessageId]:
+    """Messages by an address, newest first."""
+    return [ids.from_number(message) for (message,) in connection.execute(_FIND, (address.lower(), limit))]
+
+
+def captured(connection: sqlite3.Connection, before: int, limit: int) -> list[CapturedMessage]:
+    """A page of the inbox, newest first."""
+    rows = connection.execute(
+        "SELECT number, message, at, recipients, size, envelope FROM captured CROSS JOIN messages ON id = message"
+        " WHERE number < ? ORDER BY number DESC LIMIT ?",
+        (before or 2**62, limit),
+    )
+    return [
+        CapturedMessage(
+            number,
+            ids.from_number(message),
+            record.reverse_path_in(envelope),
+            record.decode_list(recipients),
+            at,
+            size,
+        )
+        for number, message, at, recipients, size, envelope in rows
+    ]
+
+
+def captured_message(connection: sqlite3.Connection, number: int) -> tuple[QueuedMessage, int]:
+    """A captured message and its draft. Raises: KeyError."""
+    row = connection.execute("SELECT message FROM captured WHERE number = ?", (number,)).fetchone()
+    if row is None:
+        raise KeyError(number)
+    return stored_message(connection, row[0])
+
+
+def counts(connection: sqlite3.Connection) -> Counts:
+    """The queue in numbers."""
+    return Counts(*connection.execute("SELECT messages, recipients, held, reports FROM counts").fetchone())
+
+
+def number_of(id: MessageId) -> int:  # noqa: A002 - the field's own name for it
+    """The number of an id a person gave; -1, which no message has, where it cannot be one of ours."""
+    try:
+        return ids.to_number(id)
+    except ValueError:
+        return -1

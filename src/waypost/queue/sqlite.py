@@ -1,0 +1,644 @@
+"""The queue in an embedded database: the directory `<spool>/` with `queue.db`, durable by fsync.
+
+What is where: spool.py guards the directory, database.py runs the threads and groups commits, writes.py and reads.py
+hold the SQL, sql/ the schema. This file is the Storage the others see, and runs on the event loop; it never touches the
+disk itself.
+
+Free pages are used again and the file never shrinks by itself (auto_vacuum is off: it would move pages on the path of
+every delivery). A backlog once had leaves a large file; `VACUUM`, with the service stopped, gives it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias, TypeVar, assert_never
+
+from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
+from waypost.mail.explain import describe
+from waypost.net.clock import Instant
+from waypost.queue import ids, reads, record
+from waypost.queue.database import Reader, Writer, prepare
+from waypost.queue.spool import Spool, failed
+from waypost.queue.storage import (
+    CapturedMessage,
+    Counts,
+    Draft,
+    Durability,
+    Gone,
+    HistoryEvent,
+    Hold,
+    Lease,
+    Never,
+    Notice,
+    QueueEntry,
+    ReadyHop,
+    Report,
+    Selection,
+    Settled,
+    Settlement,
+    StorageError,
+    Stored,
+    StoreFault,
+    StoreFaultKind,
+    Wait,
+)
+from waypost.queue.writes import (
+    Accepting,
+    ChunkRow,
+    Claimed,
+    EventRow,
+    Key,
+    LeaseLost,
+    MessageRow,
+    NoticeRow,
+    RecipientRow,
+    Settling,
+    WaitRow,
+    Writes,
+    address_row,
+)
+
+T = TypeVar("T")
+
+#: Octets up to here stand in the message's own row; larger messages are kept as chunks of this size.
+CHUNK: Final = 256 * 1024
+#: Octets of bodies one `claim` reads; what goes beyond is read when it is sent.
+CLAIMED_OCTETS: Final = 4 * 2**20
+#: Recipients an operator's act changes in one transaction, so that mail is not kept waiting by a large one.
+SLICE: Final = 500
+#: Space kept free for settling: when the disk runs full, accepting stops first, and deliveries still empty the queue.
+RESERVE: Final = 32 * 2**20
+
+_CLOSED: Final = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOctets:
+    """Octets in the spool, read a chunk at a time when they are wanted."""
+
+    reader: Reader
+    message: int
+    draft: int
+    size: int
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self.size
+        for number in itertools.count():
+            if left <= 0:
+                return
+            octets = await self.reader.run(partial(_chunk, self.message, self.draft, number))
+            if not octets or len(octets) > left:
+                name = ids.from_number(self.message)
+                raise failed(f"the octets of {name} are not whole in the spool: {left} of {self.size} are missing")
+            left -= len(octets)
+            yield octets
+
+
+def _chunk(message: int, draft: int, number: int, connection: sqlite3.Connection) -> bytes:
+    return reads.chunk(connection, message, draft, number)
+
+
+class SqliteDraft:
+    """The octets of a large message on their way into the spool. Holds less than a chunk in memory."""
+
+    def __init__(self, writer: Writer[Writes], number: int) -> None:
+        self._writer = writer
+        self._number = number
+        self._buffer = bytearray()
+        self._size = 0
+        self._chunks = 0  # in the spool
+        self._is_over = False  # accepted, discarded or failed
+
+    async def write(self, octets: bytes) -> None:
+        self._buffer += octets
+        self._size += len(octets)
+        while len(self._buffer) > CHUNK and not self._is_over:
+            chunk = ChunkRow(self._number << 20 | self._chunks, bytes(self._buffer[:CHUNK]))
+            del self._buffer[:CHUNK]
+            self._chunks += 1
+            try:
+                await self._writer.submit(partial(_write_chunk, self._number, chunk))
+            except StorageError:
+                await self.discard()
+                raise
+
+    async def discard(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._buffer.clear()
+        if self._chunks:
+            with contextlib.suppress(StorageError):  # then `open` drops what a broken spool keeps of it
+                await self._writer.submit(partial(_discard, self._number))
+
+    def take(self) -> _Body:
+        """What it becomes as a message's octets; a small one never was in the spool."""
+        self._is_over = True
+        rest = bytes(self._buffer)
+        if not self._chunks:
+            return _Body(self._size, 0, rest, [])
+        return _Body(self._size, self._number, b"", [ChunkRow(self._number << 20 | self._chunks, rest)])
+
+    def give_back(self) -> None:
+        """It did not become a message after all: `discard` has something to do again."""
+        self._is_over = False
+
+
+def _write_chunk(draft: int, chunk: ChunkRow, writes: Writes) -> None:
+    writes.write_chunk(draft, chunk)
+
+
+def _discard(draft: int, writes: Writes) -> None:
+    writes.discard(draft)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A message's octets as they go to the spool: in its own row, or as chunks, of which some may be there already."""
+
+    size: int
+    draft: int
+    inline: bytes
+    chunks: list[ChunkRow]
+
+    @classmethod
+    def of(cls, octets: InMemory, draft: int) -> _Body:
+        """Octets that are in memory whole; `draft` is used where they are too many for a row."""
+        whole = octets.octets
+        if len(whole) <= CHUNK:
+            return cls(len(whole), 0, whole, [])
+        starts = range(0, len(whole), CHUNK)
+        chunks = [ChunkRow(draft << 20 | number, whole[at : at + CHUNK]) for number, at in enumerate(starts)]
+        return cls(len(whole), draft, b"", chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """No process of ours has the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What an open spool is worked with: two readers, so that no person's question delays a delivery."""
+
+    spool: Spool
+    writer: Writer[Writes]
+    dispatch: Reader
+    people: Reader
+    owner: str
+    epoch: int
+    tokens: itertools.count[int]
+    drafts: itertools.count[int]
+
+
+_State: TypeAlias = _Closed | _Open
+
+
+class SqliteStorage:
+    """A Storage in one directory, which is made where it is missing; `reserve` is in octets (see RESERVE)."""
+
+    durability = Durability.FSYNC
+
+    def __init__(self, path: Path, *, allow_ephemeral: bool = False, reserve: int = RESERVE) -> None:
+        self._path = path
+        self._reserve = reserve
+        self._database = path / "queue.db"
+        self._allow_ephemeral = allow_ephemeral
+        self._state: _State = _Closed()
+
+    @property
+    def commits(self) -> int:
+        """Transactions since it was opened: with group commit fewer than operations."""
+        return self._opened().writer.commits
+
+    # ---- opening and closing
+    async def open(self, *, owner: str) -> None:
+        if isinstance(self._state, _Open):
+            raise failed(f"spool {self._path} is open already; it is opened once, by app.py")
+        spool = await asyncio.to_thread(Spool.take, self._path, allow_ephemeral=self._allow_ephemeral)
+        try:
+            self._state = await self._open(spool, owner)
+        except BaseException:
+            spool.leave()
+            raise
+
+    async def _open(self, spool: Spool, owner: str) -> _Open:
+        await asyncio.to_thread(prepare, self._database)
+        writer = Writer(self._database, lambda connection: Writes(connection, self._path, self._reserve))
+        try:
+            epoch = await writer.submit(lambda writes: writes.begin_epoch(owner))
+            drafts = await writer.submit(lambda writes: writes.first_free_draft())
+        except BaseException:
+            await writer.close()
+            raise
+        dispatch, people = Reader(self._database, "spool-dispatch"), Reader(self._database, "spool-people")
+        return _Open(spool, writer, dispatch, people, owner, epoch, itertools.count(1), itertools.count(drafts))
+
+    async def close(self) -> None:
+        match self._state:
+            case _Open(spool, writer, dispatch, people):
+                self._state = _Closed()
+                await dispatch.close()
+                await people.close()
+                await writer.close()
+                spool.leave()
+            case _Closed():
+                pass
+            case _:
+                assert_never(self._state)
+
+    def _opened(self) -> _Open:
+        match self._state:
+            case _Open() as opened:
+                return opened
+            case _Closed():
+                raise StorageError(_CLOSED)
+            case _:
+                assert_never(self._state)
+
+    def _write(self, operation: Callable[[Writes], T]) -> asyncio.Future[T]:
+        return self._opened().writer.submit(operation)
+
+    # ---- receiving
+    async def draft(self) -> Draft:
+        opened = self._opened()
+        return SqliteDraft(opened.writer, next(opened.drafts))
+
+    async def accept(
+        self,
+        envelope: Envelope,
+        octets: InMemory | Draft,
+        *,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        now: Instant,
+        claim_until: Instant,
+    ) -> Stored | StoreFault:
+        try:
+            opened = self._opened()
+        except StorageError as error:
+            return error.fault
+        body = _body(octets, opened)
+        groups = record.by_next_hop(envelope)
+        leases = _leases(
+            opened,
+            record.queued_message(id, envelope, now, body.size),
+            groups,
+            _octets(octets, body, id, opened),
+            now,
+            claim_until,
+        )
+        accepting = _accepting(id, envelope, body, now, groups, leases)
+        try:
+            await opened.writer.submit(lambda writes: writes.accept(accepting))
+        except StorageError as error:
+            if isinstance(octets, SqliteDraft):
+                octets.give_back()
+            return error.fault
+        except asyncio.CancelledError:
+            _give_back(opened, leases)  # the message is ours all the same, and nobody else will try it
+            raise
+        return Stored(id, leases)
+
+    # ---- delivering
+    async def ready(self, now: Instant, *, limit: int) -> Sequence[ReadyHop]:
+        return await self._opened().dispatch.run(lambda connection: reads.ready(connection, now, limit))
+
+    async def next_due(self, now: Instant) -> Instant | Never:
+        return await self._opened().dispatch.run(lambda connection: reads.next_due(connection, now))
+
+    async def claim(self, next_hop: NextHop, *, now: Instant, until: Instant, messages: int) -> Sequence[Lease]:
+        opened = self._opened()
+        tokens = [next(opened.tokens) for _ in range(messages)]
+        claimed = await opened.writer.submit(
+            lambda writes: writes.claim(next_hop, now=now, until=until, tokens=tokens, inline=CLAIMED_OCTETS)
+        )
+        return [_lease(opened, next_hop, until, one) for one in claimed]
+
+    async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:
+        opened = self._opened()
+        ours = [lease for lease in leases if _is_ours(opened, lease)]
+        kept = await opened.writer.submit(lambda writes: [writes.renew(*_hold_on(lease), until) for lease in ours])
+        return [_renewed(lease, numbers, until) for lease, numbers in zip(ours, kept, strict=True) if numbers]
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        opened = self._opened()
+        await opened.writer.submit(_releasing([lease for lease in leases if _is_ours(opened, lease)]))
+
+    async def settle(self, settlement: Settlement) -> bool:
+        opened = self._opened()
+        if not _is_ours(opened, settlement.lease):
+            return False
+        settling = _settling(settlement)
+        try:
+            await opened.writer.submit(lambda writes: writes.settle(settling))
+        except LeaseLost:
+            return False
+        return True
+
+    # ---- reporting
+    async def reports(self, *, limit: int) -> Sequence[Report]:
+        opened = self._opened()
+        due = await opened.people.run(lambda connection: reads.due_reports(connection, limit))
+        return [
+            Report(number, message, _stored(opened, message, draft), notice, recipients)
+            for number, message, draft, notice, recipients in due
+        ]
+
+    async def file_report(
+        self,
+        report: Report,
+        envelope: Envelope,
+        octets: InMemory,
+        *,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        now: Instant,
+    ) -> None:
+        opened = self._opened()
+        groups = record.by_next_hop(envelope)
+        accepting = _accepting(id, envelope, _body(octets, opened), now, groups, ())
+        striking = _striking(report, record.report_queued(report, id, now))
+
+        def file(writes: Writes) -> None:
+            if striking(writes):
+                writes.accept(accepting)
+
+        await opened.writer.submit(file)
+
+    async def drop_report(self, report: Report, *, why: str, now: Instant) -> None:
+        await self._write(_striking(report, record.report_dropped(report, why, now)))
+
+    # ---- asking
+    async def entries(
+        self, selection: Selection, *, after: tuple[MessageId, int], limit: int, now: Instant
+    ) -> Sequence[QueueEntry]:
+        message, number = after
+        key = (ids.to_number(message), number) if message else _BEFORE_ALL
+        return await self._opened().people.run(lambda connection: reads.entries(connection, selection, key, limit, now))
+
+    async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
+        opened = self._opened()
+        number = reads.number_of(id)
+        message, draft = await opened.people.run(lambda connection: reads.stored_message(connection, number))
+        return message, _stored(opened, message, draft)
+
+    async def hops(self) -> Sequence[tuple[NextHop, str]]:
+        return await self._opened().people.run(reads.hops)
+
+    async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
+        number = reads.number_of(id)
+        return await self._opened().people.run(lambda connection: reads.history(connection, number))
+
+    async def find(self, address: str, *, limit: int) -> Sequence[MessageId]:
+        return await self._opened().people.run(lambda connection: reads.find(connection, address, limit))
+
+    async def counts(self) -> Counts:
+        return await self._opened().people.run(reads.counts)
+
+    # ---- operating: what is selected is found by a reader, and changed a slice at a time
+    async def retry(self, selection: Selection, *, now: Instant) -> int:
+        return await self._in_slices(_selected(selection), lambda keys, writes: writes.retry(keys, now))
+
+    async def delete(self, selection: Selection, *, now: Instant, by: str) -> int:
+        text = f"deleted by {by}"
+        return await self._in_slices(_selected(selection), lambda keys, writes: writes.delete(keys, now, text))
+
+    async def hold(self, selection: Selection, *, reason: str, now: Instant) -> int:
+        return await self._in_slices(_selected(selection), lambda keys, writes: writes.hold(keys, now, reason))
+
+    async def unhold(self, selection: Selection, *, now: Instant) -> int:
+        return await self._in_slices(_selected(selection), lambda keys, writes: writes.unhold(keys, now))
+
+    async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
+        def page(connection: sqlite3.Connection, after: Key) -> list[Key]:
+            return reads.keys_of_hop(connection, old, domain, after, SLICE)
+
+        return await self._in_slices(page, lambda keys, writes: writes.rehop(keys, old, new))
+
+    async def _in_slices(
+        self,
+        page: Callable[[sqlite3.Connection, Key], list[Key]],
+        change: Callable[[Sequence[Key], Writes], int],
+    ) -> int:
+        changed, after = 0, _BEFORE_ALL
+        while True:
+            opened = self._opened()
+            keys = await opened.people.run(partial(_page, page, after))
+            if not keys:
+                return changed
+            changed += await opened.writer.submit(partial(change, keys))
+            after = keys[-1]
+
+    # ---- forgetting
+    async def forget(self, *, before: Instant, limit: int) -> int:
+        return await self._write(lambda writes: writes.forget(before, limit))
+
+    async def captured(self, *, before: int, limit: int) -> Sequence[CapturedMessage]:
+        return await self._opened().people.run(lambda connection: reads.captured(connection, before, limit))
+
+    async def captured_octets(self, number: int) -> Octets:
+        opened = self._opened()
+        message, draft = await opened.people.run(lambda connection: reads.captured_message(connection, number))
+        return _stored(opened, message, draft)
+
+    async def discard_captured(self, *, keep: int) -> int:
+        return await self._write(lambda writes: writes.discard_captured(keep))
+
+
+#: Sorts before every key.
+_BEFORE_ALL: Final[Key] = (-1, -1)
+
+
+def _page(
+    page: Callable[[sqlite3.Connection, Key], list[Key]], after: Key, connection: sqlite3.Connection
+) -> list[Key]:
+    return page(connection, after)
+
+
+def _selected(selection: Selection) -> Callable[[sqlite3.Connection, Key], list[Key]]:
+    return lambda connection, after: reads.keys(connection, selection, after, SLICE)
+
+
+# ---- from what others hand in to rows
+def _body(octets: InMemory | Draft, opened: _Open) -> _Body:
+    match octets:
+        case InMemory():
+            return _Body.of(octets, next(opened.drafts) if octets.size > CHUNK else 0)
+        case SqliteDraft():
+            return octets.take()
+        case _:
+            raise TypeError(f"a draft of another storage: {octets!r}")
+
+
+def _accepting(
+    id: MessageId,  # noqa: A002 - the field's own name for it
+    envelope: Envelope,
+    body: _Body,
+    now: Instant,
+    groups: dict[NextHop, tuple[QueuedRecipient, ...]],
+    leases: Sequence[Lease],
+) -> Accepting:
+    number = ids.to_number(id)
+    written = record.encode(record.envelope_details(envelope, body.size))
+    claims = {lease.next_hop: (lease.until, lease.token) for lease in leases}
+    recipients = []
+    for next_hop, group in groups.items():
+        ready_at, token = claims.get(next_hop, (now, 0))
+        recipients += [_recipient_row(number, one, next_hop, now, ready_at, token) for one in group]
+    return Accepting(
+        MessageRow(number, now, body.size, written, body.draft, body.inline),
+        recipients,
+        [address_row(number, address) for address in record.addresses_of(envelope)],
+        body.chunks,
+    )
+
+
+def _recipient_row(
+    message: int, recipient: QueuedRecipient, next_hop: NextHop, due_at: Instant, ready_at: Instant, token: int
+) -> RecipientRow:
+    path = recipient.forward_path
+    return RecipientRow(
+        message,
+        recipient.number,
+        record.address_of(path),
+        record.domain_of(path),
+        next_hop,
+        record.encode_parameters(recipient.parameters),
+        due_at,
+        ready_at,
+        token,
+    )
+
+
+def _settling(settlement: Settlement) -> Settling:
+    lease, at = settlement.lease, settlement.attempt.ended_at
+    message = ids.to_number(lease.message.id)
+    settling = Settling(
+        message,
+        lease.token,
+        at,
+        record.encode(record.attempt_details(settlement.attempt, settlement.recipients)),
+        [],
+        [],
+        [],
+        [],
+    )
+    for settled in settlement.recipients:
+        _add(settling, settled, at)
+    return settling
+
+
+def _add(settling: Settling, settled: Settled, at: Instant) -> None:
+    match settled.next:
+        case Gone(captured):
+            settling.gone.append(settled.recipient.number)
+            if captured:
+                settling.captured.append(record.address_of(settled.recipient.forward_path))
+        case Wait(until):
+            settling.waiting.append(_wait_row(settling, settled, until, ""))
+        case Hold(reason):
+            settling.waiting.append(_wait_row(settling, settled, at, reason))
+        case _:
+            assert_never(settled.next)
+    if settled.notice is not Notice.NONE:
+        details = record.encode_reported(record.reported(settled, record.after(settled), at))
+        settling.notices.append(NoticeRow(settled.notice, settled.recipient.number, details))
+
+
+def _wait_row(settling: Settling, settled: Settled, due_at: Instant, held: str) -> WaitRow:
+    recipient = record.after(settled)
+    return WaitRow(
+        recipient.attempts,
+        recipient.delay_reported,
+        record.doubt_of(recipient),
+        due_at,
+        due_at,
+        held,
+        describe(settled.outcome),
+        settling.message,
+        recipient.number,
+        settling.token,
+    )
+
+
+def _striking(report: Report, event: HistoryEvent) -> Callable[[Writes], bool]:
+    numbers = [one.recipient.number for one in report.recipients]
+    message = ids.to_number(report.message.id)
+    row = EventRow(message, event.at, event.kind, event.text, record.encode(event.details))
+    return lambda writes: writes.strike_off(report.number, numbers, row)
+
+
+# ---- leases
+def _leases(
+    opened: _Open,
+    message: QueuedMessage,
+    groups: dict[NextHop, tuple[QueuedRecipient, ...]],
+    octets: Octets,
+    now: Instant,
+    until: Instant,
+) -> tuple[Lease, ...]:
+    if until <= now:
+        return ()
+    return tuple(
+        Lease(message, recipients, next_hop, octets, opened.owner, opened.epoch, until, next(opened.tokens))
+        for next_hop, recipients in groups.items()
+    )
+
+
+def _lease(opened: _Open, next_hop: NextHop, until: Instant, claimed: Claimed) -> Lease:
+    received_at, size, envelope, draft, inline = claimed.row
+    message = record.decode_message(ids.from_number(claimed.message), envelope, received_at, size)
+    octets = InMemory(inline) if len(inline) == size else _stored(opened, message, draft)
+    recipients = tuple(record.decode_recipient(*row) for row in claimed.recipients)
+    return Lease(message, recipients, next_hop, octets, opened.owner, opened.epoch, until, claimed.token)
+
+
+def _octets(octets: InMemory | Draft, body: _Body, id: MessageId, opened: _Open) -> Octets:  # noqa: A002 - the field's own name for it
+    """The octets a lease of a message just accepted carries: those in memory, where they are."""
+    if isinstance(octets, InMemory):
+        return octets
+    if not body.draft:
+        return InMemory(body.inline)
+    return StoredOctets(opened.dispatch, ids.to_number(id), body.draft, body.size)
+
+
+def _stored(opened: _Open, message: QueuedMessage, draft: int) -> Octets:
+    return StoredOctets(opened.dispatch, ids.to_number(message.id), draft, message.size)
+
+
+def _is_ours(opened: _Open, lease: Lease) -> bool:
+    return lease.owner == opened.owner and lease.epoch == opened.epoch
+
+
+def _hold_on(lease: Lease) -> tuple[int, int, list[int]]:
+    return ids.to_number(lease.message.id), lease.token, [recipient.number for recipient in lease.recipients]
+
+
+def _renewed(lease: Lease, numbers: set[int], until: Instant) -> Lease:
+    kept = tuple(recipient for recipient in lease.recipients if recipient.number in numbers)
+    return replace(lease, recipients=kept, until=until)
+
+
+def _releasing(leases: Sequence[Lease]) -> Callable[[Writes], None]:
+    def release(writes: Writes) -> None:
+        for lease in leases:
+            writes.release(*_hold_on(lease))
+
+    return release
+
+
+def _give_back(opened: _Open, leases: Sequence[Lease]) -> None:
+    if leases:
+        opened.writer.submit(_releasing(leases)).add_done_callback(_ignore_failure)
+
+
+def _ignore_failure(future: asyncio.Future[None]) -> None:
+    """A lease that could not be given back ends by itself."""
+    if not future.cancelled():
+        future.exception()

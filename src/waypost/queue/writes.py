@@ -1,0 +1,494 @@
+"""What is written to the spool: the operations of one group, gathered so that many rows go down in one statement.
+
+A message that is delivered at once costs a row each in `messages`, `recipients` and `done`, two in `addresses`, and the
+deletion of the first two. Each statement costs the thread that runs it the interpreter's lock, taken and given back,
+while the event loop wants it too; so the rows of a whole group are gathered and written by a handful of statements.
+
+An operation only touches what was committed before it was handed in, or what it gathers itself. So gathering changes
+no operation's answer, and an operation may be run again in a transaction of its own.
+
+SQL is put together of this file's constants alone; whatever comes from outside is a parameter.
+"""
+# ruff: noqa: S608 - see above
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from waypost.net.clock import Instant
+from waypost.queue import record
+from waypost.queue.storage import Notice, StorageError, StoreFault, StoreFaultKind
+
+#: A row's place in `recipients`.
+Key = tuple[int, int]
+_SIZES: Final = (64, 32, 16, 8, 4, 2, 1)
+
+_INSERT_MESSAGES: Final = "INSERT INTO messages (id, received_at, size, envelope, draft, octets) VALUES "
+_INSERT_RECIPIENTS: Final = (
+    "INSERT INTO recipients (message, number, address, domain, next_hop, parameters, due_at, ready_at, lease) VALUES "
+)
+_INSERT_ADDRESSES: Final = "INSERT INTO addresses (period, address, message) VALUES "
+_INSERT_EVENTS: Final = "INSERT INTO events (message, at, kind, text, details) VALUES "
+_DELETE_RECIPIENTS: Final = (
+    "DELETE FROM recipients WHERE (message, number, lease) IN (SELECT column1, column2, column3 FROM (VALUES "
+)
+_IS_NEEDED: Final = (
+    "(EXISTS (SELECT 1 FROM recipients WHERE message = messages.id)"
+    " OR EXISTS (SELECT 1 FROM reports WHERE message = messages.id))"
+)
+_FINISH: Final = (
+    "INSERT OR REPLACE INTO done (message, at, received_at, envelope, attempt)"
+    " SELECT id, column2, received_at, envelope, column3 FROM (VALUES "
+)
+_FINISH_END: Final = f") CROSS JOIN messages ON id = column1 WHERE NOT {_IS_NEEDED}"
+_BURY: Final = "DELETE FROM messages WHERE id IN ("
+_BURY_END: Final = f") AND NOT {_IS_NEEDED} AND NOT EXISTS (SELECT 1 FROM captured WHERE message = id)"
+_WAIT: Final = (
+    "UPDATE recipients SET attempts = ?, delay_reported = ?, doubt = ?, due_at = ?, ready_at = ?, held = ?,"
+    " last_outcome = ?, lease = 0 WHERE message = ? AND number = ? AND lease = ?"
+)
+
+
+class LeaseLost(Exception):  # noqa: N818 - an answer inside this package, not a failure
+    """A settlement came under a lease that has gone to another; its transaction writes nothing."""
+
+
+class MessageRow(NamedTuple):
+    """A row of `messages`."""
+
+    id: int
+    received_at: Instant
+    size: int
+    envelope: str
+    draft: int
+    octets: bytes
+
+
+class RecipientRow(NamedTuple):
+    """A row of `recipients`, as it begins."""
+
+    message: int
+    number: int
+    address: str
+    domain: str
+    next_hop: str
+    parameters: str
+    due_at: Instant
+    ready_at: Instant
+    lease: int
+
+
+class ChunkRow(NamedTuple):
+    """A row of `chunks`."""
+
+    position: int
+    octets: bytes
+
+
+class AddressRow(NamedTuple):
+    """A row of `addresses`."""
+
+    period: int
+    address: str
+    message: int
+
+
+class EventRow(NamedTuple):
+    """A row of `events`."""
+
+    message: int
+    at: Instant
+    kind: str
+    text: str
+    details: str
+
+
+class NoticeRow(NamedTuple):
+    """A recipient a report is due about."""
+
+    notice: Notice
+    number: int
+    details: str
+
+
+class WaitRow(NamedTuple):
+    """A recipient that stays in the queue after an attempt."""
+
+    attempts: int
+    delay_reported: bool
+    doubt: str
+    due_at: Instant
+    ready_at: Instant
+    held: str
+    last_outcome: str
+    message: int
+    number: int
+    lease: int
+
+
+class Claimed(NamedTuple):
+    """What a claim got of one message: rows as they stand in the tables."""
+
+    message: int
+    token: int
+    recipients: list[tuple[Any, ...]]  # number, address, parameters, attempts, delay_reported, doubt
+    row: tuple[Any, ...]  # received_at, size, envelope, draft, octets
+
+
+@dataclass(slots=True)
+class Accepting:
+    """All that a new message writes; `chunks` are those of its draft that are not in the spool yet."""
+
+    message: MessageRow
+    recipients: list[RecipientRow]
+    addresses: list[AddressRow]
+    chunks: list[ChunkRow]
+
+
+@dataclass(slots=True)
+class Settling:
+    """All that a settlement writes."""
+
+    message: int
+    token: int
+    at: Instant
+    attempt: str
+    gone: list[int]
+    waiting: list[WaitRow]
+    notices: list[NoticeRow]
+    captured: list[str]
+
+
+@lru_cache(maxsize=256)
+def _statement(head: str, columns: int, rows: int, tail: str) -> str:
+    row = f"({', '.join('?' * columns)})" if columns > 1 else "?"
+    return head + ", ".join([row] * rows) + tail
+
+
+@dataclass(slots=True)
+class Writes:
+    """One transaction of the writer's. `reserve`: octets of the file system that only settling may use."""
+
+    connection: sqlite3.Connection
+    spool: Path
+    reserve: int
+    _room: list[bool] = field(default_factory=list)  # asked of the file system once a transaction
+    _messages: list[MessageRow] = field(default_factory=list)
+    _recipients: list[RecipientRow] = field(default_factory=list)
+    _addresses: list[AddressRow] = field(default_factory=list)
+    _gone: list[tuple[int, int, int]] = field(default_factory=list)
+    _events: list[EventRow] = field(default_factory=list)
+    _ended: dict[int, tuple[Instant, str]] = field(default_factory=dict)
+    _new_messages: int = 0
+    _new_recipients: int = 0
+    _new_held: int = 0
+    _new_reports: int = 0
+
+    # ---- receiving
+    def accept(self, accepting: Accepting) -> None:
+        """Take a message in. Raises: StorageError, where there is no room."""
+        self._require_room()
+        self._messages.append(accepting.message)
+        self._recipients += accepting.recipients
+        self._addresses += accepting.addresses
+        for chunk in accepting.chunks:
+            self._one("INSERT INTO chunks VALUES (?, ?)", *chunk)
+        if accepting.message.draft:
+            self._one("DELETE FROM drafts WHERE number = ?", accepting.message.draft)
+        self._new_messages += 1
+        self._new_recipients += len(accepting.recipients)
+
+    def write_chunk(self, draft: int, chunk: ChunkRow) -> None:
+        """Put down a chunk of a draft. Raises: StorageError, where there is no room."""
+        self._require_room()
+        self._one("INSERT OR IGNORE INTO drafts VALUES (?)", draft)
+        self._one("INSERT INTO chunks VALUES (?, ?)", *chunk)
+
+    def _require_room(self) -> None:
+        """Accepting stops before the disk is full, so that settling, which writes too, can empty the queue."""
+        if not self._room:
+            disk = os.statvfs(self.spool)
+            self._room.append(disk.f_bavail * disk.f_frsize >= self.reserve)
+        if not self._room[0]:
+            detail = f"less than {self.reserve >> 20} MiB are left for the spool {self.spool}"
+            raise StorageError(StoreFault(StoreFaultKind.FULL, detail))
+
+    def discard(self, draft: int) -> None:
+        """Drop a draft and its chunks."""
+        if self._one("DELETE FROM drafts WHERE number = ?", draft):
+            self._one("DELETE FROM chunks WHERE position BETWEEN ? AND ?", draft << 20, (draft + 1 << 20) - 1)
+
+    # ---- delivering
+    def claim(
+        self, next_hop: str, *, now: Instant, until: Instant, tokens: Sequence[int], inline: int
+    ) -> list[Claimed]:
+        """Claim what is due, at most a message a token; bodies are read until there are `inline` octets of them."""
+        claimed = []
+        for message, token in zip(self._oldest_due(next_hop, now, len(tokens)), tokens, strict=False):
+            recipients = self.connection.execute(
+                "UPDATE recipients SET lease = ?, ready_at = ?"
+                # The unary plus keeps SQLite on the primary key: by the index it would walk all that is due there.
+                " WHERE message = ? AND +next_hop = ? AND held = '' AND ready_at <= ?"
+                " RETURNING number, address, parameters, attempts, delay_reported, doubt",
+                (token, until, message, next_hop, now),
+            ).fetchall()
+            row = self.connection.execute(
+                "SELECT received_at, size, envelope, draft, iif(?, octets, x'') FROM messages WHERE id = ?",
+                (inline > 0, message),
+            ).fetchone()
+            inline -= len(row[4])
+            claimed.append(Claimed(message, token, sorted(recipients), row))
+        return claimed
+
+    def _oldest_due(self, next_hop: str, now: Instant, messages: int) -> list[int]:
+        found: dict[int, None] = {}
+        if messages <= 0:
+            return []
+        rows = self.connection.execute(
+            "SELECT message FROM recipients INDEXED BY recipients_ready"
+            " WHERE held = '' AND next_hop = ? AND ready_at <= ? ORDER BY ready_at, message, number",
+            (next_hop, now),
+        )
+        for (message,) in rows:
+            found[message] = None
+            if len(found) == messages:
+                break
+        rows.close()
+        return list(found)
+
+    def renew(self, message: int, token: int, numbers: Iterable[int], until: Instant) -> set[int]:
+        """Prolong a lease; the recipients it still has."""
+        update = "UPDATE recipients SET ready_at = ? WHERE message = ? AND number = ? AND lease = ?"
+        return {number for number in numbers if self._one(update, until, message, number, token)}
+
+    def release(self, message: int, token: int, numbers: Iterable[int]) -> None:
+        """Let recipients be due as they were before the claim."""
+        for number in numbers:
+            self._one(
+                "UPDATE recipients SET lease = 0, ready_at = due_at WHERE message = ? AND number = ? AND lease = ?",
+                message,
+                number,
+                token,
+            )
+
+    def settle(self, settling: Settling) -> None:
+        """Write a settlement down. Raises: LeaseLost, here or at `flush`."""
+        message = settling.message
+        for row in settling.waiting:
+            if not self._one(_WAIT, *row):
+                raise LeaseLost
+            self._new_held += row.held != ""
+        for notice in settling.notices:
+            self._add_notice(message, notice)
+        if settling.captured:
+            recipients = record.encode_list(settling.captured)
+            self._one(
+                "INSERT INTO captured (message, at, recipients) VALUES (?, ?, ?)", message, settling.at, recipients
+            )
+        if settling.gone:
+            self._gone += [(message, number, settling.token) for number in settling.gone]
+            self._new_recipients -= len(settling.gone)
+            self._end(message, settling.at, settling.attempt)
+        else:
+            self.add_event(EventRow(message, settling.at, "attempt", "", settling.attempt))
+
+    def _add_notice(self, message: int, notice: NoticeRow) -> None:
+        kind = notice.notice.value
+        self._new_reports += self._one("INSERT OR IGNORE INTO reports (message, notice) VALUES (?, ?)", message, kind)
+        self._one(
+            "INSERT OR REPLACE INTO reported SELECT number, ?, ? FROM reports WHERE message = ? AND notice = ?",
+            notice.number,
+            notice.details,
+            message,
+            kind,
+        )
+
+    # ---- reporting
+    def strike_off(self, report: int, numbers: Iterable[int], event: EventRow) -> bool:
+        """Strike recipients off a report that is due; False: it was struck off before."""
+        struck = [self._one("DELETE FROM reported WHERE report = ? AND number = ?", report, n) for n in numbers]
+        if not any(struck):
+            return False
+        self._new_reports -= self._one(
+            "DELETE FROM reports WHERE number = ? AND NOT EXISTS (SELECT 1 FROM reported WHERE report = ?)",
+            report,
+            report,
+        )
+        self.add_event(event)
+        self._end(event.message, event.at, "")
+        return True
+
+    # ---- operating
+    def retry(self, keys: Sequence[Key], now: Instant) -> int:
+        """Make waiting recipients due."""
+        update = (
+            "UPDATE recipients SET due_at = ?, ready_at = ?"
+            " WHERE message = ? AND number = ? AND lease = 0 AND held = '' AND due_at > ?"
+        )
+        return sum(self._one(update, now, now, *key, now) for key in keys)
+
+    def delete(self, keys: Sequence[Key], now: Instant, text: str) -> int:
+        """Remove recipients nobody is delivering."""
+        removed = self._each(
+            "DELETE FROM recipients WHERE message = ? AND number = ? AND (lease = 0 OR ready_at <= ?)"
+            " RETURNING message, address, held",
+            [(*key, now) for key in keys],
+        )
+        self._new_recipients -= len(removed)
+        self._new_held -= sum(held != "" for _, _, held in removed)
+        for message in self._operated(((message, address) for message, address, _ in removed), now, text):
+            self._end(message, now, "")
+        return len(removed)
+
+    def hold(self, keys: Sequence[Key], now: Instant, reason: str) -> int:
+        """Set aside recipients nobody is delivering."""
+        held = self._each(
+            "UPDATE recipients SET held = ?, lease = 0, ready_at = due_at"
+            " WHERE message = ? AND number = ? AND held = '' AND (lease = 0 OR ready_at <= ?)"
+            " RETURNING message, address",
+            [(reason, *key, now) for key in keys],
+        )
+        self._new_held += len(held)
+        self._operated(held, now, f"held: {reason}")
+        return len(held)
+
+    def unhold(self, keys: Sequence[Key], now: Instant) -> int:
+        """Let held recipients be due."""
+        released = self._each(
+            "UPDATE recipients SET held = '', due_at = ?, ready_at = ?"
+            " WHERE message = ? AND number = ? AND held <> '' RETURNING message, address",
+            [(now, now, *key) for key in keys],
+        )
+        self._new_held -= len(released)
+        self._operated(released, now, "released")
+        return len(released)
+
+    def rehop(self, keys: Sequence[Key], old: str, new: str) -> int:
+        """Move recipients to another next hop."""
+        update = "UPDATE recipients SET next_hop = ? WHERE message = ? AND number = ? AND next_hop = ?"
+        return sum(self._one(update, new, *key, old) for key in keys)
+
+    def _operated(self, rows: Iterable[tuple[int, str]], now: Instant, text: str) -> list[int]:
+        """Write one event a message; the messages."""
+        addresses: dict[int, list[str]] = {}
+        for message, address in rows:
+            addresses.setdefault(message, []).append(address)
+        for message, listed in addresses.items():
+            self.add_event(EventRow(message, now, "operator", text, record.encode({"recipients": listed})))
+        return list(addresses)
+
+    # ---- forgetting
+    def forget(self, before: Instant, limit: int) -> int:
+        """Drop the history of messages done before then, at most so many; the number of events dropped."""
+        rows = self.connection.execute(
+            "SELECT message, envelope, attempt <> '' FROM done WHERE at < ? ORDER BY at, message LIMIT ?",
+            (before, limit),
+        ).fetchall()
+        dropped = 0
+        for message, envelope, was_attempted in rows:
+            dropped += 2 + was_attempted + self._one("DELETE FROM events WHERE message = ?", message)
+            self._one("DELETE FROM done WHERE message = ?", message)
+            for address in record.addresses_in(envelope):
+                self._one(
+                    "DELETE FROM addresses WHERE (period, address, message) = (?, ?, ?)", *address_row(message, address)
+                )
+        return dropped
+
+    def discard_captured(self, keep: int) -> int:
+        """Drop all but the newest captured messages; the number dropped."""
+        rows = self.connection.execute(
+            "DELETE FROM captured WHERE number <= (SELECT number FROM captured ORDER BY number DESC LIMIT 1 OFFSET ?)"
+            " RETURNING message",
+            (keep,),
+        ).fetchall()
+        self._many(_BURY, sorted({(message,) for (message,) in rows}), _BURY_END)
+        return len(rows)
+
+    # ---- opening
+    def first_free_draft(self) -> int:
+        """The number of the next draft."""
+        (last,) = self.connection.execute("SELECT ifnull(max(position), 0) >> 20 FROM chunks").fetchone()
+        return int(last) + 1
+
+    def begin_epoch(self, owner: str) -> int:
+        """A new epoch; leases of older ones end, and drafts they left are dropped."""
+        self._one("INSERT INTO epochs (owner, opened_at) VALUES (?, CAST(strftime('%s', 'now') AS INTEGER))", owner)
+        for (draft,) in self.connection.execute("SELECT number FROM drafts").fetchall():
+            self.discard(draft)
+        self._one("UPDATE recipients SET lease = 0, ready_at = due_at WHERE lease > 0")
+        return int(self.connection.execute("SELECT max(epoch) FROM epochs").fetchone()[0])
+
+    # ---- gathering, and sending down
+    def add_event(self, event: EventRow) -> None:
+        """Gather a row of the history."""
+        self._events.append(event)
+
+    def _end(self, message: int, at: Instant, attempt: str) -> None:
+        """Something of a message ended; whether all of it did, shows at `flush`."""
+        if message in self._ended:
+            earlier_at, earlier = self._ended[message]
+            self._write_attempt(message, earlier_at, earlier)
+        self._ended[message] = (at, attempt)
+
+    def _write_attempt(self, message: int, at: Instant, attempt: str) -> None:
+        if attempt:
+            self.add_event(EventRow(message, at, "attempt", "", attempt))
+
+    def flush(self) -> None:
+        """Send down what was gathered. Raises: LeaseLost, where a row that is to go is no longer under its lease."""
+        self._many(_INSERT_MESSAGES, self._messages)
+        self._many(_INSERT_RECIPIENTS, self._recipients)
+        self._many(_INSERT_ADDRESSES, self._addresses)
+        if self._many(_DELETE_RECIPIENTS, self._gone, "))") != len(self._gone):
+            raise LeaseLost
+        self._finish()
+        self._many(_INSERT_EVENTS, self._events)
+        self._count()
+
+    def _finish(self) -> None:
+        if not self._ended:
+            return
+        finished = self._many(_FINISH, [(message, *last) for message, last in self._ended.items()], _FINISH_END)
+        self._new_messages -= finished
+        if finished < len(self._ended):
+            for message, (at, attempt) in self._ended.items():
+                if not self.connection.execute("SELECT 1 FROM done WHERE message = ?", (message,)).fetchall():
+                    self._write_attempt(message, at, attempt)
+        self._many(_BURY, [(message,) for message in self._ended], _BURY_END)
+
+    def _count(self) -> None:
+        changes = (self._new_messages, self._new_recipients, self._new_held, self._new_reports)
+        if any(changes):
+            self._one(
+                "UPDATE counts SET messages = messages + ?, recipients = recipients + ?, held = held + ?,"
+                " reports = reports + ?",
+                *changes,
+            )
+
+    def _one(self, statement: str, *parameters: object) -> int:
+        return self.connection.execute(statement, parameters).rowcount
+
+    def _each(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [found for row in rows for found in self.connection.execute(statement, row).fetchall()]
+
+    def _many(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> int:
+        """Write rows by few statements: of 64, 32, 16 … rows each, so that few differ and all stay prepared."""
+        written = start = 0
+        for size in _SIZES:
+            while len(rows) - start >= size:
+                some = rows[start : start + size]
+                statement = _statement(head, len(some[0]), size, tail)
+                written += self.connection.execute(statement, [value for row in some for value in row]).rowcount
+                start += size
+        return written
+
+
+def address_row(message: int, address: str) -> AddressRow:
+    """Where an address's row for a message stands."""
+    return AddressRow(message >> 43, address, message)
