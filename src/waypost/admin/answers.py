@@ -147,6 +147,7 @@ class Resolution:
     rule: str
     next_hop: str
     hosts: tuple[str, ...]
+    is_local: bool  # mail stays on this machine: no host is needed
     trouble: str  # why there is no host to try; "" when there is
 
 

@@ -8,29 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
+import random
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from waypost import __version__
 from waypost.admin.answers import (
     Acted,
     CapturedDetail,
+    Desk,
     FailureKind,
     InboxPage,
+    ListenerFacts,
     OperationError,
     QueuedDetail,
     QueuePage,
     Resolution,
+    ServiceFacts,
     Status,
     Traces,
     from_json,
     to_json,
 )
 from waypost.admin.http import ActBody
+from waypost.admin.operations import Operations
+from waypost.config import Config
+from waypost.net.clock import Instant, SystemClock
+from waypost.net.resolver import DnspythonResolver, ResolverSettings, hosts_file, system_servers
 from waypost.net.stream import Endpoint
-from waypost.queue.storage import Selection
+from waypost.queue.memory import MemoryStorage
+from waypost.queue.sqlite import SqliteStorage
+from waypost.queue.storage import Selection, Storage, StorageError
+from waypost.route.hosts import HostFinder
 
 T = TypeVar("T")
 
@@ -137,3 +151,115 @@ def _understood(octets: bytes, kind: type[T]) -> T:
             f"the answer is no {kind.__name__}: {error}",
             f"the service may be of another version than this command ({__version__})",
         ) from error
+
+
+# ---- whom to ask
+DEFAULT_ADMIN: Final = Endpoint("127.0.0.1", 8025)
+
+
+@dataclass(frozen=True, slots=True)
+class NoConfig:
+    """No configuration was named or found: only a running service can answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where the service would answer, and what is known of it."""
+
+    address: Endpoint
+    config: Config | NoConfig
+
+
+@asynccontextmanager
+async def desk(asked: Asked, *, spool: bool) -> AsyncIterator[tuple[Desk, str]]:
+    """Somebody to ask, and in a sentence who it is. `spool`: whether the question needs the queue.
+
+    Raises: OperationError, where no service runs and the spool cannot be opened in its stead.
+    """
+    service = ServiceDesk(asked.address)
+    if await service.is_there():
+        yield service, f"the service at {asked.address} answers"
+        return
+    if isinstance(asked.config, NoConfig):
+        raise OperationError(
+            FailureKind.UNAVAILABLE,
+            f"no service is running at {asked.address}",
+            "start it with waypost serve, or name its configuration with --config to read its spool without it",
+        )
+    async with offline(asked.config, spool=spool) as found:
+        yield found, f"no service is running at {asked.address}; the spool at {asked.config.spool} answers"
+
+
+@asynccontextmanager
+async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
+    """Operations over the spool itself, which is taken for this process alone; or over none, where none is needed.
+
+    Raises: OperationError, where there is no such spool, or somebody else has it.
+    """
+    clock = SystemClock()
+    storage: Storage = _spool(config) if spool else MemoryStorage()
+    resolver = DnspythonResolver(_resolver_settings(config), clock)
+    try:
+        await storage.open(owner=f"command line {os.getpid()}")
+        yield Operations(
+            storage=storage,
+            table=config.route_table(),
+            finder=_finder(config, resolver),
+            resolver=resolver,
+            clock=clock,
+            facts=_facts(config, storage, clock.now()),
+            not_ready=_not_running,
+        )
+    except StorageError as error:
+        raise OperationError(
+            FailureKind.UNAVAILABLE,
+            f"no service answers at {config.admin.address}, and the spool cannot be opened: {error}",
+            "if the service runs with another [admin] address, name that with --admin",
+        ) from error
+    finally:
+        await resolver.close()
+        await storage.close()
+
+
+def _spool(config: Config) -> SqliteStorage:
+    if not config.spool.is_dir():
+        raise OperationError(
+            FailureKind.UNAVAILABLE,
+            f"no service is running at {config.admin.address}, and there is no spool at {config.spool}",
+            f"start the service: waypost serve --config {config.where}",
+        )
+    return SqliteStorage(config.spool, allow_ephemeral=config.service.allow_ephemeral)
+
+
+def _resolver_settings(config: Config) -> ResolverSettings:
+    dns = config.dns
+    return ResolverSettings(
+        servers=dns.servers or system_servers(),
+        timeout=dns.timeout,
+        attempts=dns.attempts,
+        hosts=hosts_file() if dns.hosts_file else {},
+        cache_size=dns.cache,
+    )
+
+
+def _finder(config: Config, resolver: DnspythonResolver) -> HostFinder:
+    addresses = [listener.address for listener in config.listeners]
+    return HostFinder(
+        resolver,
+        own_names={config.service.hostname.lower()},
+        own_addresses={address.host for address in addresses},
+        own_ports={address.port for address in addresses},
+        dice=random.Random(),  # noqa: S311 - it shuffles equal hosts, it keeps no secret
+        allow_loopback_mx=config.dns.allow_loopback_mx,
+    )
+
+
+def _facts(config: Config, storage: Storage, now: Instant) -> ServiceFacts:
+    listeners = tuple(ListenerFacts(listener.role, str(listener.address)) for listener in config.listeners)
+    return ServiceFacts(
+        __version__, config.service.hostname, str(config.spool), storage.durability.value, listeners, started_at=now
+    )
+
+
+async def _not_running() -> tuple[str, ...]:
+    return ("the service is not running",)

@@ -29,7 +29,6 @@ from waypost.admin.answers import (
 from waypost.admin.reading import taken_apart
 from waypost.mail.envelope import MessageId, Octets, QueuedMessage
 from waypost.mail.explain import plain
-from waypost.mail.outcome import DnsFailed, NoSuchHost
 from waypost.net.clock import Clock
 from waypost.net.resolver import (
     AddressAnswer,
@@ -46,7 +45,7 @@ from waypost.net.resolver import (
 from waypost.queue.ids import to_number
 from waypost.queue.storage import QueueEntry, Selection, Storage, StorageError
 from waypost.route.domain import host_name, literal
-from waypost.route.hosts import HostFinder
+from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers
 from waypost.route.table import RouteTable
 from waypost.route.target import target_text
@@ -184,28 +183,29 @@ class Operations:
         dns, exchangers = await self._ask_dns(where)
         match self.table.route(Mailbox("postmaster", where)):
             case NoRoute(detail):
-                return Resolution(str(where), dns, exchangers, "", "", (), detail)
+                return Resolution(str(where), dns, exchangers, "", "", (), is_local=False, trouble=detail)
             case Route() as route:
-                hosts, trouble = await self._hosts(route)
-                if isinstance(route.transport, SmtpMx):
-                    exchangers = _with_removals(exchangers, hosts)
-                return Resolution(str(where), dns, exchangers, route.rule, route.next_hop, hosts, trouble)
+                return await self._resolution(str(where), dns, exchangers, route)
             case never:
                 assert_never(never)
 
-    async def _hosts(self, route: Route) -> tuple[tuple[str, ...], str]:
-        """The hosts to try, or why there are none."""
-        if not isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers):
-            return (), f"no host: mail goes to {target_text(route.transport)} on this machine"
-        match await self.finder.hosts(route.transport):
-            case Hosts(hosts):
-                return tuple(str(host) for host in hosts), ""
-            case NoSuchHost(_, detail, status):
-                return (), f"undeliverable ({status}): {detail}"
-            case DnsFailed(_, detail):
-                return (), f"to be tried again later: {detail}"
-            case never:
-                assert_never(never)
+    async def _resolution(
+        self, domain: str, dns: str, exchangers: tuple[ResolvedHost, ...], route: Route
+    ) -> Resolution:
+        hosts: tuple[str, ...] = ()
+        transport = route.transport
+        if not isinstance(transport, SmtpServers | SmtpMx | LmtpServers):
+            trouble = f"no host: {target_text(transport)} is this machine's own affair"
+            return Resolution(
+                domain, dns, exchangers, route.rule, route.next_hop, hosts, is_local=True, trouble=trouble
+            )
+        found = await self.finder.hosts(transport)
+        trouble = "" if isinstance(found, Hosts) else "; ".join(describe_hosts(found))
+        if isinstance(found, Hosts):
+            hosts = tuple(f"{host.name} at {host.endpoint}" for host in found.hosts)
+            if isinstance(transport, SmtpMx):
+                exchangers = _with_removals(exchangers, {host.name for host in found.hosts})
+        return Resolution(domain, dns, exchangers, route.rule, route.next_hop, hosts, is_local=False, trouble=trouble)
 
     async def _ask_dns(self, domain: Domain) -> tuple[str, tuple[ResolvedHost, ...]]:
         if isinstance(domain, AddressLiteral):
@@ -348,9 +348,8 @@ def _resolved(record: MxRecord, answer: AddressAnswer) -> ResolvedHost:
             assert_never(answer)
 
 
-def _with_removals(exchangers: tuple[ResolvedHost, ...], hosts: tuple[str, ...]) -> tuple[ResolvedHost, ...]:
+def _with_removals(exchangers: tuple[ResolvedHost, ...], used: set[str]) -> tuple[ResolvedHost, ...]:
     """Each exchanger that live mail would not try, with the reason: it is we, or no nearer than we (RFC 5321 §5.1)."""
-    used = {host.partition("[")[0] for host in hosts}
     return tuple(
         each
         if each.trouble or each.name in used

@@ -16,7 +16,7 @@ from waypost.admin.answers import CapturedDetail
 from waypost.mail.explain import plain
 from waypost.queue.storage import CapturedMessage
 
-Part: TypeAlias = Message[Any, Any]
+Part: TypeAlias = "Message[Any, Any]"  # subscriptable from Python 3.13 on only
 
 
 def taken_apart(message: CapturedMessage, octets: bytes) -> CapturedDetail:

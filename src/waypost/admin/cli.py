@@ -1,0 +1,307 @@
+"""The commands that ask the service, and the whole command line but `serve` and `demo` (those run it: __main__.py).
+
+What is asked is answered by a desk (answers.py) and worded by words.py; terminal.py has what commands share.
+"""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated, Final
+
+import typer
+from rich.text import Text
+
+from waypost import __version__
+from waypost.admin import words
+from waypost.admin.terminal import (
+    DEFAULT_CONFIG,
+    AddressOption,
+    AdminOption,
+    AllOption,
+    ConfigOption,
+    Context,
+    DomainOption,
+    IdOption,
+    JsonOption,
+    NextHopOption,
+    as_json,
+    configured,
+    context,
+    fail,
+    out,
+    show,
+)
+from waypost.admin.tools import peer, send_command
+from waypost.mail.envelope import MessageId
+from waypost.queue.storage import Selection
+from waypost.route.table import describe
+
+
+# ---- the service
+def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the CLI
+    """Say whether a configuration is in order: all complaints at once, or the routing table.
+
+    Example: waypost check --config /etc/waypost/waypost.toml
+    """
+    found = configured(config, as_json_value=json)
+    table = describe(found.route_table())
+    if json:
+        typer.echo(as_json({"where": found.where, "routes": list(table)}))
+        return
+    console = out()
+    console.print(Text(f"{found.where} is in order.", style="green"))
+    for listener in found.listeners:
+        console.print(Text(f"Listening: {listener.role} on {listener.address}"))
+    for line in table:
+        console.print(Text(f"Route: {line}"))
+
+
+def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
+    """Show the service at a glance; exit code 0 where it is ready.
+
+    Example: waypost status --json
+    """
+    answer = context(config, admin, json=json).answer(lambda found: found.status())
+    show(answer, words.status, as_json_value=json)
+    raise typer.Exit(1 if answer.not_ready else 0)
+
+
+def version() -> None:
+    """Print the version.
+
+    Example: waypost version
+    """
+    typer.echo(f"waypost {__version__}")
+
+
+# ---- the queue
+def queue_list(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many recipients.")] = 100,
+    after: Annotated[str, typer.Option("--after", help="Those after this place; the answer's end names it.")] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List the recipients that wait, each with why.
+
+    Example: waypost queue list --domain example.com
+    """
+    wanted = selection(id, address, domain, next_hop)
+    asked = context(config, admin, json=json)
+    show(asked.answer(lambda found: found.queue(wanted, after=after, limit=limit)), words.queue, as_json_value=json)
+
+
+def queue_show(
+    id: Annotated[str, typer.Argument(help="The message's id.", metavar="ID")],  # noqa: A002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show one message in the queue: envelope, recipients, header.
+
+    Example: waypost queue show 1dvq3kbaxm00g
+    """
+    show(context(config, admin, json=json).answer(lambda found: found.show(id)), words.queued, as_json_value=json)
+
+
+def queue_retry(
+    id: IdOption = None,  # noqa: A002
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Try waiting recipients now.
+
+    Example: waypost queue retry --domain example.com
+    """
+    wanted = selection(id, address, domain, next_hop)
+    _act("retry", wanted, everything=everything, asked=context(config, admin, json=json))
+
+
+def queue_delete(
+    id: IdOption = None,  # noqa: A002
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Delete recipients from the queue, without a report to anyone; the history keeps who did it.
+
+    Example: waypost queue delete --id 1dvq3kbaxm00g --yes
+    """
+    wanted, asked = selection(id, address, domain, next_hop), context(config, admin, json=json)
+    if not yes and (everything or wanted != Selection()):
+        page = asked.answer(lambda found: found.queue(wanted, limit=1000))
+        count = f"{len(page.entries)} or more" if page.next else str(len(page.entries))
+        if not typer.confirm(f"Delete {count} recipients for good?", err=True):
+            fail("nothing was deleted", "answer y, or give --yes", as_json_value=json)
+    _act("delete", wanted, everything=everything, asked=asked)
+
+
+def queue_hold(
+    id: IdOption = None,  # noqa: A002
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    reason: Annotated[str, typer.Option("--reason", help="A sentence that `queue list` shows.")] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Set recipients aside: they are not tried until released.
+
+    Example: waypost queue hold --domain example.com --reason "moving house"
+    """
+    wanted = selection(id, address, domain, next_hop)
+    _act("hold", wanted, everything=everything, asked=context(config, admin, json=json), reason=reason)
+
+
+def queue_release(
+    id: IdOption = None,  # noqa: A002
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Let held recipients be tried again, now.
+
+    Example: waypost queue release --domain example.com
+    """
+    wanted = selection(id, address, domain, next_hop)
+    _act("release", wanted, everything=everything, asked=context(config, admin, json=json))
+
+
+def selection(ids: list[str] | None, address: str, domain: str, next_hop: str) -> Selection:
+    """What the filters say."""
+    return Selection(tuple(MessageId(each) for each in ids or ()), address, domain, next_hop)
+
+
+_DONE: Final = {
+    "retry": "are due now",
+    "delete": "were deleted",
+    "hold": "are held",
+    "release": "were released",
+}
+
+
+def _act(action: str, wanted: Selection, *, everything: bool, asked: Context, reason: str = "") -> None:
+    """Do it, say how many; exit code 1 where there was nothing to do."""
+    by = f"{getpass.getuser()} (command line)"
+    acted = asked.answer(lambda found: found.act(action, wanted, everything=everything, by=by, reason=reason))
+    show(acted, lambda done: [Text(f"{done.recipients} recipients {_DONE[action]}.")], as_json_value=asked.json)
+    raise typer.Exit(0 if acted.recipients else 1)
+
+
+# ---- what happened, and where mail goes
+def trace(
+    asked: Annotated[str, typer.Argument(metavar="ID|ADDRESS", help="A message's id, or an address it is from or to.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="At most so many messages.")] = 10,
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Tell the whole life of a message: receipt, each attempt with its dialogue, reports, what became of it.
+
+    Example: waypost trace someone@example.com
+    """
+    answer = context(config, admin, json=json).answer(lambda found: found.trace(asked, limit=limit))
+    show(answer, words.traces, as_json_value=json)
+
+
+def resolve(
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A domain, an address or an address literal.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show where mail for a domain goes now: its route, what DNS says, the hosts in order, who is left out and why.
+
+    Example: waypost resolve example.com
+    """
+    asked = context(config, admin, json=json)
+    answer = asked.answer(lambda found: found.resolve(domain), spool=False)
+    show(answer, words.resolution, as_json_value=json)
+    raise typer.Exit(0 if answer.rule and (answer.hosts or answer.is_local) else 1)
+
+
+# ---- the inbox
+def inbox_list(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many messages.")] = 50,
+    before: Annotated[int, typer.Option("--before", min=0, help="Older than this number.")] = 0,
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List the messages that a `capture:` route kept, newest first.
+
+    Example: waypost inbox list
+    """
+    asked = context(config, admin, json=json)
+    show(asked.answer(lambda found: found.inbox(before=before, limit=limit)), words.inbox, as_json_value=json)
+
+
+def inbox_show(
+    number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="As `inbox list` numbers them.")],
+    raw: Annotated[bool, typer.Option("--raw", help="The octets as they came, and nothing else.")] = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show a captured message.
+
+    Example: waypost inbox show 1
+    """
+    asked = context(config, admin, json=json)
+    if raw:
+        typer.echo(asked.answer(lambda found: found.captured_octets(number)), nl=False)
+        return
+    show(asked.answer(lambda found: found.captured(number)), words.captured, as_json_value=json)
+
+
+# ---- all of it
+def commands() -> typer.Typer:
+    """The commands of this file."""
+    app = typer.Typer(
+        name="waypost",
+        help="The mail relay you can trust: it never stops, never loses a message, and always tells you why.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    queue = typer.Typer(help="See and change what waits.", no_args_is_help=True)
+    queue.command("list")(queue_list)
+    queue.command("show")(queue_show)
+    queue.command("retry")(queue_retry)
+    queue.command("delete")(queue_delete)
+    queue.command("hold")(queue_hold)
+    queue.command("release")(queue_release)
+    inbox = typer.Typer(help="Read the messages that `capture:` routes kept.", no_args_is_help=True)
+    inbox.command("list")(inbox_list)
+    inbox.command("show")(inbox_show)
+    app.command("check")(check)
+    app.command("send")(send_command)
+    app.add_typer(queue, name="queue")
+    app.command("trace")(trace)
+    app.command("resolve")(resolve)
+    app.add_typer(inbox, name="inbox")
+    app.command("status")(status)
+    app.command("peer")(peer)
+    app.command("version")(version)
+    return app

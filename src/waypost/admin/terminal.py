@@ -1,0 +1,166 @@
+"""What every command of the command line shares: its options, whom it asks, how it prints, how it fails.
+
+Exit codes: 0 it is as asked; 1 it is not (refused, not found, not ready, not running); 2 the command was not
+understood. With `--json` the answer, or `{"error": …, "remedy": …}`, is one JSON value on standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, NoReturn, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from waypost.admin.answers import Desk, FailureKind, OperationError
+from waypost.admin.client import DEFAULT_ADMIN, Asked, NoConfig, desk
+from waypost.config import Complaints, Config, load
+from waypost.net.listener import ListenAddress
+from waypost.net.stream import Endpoint
+
+T = TypeVar("T")
+
+DEFAULT_CONFIG: Final = Path("waypost.toml")
+#: How long an answer may take before the terminal says that we wait.
+PATIENCE: Final = timedelta(seconds=1)
+
+
+# ---- printing
+def out() -> Console:
+    """Standard output. A pipe gets whole lines, whatever the width of the terminal behind it."""
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return (
+        console
+        if console.is_terminal
+        else Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=1000)
+    )
+
+
+def err() -> Console:
+    """Standard error: notes, progress and complaints."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def as_json(value: object) -> str:
+    """`value` as one JSON text for people and programs alike."""
+    return json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+
+
+def show(value: T, worded: Callable[[T], Iterable[RenderableType]], *, as_json_value: bool) -> None:
+    """Print an answer."""
+    if as_json_value:
+        typer.echo(as_json(value))
+        return
+    console = out()
+    for piece in worded(value):
+        console.print(piece)
+
+
+def fail(error: str, remedy: str, *, as_json_value: bool = False, code: int = 1) -> NoReturn:
+    """Say why not and what to do, and exit."""
+    if as_json_value:
+        typer.echo(as_json({"error": error, "remedy": remedy}))
+    else:
+        err().print(Text.assemble(("waypost: ", "bold red"), f"{error}\n         {remedy}"))
+    raise typer.Exit(code)
+
+
+# ---- asking
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Whom to ask, and how to say the answer."""
+
+    asked: Asked
+    json: bool
+
+    def answer(self, question: Callable[[Desk], Awaitable[T]], *, spool: bool = True) -> T:
+        """The desk's answer to `question`, or the end of this process with the reason."""
+        try:
+            return asyncio.run(self._ask(question, spool=spool))
+        except OperationError as failure:
+            code = 2 if failure.kind is FailureKind.BAD_REQUEST else 1
+            fail(failure.error, failure.remedy, as_json_value=self.json, code=code)
+
+    async def _ask(self, question: Callable[[Desk], Awaitable[T]], *, spool: bool) -> T:
+        async with desk(self.asked, spool=spool) as (found, whom):
+            if not self.json:
+                err().print(Text(whom, style="dim"))
+            return await with_progress(question(found), "waiting for the answer")
+
+
+async def with_progress(awaited: Awaitable[T], text: str) -> T:
+    """The result; on a terminal, with a sign of life where it takes longer than a second."""
+    waiting = asyncio.ensure_future(awaited)
+    console = err()
+    done, _ = await asyncio.wait({waiting}, timeout=PATIENCE.total_seconds())
+    if not done and console.is_terminal:
+        with console.status(text):
+            await asyncio.wait({waiting})
+    return await waiting
+
+
+# ---- options that many commands share
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", envvar="WAYPOST_CONFIG", help="The configuration file."),
+]
+AdminOption = Annotated[
+    str,
+    typer.Option(
+        "--admin", envvar="WAYPOST_ADMIN", metavar="HOST:PORT", help="Where the service answers; instead of --config."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON value.")]
+IdOption = Annotated[list[str] | None, typer.Option("--id", help="This message; may be repeated.")]
+AddressOption = Annotated[str, typer.Option("--address", help="From or to this address.")]
+DomainOption = Annotated[str, typer.Option("--domain", help="To this domain.")]
+NextHopOption = Annotated[str, typer.Option("--next-hop", help="Waiting for this next hop, as `queue list` names it.")]
+AllOption = Annotated[bool, typer.Option("--all", help="The whole queue is meant.")]
+
+
+def configured(path: Path, *, as_json_value: bool) -> Config:
+    """The configuration in `path`, or the end of this process with all complaints about it."""
+    found = load(path)
+    if isinstance(found, Complaints):
+        complain(found, as_json_value=as_json_value)
+    return found
+
+
+def complain(complaints: Complaints, *, as_json_value: bool) -> NoReturn:
+    """Print all that is wrong with a configuration, and exit."""
+    if as_json_value:
+        typer.echo(as_json(complaints))
+    else:
+        err().print(Text(str(complaints)))
+    raise typer.Exit(1)
+
+
+def context(config: Path, admin: str, *, json: bool) -> Context:
+    """What the shared options say. Without any file, a service with the default admin address is asked."""
+    if admin:
+        return Context(Asked(server_address(admin, "--admin"), NoConfig()), json)
+    if config == DEFAULT_CONFIG and not config.exists():
+        return Context(Asked(DEFAULT_ADMIN, NoConfig()), json)
+    found = configured(config, as_json_value=json)
+    return Context(Asked(found.admin.address, found), json)
+
+
+def server_address(text: str, option: str) -> Endpoint:
+    """HOST:PORT, the host a name or an address."""
+    try:
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdigit():
+            ListenAddress.parse(text)  # says what is wrong
+        found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{text!r}: {error}; write it as 127.0.0.1:2525", param_hint=option) from None
+    address, number = found[0][4][:2]
+    return Endpoint(str(address), int(number))
