@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from waypost.net.listener import ListenAddress, Listener, ListenError, _explain
-from waypost.net.stream import Fault, Stream
+from waypost.net.listener import Listener, ListenError, _explain
+from waypost.net.stream import Endpoint, Fault, Stream
 
 SOON = timedelta(seconds=5)
-ANY = ListenAddress("127.0.0.1", 0)
+ANY = Endpoint("127.0.0.1", 0)
 
 
 async def echo(stream: Stream) -> None:
@@ -43,12 +43,12 @@ async def test_each_connection_runs_a_coroutine_of_its_own() -> None:
 
 
 async def test_an_ipv6_address_and_a_unix_path_are_opened_too(tmp_path: Path) -> None:
-    six = await Listener.open(ListenAddress("::1", 0), echo)
+    six = await Listener.open(Endpoint("::1", 0), echo)
     assert await said_to(six, b"six") == b"six"
     await six.close()
 
     path = tmp_path / "lmtp"
-    unix = await Listener.open(ListenAddress(str(path), 0), echo)
+    unix = await Listener.open(Endpoint(str(path), 0), echo)
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(b"unix")
     assert await reader.readexactly(4) == b"unix"
@@ -61,9 +61,9 @@ async def test_a_socket_left_by_a_dead_process_is_replaced_and_a_live_one_is_not
     path = tmp_path / "lmtp"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    live = await Listener.open(ListenAddress(str(path), 0), echo)
+    live = await Listener.open(Endpoint(str(path), 0), echo)
     with pytest.raises(ListenError, match="another process listens there already"):
-        await Listener.open(ListenAddress(str(path), 0), echo)
+        await Listener.open(Endpoint(str(path), 0), echo)
     await live.close()
 
 
@@ -71,13 +71,13 @@ async def test_a_file_in_the_place_of_a_socket_is_left_alone(tmp_path: Path) -> 
     path = tmp_path / "notes"
     path.write_text("precious")
     with pytest.raises(ListenError, match="the file is no socket"):
-        await Listener.open(ListenAddress(str(path), 0), echo)
+        await Listener.open(Endpoint(str(path), 0), echo)
     assert path.read_text() == "precious"
 
 
 async def test_an_address_in_use_is_named_with_the_way_to_find_who_has_it() -> None:
     listener = await Listener.open(ANY, echo)
-    taken = ListenAddress(listener.endpoint.host, listener.endpoint.port)
+    taken = Endpoint(listener.endpoint.host, listener.endpoint.port)
     with pytest.raises(ListenError, match=rf"cannot listen on {taken}: another process .* `ss -lptn"):
         await Listener.open(taken, echo)
     await listener.close()
@@ -85,17 +85,17 @@ async def test_an_address_in_use_is_named_with_the_way_to_find_who_has_it() -> N
 
 async def test_an_address_of_another_machine_is_said_to_be_one() -> None:
     with pytest.raises(ListenError, match=r"192\.0\.2\.1:0: this machine has no such address"):
-        await Listener.open(ListenAddress("192.0.2.1", 0), echo)
+        await Listener.open(Endpoint("192.0.2.1", 0), echo)
 
 
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="must exist and be writable"):
-        await Listener.open(ListenAddress(str(tmp_path / "no" / "lmtp"), 0), echo)
+        await Listener.open(Endpoint(str(tmp_path / "no" / "lmtp"), 0), echo)
 
 
 def test_a_privileged_port_is_refused_with_the_remedy() -> None:
     # Asked of the sentence itself: whether port 25 is forbidden depends on the machine.
-    text = _explain(ListenAddress("0.0.0.0", 25), PermissionError(13, "Permission denied"))
+    text = _explain(Endpoint("0.0.0.0", 25), PermissionError(13, "Permission denied"))
     assert "0.0.0.0:25" in text
     assert "CAP_NET_BIND_SERVICE" in text
     assert "2525" in text
@@ -147,31 +147,12 @@ async def test_closing_cancels_what_still_runs() -> None:
     writer.close()
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:25", ListenAddress("127.0.0.1", 25)),
-        ("[::1]:2525", ListenAddress("::1", 2525)),
-        ("/run/waypost/lmtp", ListenAddress("/run/waypost/lmtp", 0)),
-    ],
-)
-def test_an_address_reads_as_it_prints(text: str, address: ListenAddress) -> None:
-    assert ListenAddress.parse(text) == address
-    assert str(address) == text
-
-
-@pytest.mark.parametrize("text", ["", "25", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "::1:25", "[127.0.0.1]:25"])
-def test_what_is_no_address_is_told_the_form_of_one(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write .*127\.0\.0\.1:25"):
-        ListenAddress.parse(text)
-
-
 #: Run in a process of its own, whose descriptors are taken away under it and then given back.
 STARVED = """
 import asyncio, os, resource, socket, sys, time
 from datetime import timedelta
-from waypost.net.listener import Listener, ListenAddress
-from waypost.net.stream import Fault
+from waypost.net.listener import Listener
+from waypost.net.stream import Endpoint, Fault
 
 async def hold(stream):
     stream.write(b"220 hi\\r\\n")
@@ -180,7 +161,7 @@ async def hold(stream):
     await stream.close()
 
 async def main():
-    listener = await Listener.open(ListenAddress("127.0.0.1", 0), hold)
+    listener = await Listener.open(Endpoint("127.0.0.1", 0), hold)
     port = listener.endpoint.port
     clients = [socket.socket() for _ in range(12)]
     spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(12)]

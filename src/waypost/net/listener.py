@@ -11,7 +11,6 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -22,30 +21,6 @@ OnConnection: TypeAlias = Callable[[Stream], Coroutine[object, object, None]]
 
 class ListenError(Exception):
     """An address could not be opened; the text names it, the cause and the remedy. The administrator's to mend."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
-    """Where to listen. `host` is a numeric address (no brackets), or the path of a Unix socket, with port 0."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> ListenAddress:
-        """`127.0.0.1:25`, `[::1]:25` or `/run/waypost/lmtp`. Raises: ValueError, with the form that is wanted."""
-        if text.startswith("/"):
-            return cls(text, 0)
-        host, colon, port = text.rpartition(":")
-        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise ValueError(f'{text!r} names no port from 0 to 65535: write "127.0.0.1:25", "[::1]:25" or a path')
-        bare = host.removeprefix("[").removesuffix("]")
-        if (":" in bare) != (host.startswith("[") and host.endswith("]")) or not bare:
-            raise ValueError(f'{text!r} is no address: write "127.0.0.1:25", "[::1]:25" or a path')
-        return cls(bare, int(port))
-
-    def __str__(self) -> str:
-        return self.host if self.host.startswith("/") else str(Endpoint(self.host, self.port))
 
 
 class Listener:
@@ -61,7 +36,7 @@ class Listener:
         self.endpoint = endpoint
 
     @classmethod
-    async def open(cls, address: ListenAddress, on_connection: OnConnection) -> Listener:
+    async def open(cls, address: Endpoint, on_connection: OnConnection) -> Listener:
         """Bind and begin to accept. Raises: ListenError, where the address cannot be had."""
         try:
             bound = _bind(address, cls.BACKLOG)
@@ -134,7 +109,7 @@ class _Accepted(SocketStream):
         self._begin(self)
 
 
-def _bind(address: ListenAddress, backlog: int) -> socket.socket:
+def _bind(address: Endpoint, backlog: int) -> socket.socket:
     if address.host.startswith("/"):
         _remove_stale(address.host)
         bound = socket.socket(socket.AF_UNIX)
@@ -170,7 +145,7 @@ def _remove_stale(path: str) -> None:
         return
 
 
-def _explain(address: ListenAddress, error: OSError) -> str:
+def _explain(address: Endpoint, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             why = f"another process listens there already; `ss -lptn 'sport = :{address.port}'` shows which"

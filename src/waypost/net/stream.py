@@ -20,12 +20,14 @@ from typing import Final, Protocol, cast
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One end of a connection: a numeric address (no brackets) and a port."""
+    """One end of a connection: a numeric address (no brackets) and a port; or a Unix socket's path, and port 0."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
+        if self.host[:1] in ("", "/"):
+            return self.host or "local socket"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
