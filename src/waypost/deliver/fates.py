@@ -6,7 +6,7 @@ was answered stays answered. This is why fates are written down here, and not re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
@@ -92,14 +92,14 @@ class Fates:
         numbers = (recipient.number for recipient in recipients)
         return [self._open[number] for number in numbers if number in self._open and number not in self._outcomes]
 
-    def closed(self, unasked: Callable[[], Outcome]) -> tuple[tuple[QueuedRecipient, Outcome], ...]:
-        """Every recipient with its outcome at the attempt's end; `unasked` makes that of one no host was asked of."""
+    def closed(self, unasked: Outcome) -> tuple[tuple[QueuedRecipient, Outcome], ...]:
+        """Every recipient with its outcome at the attempt's end; `unasked` for those no host was asked of."""
         return tuple((recipient, self._closed(recipient.number, unasked)) for recipient in self._recipients)
 
-    def _closed(self, number: int, unasked: Callable[[], Outcome]) -> Outcome:
+    def _closed(self, number: int, unasked: Outcome) -> Outcome:
         if number in self._outcomes:
             return self._outcomes[number]
-        return self._open[number].otherwise if number in self._open else unasked()
+        return self._open[number].otherwise if number in self._open else unasked
 
 
 def _milder(earlier: Open, later: Open) -> Open:

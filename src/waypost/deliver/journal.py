@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, Protocol
 
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import NextHop, QueuedMessage
 from waypost.mail.outcome import Cause
 from waypost.net.clock import Instant
 from waypost.queue.storage import Lease, Settled
+
+P = ParamSpec("P")
 
 
 class Journal(Protocol):
@@ -60,3 +63,9 @@ class NullJournal:
 
     def credentials_refused(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
         pass
+
+
+def tell(method: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call a Journal's method. What it raises is swallowed: a log or metric that fails must not cost mail."""
+    with contextlib.suppress(Exception):
+        method(*args, **kwargs)

@@ -1,0 +1,366 @@
+"""The dispatcher: takes leases, as many as fit, and sees that every destination gets its turn.
+
+    received mail ── take ──┐
+    the queue ──── claim ───┴→ Destination.waiting → a worker: attempt (runner.py) → settle (settler.py)
+
+What it promises. A destination that stalls holds no more than its own concurrency, and a reserve of workers stays open
+to destinations that have none. Memory is bounded: leases wait here up to a number and a size, the rest stays on disk. It
+sleeps until something falls due or somebody wakes it. A bug in an attempt costs that attempt. While the storage fails,
+nothing new is begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol, assert_never
+
+from waypost.deliver.destination import Destination, Held, May
+from waypost.deliver.journal import Journal, tell
+from waypost.deliver.pool import Pool
+from waypost.deliver.runner import Runner, Tried
+from waypost.deliver.settler import Settler
+from waypost.deliver.smtp import CredentialsRefused, Reach, Reached, Unreachable
+from waypost.mail.envelope import MessageId, NextHop
+from waypost.net.clock import Clock
+from waypost.queue.schedule import RetryPolicy
+from waypost.queue.storage import CLAIM, Lease, Never, Settlement, Storage, StorageError
+from waypost.route.route import NoRoute, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much is done and held at once."""
+
+    #: Workers: attempts on the network, and those that wait to be written down.
+    attempts: int = 500
+    #: Of these, only for destinations that have none.
+    reserve: int = 100
+    #: Leases in memory, and the octets of their messages.
+    leases: int = 2000
+    octets: int = 128 * 1024 * 1024
+    #: Leases in memory for one destination.
+    leases_each: int = 200
+
+
+class Routes(Protocol):
+    """Where a next hop's route is found (waypost.route.table.RouteTable)."""
+
+    def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute: ...
+
+
+#: The longest the queue goes unasked: another process may have put something into it.
+LONGEST_SLEEP: Final = timedelta(seconds=30)
+#: After the storage has failed.
+PAUSE: Final = timedelta(seconds=5)
+#: What an attempt that is cut off by `stop` has to be written down in.
+LAST_WORDS: Final = timedelta(seconds=5)
+#: How long a destination that has nothing to do is remembered.
+MEMORY: Final = timedelta(minutes=1)
+#: Next hops asked for beyond those known here, so that full ones never hide others.
+HOPS: Final = 200
+#: A route whose credentials are refused is not tried for so long: too many failures lock accounts.
+CREDENTIALS_REST: Final = timedelta(minutes=15)
+
+
+class Dispatcher:
+    """Holds leases and workers. `run` it in a task; `stop` ends it."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        routes: Routes,
+        runner: Runner,
+        settler: Settler,
+        pool: Pool,
+        *,
+        policy: RetryPolicy,
+        clock: Clock,
+        journal: Journal,
+        capacity: Capacity,
+    ) -> None:
+        self._storage = storage
+        self._routes = routes
+        self._runner = runner
+        self._settler = settler
+        self._pool = pool
+        self._policy = policy
+        self._clock = clock
+        self._journal = journal
+        self._capacity = capacity
+        self._destinations: dict[NextHop, Destination] = {}
+        self._turns: deque[Destination] = deque()
+        self._held: set[Held] = set()
+        self._octets = 0
+        self._surplus: list[Lease] = []
+        self._workers: set[asyncio.Task[None]] = set()
+        self._on_network: set[asyncio.Task[None] | None] = set()
+        self._wake = asyncio.Event()
+        self._left_on_disk = False
+        self._stopping = False
+
+    # ---- what receiving calls
+    def wants(self) -> bool:
+        """Whether a message just received may be handed over, instead of waiting on disk for its turn."""
+        if self._has_room() and not self._stopping and not self._settler.is_failing:
+            return True
+        self._left_on_disk = True
+        return False
+
+    def take(self, leases: Iterable[Lease]) -> None:
+        """Leases handed over; those for which there is no room are given back to the queue."""
+        for lease in leases:
+            destination = self._destination(lease.next_hop)
+            if self._stopping or len(destination.waiting) >= self._capacity.leases_each:
+                destination.has_more = True
+                self._surplus.append(lease)
+                self._wake.set()
+            else:
+                self._admit(destination, lease)
+        self._pump()
+
+    def wake(self) -> None:
+        """Something may be due now: an operator's retry, a report just queued."""
+        self._wake.set()
+
+    # ---- the loop
+    async def run(self) -> None:
+        """Ask the queue for what is due, until stopped."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                pause = await self._round()
+            except StorageError as error:
+                tell(self._journal.storage_failed, "asking what is due", str(error))
+                pause = PAUSE
+            await self._sleep(pause)
+
+    async def stop(self, within: timedelta) -> None:
+        """Begin nothing new; let what runs end, for so long; cut off the rest; give back what waits."""
+        self._stopping = True
+        self._wake.set()
+        waiting = [held for destination in self._destinations.values() for held in destination.waiting]
+        for destination in self._destinations.values():
+            destination.waiting.clear()
+        self._surplus.extend(held.lease for held in waiting)
+        self._forget(waiting)
+        await self._finish(within)
+        for attempt in self._on_network:
+            if attempt:
+                attempt.cancel()
+        await self._finish(LAST_WORDS)
+        for worker in self._workers:
+            worker.cancel()
+        await self._finish(LAST_WORDS)
+        await self._pool.close()
+        try:
+            await self._release_surplus()
+        except StorageError as error:
+            tell(self._journal.storage_failed, "giving leases back", str(error))
+
+    async def _finish(self, within: timedelta) -> None:
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=within.total_seconds())
+
+    async def _round(self) -> timedelta:
+        """Claim what is due and fits; how long nothing more can be."""
+        await self._release_surplus()
+        await self._renew()
+        if self._settler.is_failing:
+            return PAUSE
+        now = self._clock.now()
+        self._left_on_disk = False
+        for hop in await self._storage.ready(now, limit=len(self._destinations) + HOPS):
+            await self._claim(self._destination(hop.next_hop), now)
+        self._forget_idle()
+        due = await self._storage.next_due(now)
+        return LONGEST_SLEEP if isinstance(due, Never) else timedelta(seconds=max(0.0, due - self._clock.now()))
+
+    async def _claim(self, destination: Destination, now: float) -> None:
+        room = self._room(destination)
+        if room <= 0:
+            destination.has_more = True
+            self._left_on_disk = self._left_on_disk or not self._has_room()
+            return
+        until = now + CLAIM.total_seconds()
+        leases = await self._storage.claim(destination.next_hop, now=now, until=until, messages=room)
+        destination.has_more = len(leases) >= room
+        destination.low_water = (len(destination.waiting) + len(leases)) // 2
+        for lease in leases:
+            self._admit(destination, lease)
+        self._pump()
+
+    async def _sleep(self, pause: timedelta) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), min(pause, LONGEST_SLEEP).total_seconds())
+        except TimeoutError:
+            return
+
+    async def _release_surplus(self) -> None:
+        while self._surplus:
+            leases, self._surplus = self._surplus, []
+            try:
+                await self._storage.release(leases)
+            except StorageError:
+                self._surplus.extend(leases)
+                raise
+
+    async def _renew(self) -> None:
+        """Prolong the leases whose time is half over: an attempt may last, and so may the wait for one."""
+        until = self._clock.now() + CLAIM.total_seconds()
+        old = {_key(held.lease): held for held in self._held if held.lease.until < until - CLAIM.total_seconds() / 2}
+        if not old:
+            return
+        for lease in await self._storage.renew([held.lease for held in old.values()], until=until):
+            old.pop(_key(lease)).lease = lease
+        lost = set(old.values())
+        for destination in {self._destination(held.lease.next_hop) for held in lost}:
+            gone = [held for held in destination.waiting if held in lost]
+            destination.waiting = deque(held for held in destination.waiting if held not in lost)
+            self._forget(gone)
+
+    # ---- room
+    def _has_room(self) -> bool:
+        return len(self._held) < self._capacity.leases and self._octets < self._capacity.octets
+
+    def _room(self, destination: Destination) -> int:
+        """Leases to claim for it: a share of what is free, so that a few that stall cannot take all of it."""
+        free = self._capacity.leases - len(self._held) if self._has_room() else 0
+        share = min(self._capacity.leases_each, max(1, free // 4)) - len(destination.waiting)
+        return share if free else 0
+
+    def _admit(self, destination: Destination, lease: Lease) -> None:
+        held = Held(lease)
+        self._held.add(held)
+        self._octets += held.octets
+        destination.waiting.append(held)
+        self._give_turn(destination)
+
+    def _forget(self, gone: Iterable[Held]) -> None:
+        for held in gone:
+            self._held.discard(held)
+            self._octets -= held.octets
+
+    def _destination(self, next_hop: NextHop) -> Destination:
+        found = self._destinations.get(next_hop)
+        if found is None:
+            found = Destination(next_hop, self._routes.by_next_hop(next_hop), self._policy)
+            self._destinations[next_hop] = found
+        found.used_at = self._clock.monotonic()
+        return found
+
+    def _forget_idle(self) -> None:
+        now = self._clock.monotonic()
+        idle = [one.next_hop for one in self._destinations.values() if one.is_forgettable(now, MEMORY)]
+        for next_hop in idle:
+            del self._destinations[next_hop]
+
+    # ---- turns
+    def _give_turn(self, destination: Destination) -> None:
+        if destination.waiting and not destination.in_turn:
+            destination.in_turn = True
+            self._turns.append(destination)
+
+    def _pump(self) -> None:
+        """Start workers for what may start."""
+        while len(self._workers) < self._capacity.attempts:
+            chosen = self._next()
+            if not chosen:
+                return
+            worker = asyncio.ensure_future(self._work(*chosen[0]))
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+
+    def _next(self) -> Sequence[tuple[Destination, Held, May]]:
+        """The next lease whose turn it is, if there is one; destinations take turns."""
+        if self._stopping or self._settler.is_failing:
+            return ()
+        now = self._clock.monotonic()
+        crowded = len(self._workers) >= self._capacity.attempts - self._capacity.reserve
+        for _ in range(len(self._turns)):
+            destination = self._turns.popleft()
+            destination.in_turn = False
+            if not destination.waiting:
+                continue
+            may = destination.may(now)
+            if may is May.NOT_YET:
+                continue  # an attempt that ends there gives it its turn again
+            if crowded and destination.running:
+                self._give_turn(destination)
+                continue
+            held = destination.waiting.popleft()
+            destination.running += may is May.START
+            self._give_turn(destination)
+            return [(destination, held, may)]
+        return ()
+
+    # ---- workers
+    async def _work(self, destination: Destination, held: Held, may: May) -> None:
+        """One lease after another, until none may start."""
+        while True:
+            await self._handle(destination, held, may)
+            chosen = self._next()
+            if not chosen:
+                return
+            destination, held, may = chosen[0]
+
+    async def _handle(self, destination: Destination, held: Held, may: May) -> None:
+        try:
+            tried = await self._try(destination, held, may)
+            settlement = Settlement(held.lease, tried.attempt, tried.settled)
+            if await self._settler.settle(settlement):
+                tell(self._journal.attempted, tried.attempt, tried.settled)
+        except Exception as error:  # noqa: BLE001 - the last net: the lease comes back when it ends
+            tell(self._journal.crashed, held.lease.message, held.lease.next_hop, error)
+        finally:
+            self._forget((held,))
+            self._ask_again(destination)
+            if self._turns:
+                self._pump()
+
+    async def _try(self, destination: Destination, held: Held, may: May) -> Tried:
+        if may is May.DEFER:
+            return self._runner.not_tried(held.lease, destination.cause, "not tried: the destination rests")
+        attempt = asyncio.current_task()
+        self._on_network.add(attempt)
+        try:
+            tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
+            self._learn(destination, tried.reach)
+        finally:
+            self._on_network.discard(attempt)
+            destination.running -= 1
+            destination.used_at = self._clock.monotonic()
+            self._give_turn(destination)
+            self._pump()
+        return tried
+
+    def _ask_again(self, destination: Destination) -> None:
+        """Wake the loop where it is worth asking the queue for more: half of what was held has gone."""
+        for_it = destination.has_more and len(destination.waiting) <= destination.low_water
+        for_all = self._left_on_disk and len(self._held) <= self._capacity.leases // 2
+        if for_it or for_all:
+            self._wake.set()
+
+    def _learn(self, destination: Destination, reach: Reach) -> None:
+        now = self._clock.monotonic()
+        match reach:
+            case Reached():
+                destination.succeeded()
+            case Unreachable(cause):
+                rest = destination.failed(cause, now)
+                if rest:
+                    until = self._clock.now() + rest.total_seconds()
+                    tell(self._journal.destination_rests, destination.next_hop, cause, until)
+            case CredentialsRefused(cause):
+                rest = destination.rest(cause, CREDENTIALS_REST, now)
+                until = self._clock.now() + rest.total_seconds()
+                tell(self._journal.credentials_refused, destination.next_hop, cause, until)
+            case _:
+                assert_never(reach)
+
+
+def _key(lease: Lease) -> tuple[MessageId, int]:
+    return lease.message.id, lease.token

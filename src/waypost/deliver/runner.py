@@ -1,0 +1,157 @@
+"""One attempt, from a lease to its end: whatever happens in it, every recipient comes out with an outcome.
+
+Not here: which lease and when (dispatch.py), and writing down what it came to (settler.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
+
+from waypost.deliver import local
+from waypost.deliver.fates import Fates, deferred
+from waypost.deliver.journal import Journal, tell
+from waypost.deliver.maildir import MaildirDelivery
+from waypost.deliver.smtp import Reach, Reached, SmtpDelivery
+from waypost.mail.attempt import Attempt, Transcript
+from waypost.mail.envelope import MessageId, QueuedRecipient
+from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused
+from waypost.net.clock import Clock
+from waypost.queue.schedule import RetryPolicy, settle_recipient
+from waypost.queue.storage import Hold, Lease, Settled, Wait
+from waypost.route.route import (
+    Capture,
+    Discard,
+    LmtpServers,
+    Maildir,
+    NoRoute,
+    Reject,
+    Route,
+    SmtpMx,
+    SmtpServers,
+)
+from waypost.smtp.reply import EnhancedStatus
+
+#: Bugs caught in attempts for one message, after which it is set aside with its reason.
+CRASHES: Final = 3
+#: Messages whose crashes are counted at once; far more than a bug leaves standing.
+_COUNTED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt that has ended, and what it tells of the destination."""
+
+    attempt: Attempt
+    settled: tuple[Settled, ...]
+    reach: Reach
+
+
+class Runner:
+    """Runs attempts."""
+
+    def __init__(
+        self,
+        smtp: SmtpDelivery,
+        maildir: MaildirDelivery,
+        *,
+        policy: RetryPolicy,
+        clock: Clock,
+        dice: random.Random,
+        journal: Journal,
+    ) -> None:
+        self._smtp = smtp
+        self._maildir = maildir
+        self._policy = policy
+        self._clock = clock
+        self._dice = dice
+        self._journal = journal
+        self._crashes: OrderedDict[MessageId, int] = OrderedDict()
+
+    async def run(self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome]) -> Tried:
+        """One attempt. `known`: outcomes, by recipient number, that are sure already and must not be tried for again.
+
+        Never raises: a bug is caught and told, a cancellation ends the attempt where it stands.
+        """
+        began, transcript, fates = self._clock.now(), Transcript(self._clock.monotonic()), Fates(lease.recipients)
+        for recipient in lease.recipients:
+            if recipient.number in known:
+                fates.record(recipient, known[recipient.number])
+        reach: Reach = Reached()
+        unasked: Outcome = deferred(LocalTrouble("no host was asked"))
+        held = ""
+        try:
+            reach = await self._deliver(lease, route, fates, transcript)
+        except asyncio.CancelledError:
+            unasked = deferred(LocalTrouble("the service was stopped during this attempt"))
+        except Exception as error:  # noqa: BLE001 - one message's bug must not be another's; it is told and counted
+            unasked, held = self._crashed(lease, error)
+        return self._ended(lease, began, fates.closed(unasked), transcript, reach, route, held)
+
+    def not_tried(self, lease: Lease, cause: Cause, why: str) -> Tried:
+        """The end of an attempt that was not worth making: `cause` is what another met just now."""
+        now, transcript = self._clock.now(), Transcript(self._clock.monotonic())
+        transcript.add(self._clock.monotonic(), "*", why)
+        outcomes = tuple((recipient, deferred(cause)) for recipient in lease.recipients)
+        return self._ended(lease, now, outcomes, transcript, Reached(), NoRoute(""), "")
+
+    async def _deliver(self, lease: Lease, route: Route | NoRoute, fates: Fates, transcript: Transcript) -> Reach:
+        if not fates.open():
+            return Reached()
+        if isinstance(route, NoRoute):
+            remedy = f"{route.detail}; add a [[route]] for it, or use `waypost queue reroute`"
+            local.record_all(fates, deferred(PolicyRefused(remedy, EnhancedStatus(4, 4, 4))))
+            return Reached()
+        match route.transport:
+            case SmtpServers() | SmtpMx() | LmtpServers():
+                return await self._smtp.deliver(lease, route, route.transport, fates, transcript)
+            case Maildir(template):
+                await self._maildir.deliver(lease, template, fates)
+            case Capture():
+                local.record_all(fates, local.CAPTURED)
+            case Discard():
+                local.record_all(fates, local.DISCARDED)
+            case Reject():
+                local.record_all(fates, local.refused(route.transport))
+            case _:
+                assert_never(route.transport)
+        return Reached()
+
+    def _ended(
+        self,
+        lease: Lease,
+        began: float,
+        outcomes: tuple[tuple[QueuedRecipient, Outcome], ...],
+        transcript: Transcript,
+        reach: Reach,
+        route: Route | NoRoute,
+        held: str,
+    ) -> Tried:
+        now = self._clock.now()
+        captured = isinstance(route, Route) and isinstance(route.transport, Capture)
+        settled = tuple(
+            settle_recipient(
+                lease.message, recipient, outcome, policy=self._policy, now=now, dice=self._dice, captured=captured
+            )
+            for recipient, outcome in outcomes
+        )
+        if held:
+            settled = tuple(replace(one, next=Hold(held)) if isinstance(one.next, Wait) else one for one in settled)
+        return Tried(Attempt(lease.message, lease.next_hop, began, now, outcomes, transcript), settled, reach)
+
+    def _crashed(self, lease: Lease, error: Exception) -> tuple[Outcome, str]:
+        """The outcome of those the bug left open, and why the message is held, if it is."""
+        name = lease.message.id
+        count = self._crashes.pop(name, 0) + 1
+        if count < CRASHES:
+            self._crashes[name] = count
+            if len(self._crashes) > _COUNTED:
+                self._crashes.popitem(last=False)
+        said = f"a bug in this service, {type(error).__name__}: {error}"
+        tell(self._journal.crashed, lease.message, lease.next_hop, error)
+        held = f"{CRASHES} attempts ended in {said}" if count >= CRASHES else ""
+        return deferred(LocalTrouble(said)), held
