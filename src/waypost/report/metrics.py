@@ -166,3 +166,21 @@ def kind_of(outcome: Outcome) -> str:
             return "in doubt"
         case _:
             assert_never(outcome)
+
+
+def reference(registry: CollectorRegistry) -> str:
+    """docs/reference/metrics.md: every metric there is, in Markdown."""
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /metrics` on the admin address, in Prometheus' text format. Labels never hold a domain or an address.",
+        "",
+        "| Metric | Kind | Labels | Meaning |",
+        "|---|---|---|---|",
+    ]
+    for family in registry.collect():
+        suffix = "_total" if family.type == "counter" else "_info" if family.type == "info" else ""
+        labels = {key: None for sample in family.samples for key in sample.labels if key != "le"}
+        shown = ", ".join(f"`{label}`" for label in labels) or "none"
+        lines.append(f"| `{family.name}{suffix}` | {family.type} | {shown} | {family.documentation} |")
+    return "\n".join([*lines, ""])
