@@ -67,7 +67,10 @@ class RouteTable:
         self._exact = self._patterns(Match.EXACT)
         self._suffix = self._patterns(Match.SUFFIX)
         self._everything = tuple(self._patterns(Match.EVERYTHING).values())
-        self._keys = {rule.name: self._key(rule) for rule in rules}
+        means: dict[str, set[Means]] = {}
+        for rule in rules:
+            means.setdefault(target_text(rule.target), set()).add(rule.means)
+        self._keys = {rule.name: self._key(rule, means[target_text(rule.target)]) for rule in rules}
         self._by_key = {
             self._keys[rule.name]: self._route(pattern, rule, DomainName(""))
             for pattern, rule in self._by_pattern.items()
@@ -103,6 +106,8 @@ class RouteTable:
                 name = to_ascii(domain)
             except ValueError as error:
                 return NoRoute(str(error))
+            if not name:
+                return NoRoute("an address without a domain leads nowhere")
             domain = DomainName(name)
         for pattern, rule in self._matching(name):
             return self._route(pattern, rule, domain)
@@ -138,14 +143,13 @@ class RouteTable:
             by_catch_all=rule.relay_only or pattern.match is Match.EVERYTHING,
         )
 
-    def _key(self, rule: Rule) -> NextHop:
-        """The key of a rule with one next hop; it carries the rule's name only where means differ."""
+    def _key(self, rule: Rule, means: set[Means]) -> NextHop:
+        """The key of a rule with one next hop; it carries the rule's name where the `means` to get there differ."""
         text = target_text(rule.target)
-        means = {other.means for other in self.rules if target_text(other.target) == text}
         if isinstance(rule.target, SmtpMx):
-            # "mx:" for the very domain that is named here makes the same key: it too must agree.
+            # The very domain that is named here may have its own route by "mx:", which makes the same key.
             rivals = [other for _, other in self._matching(rule.target.domain)][:1]
-            means |= {other.means for other in rivals if isinstance(other.target, RecipientMx)}
+            means = means | {other.means for other in rivals if isinstance(other.target, RecipientMx)}
         return NextHop(text if len(means) == 1 else f"{text}#{rule.name}")
 
     @staticmethod
@@ -161,7 +165,7 @@ def _domain_of_key(next_hop: NextHop) -> Domain:
     try:
         return literal(text[: text.find("]") + 1])
     except ValueError:
-        return DomainName(text)
+        return DomainName("")
 
 
 def describe(table: RouteTable) -> Sequence[str]:
