@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,9 @@ def own_addresses(ipv4: Path = _IPV4, ipv6: Path = _IPV6) -> frozenset[str]:
 
 def _ipv4(lines: list[str]) -> set[str]:
     """The routing trie names an address on one line, and on the next that it is local to a host."""
-    pairs = zip(lines, lines[1:], strict=False)
-    return {str(IPv4Address(line.split()[-1])) for line, what in pairs if "|--" in line and "host LOCAL" in what}
+    return {
+        str(IPv4Address(line.split()[-1])) for line, what in pairwise(lines) if "|--" in line and "host LOCAL" in what
+    }
 
 
 def _ipv6(lines: list[str]) -> set[str]:
