@@ -157,7 +157,7 @@ class DotAnswered:
 
 @dataclass(frozen=True, slots=True)
 class TransactionEnded:
-    """Nothing of the transaction is outstanding any more; at READY again if the session can be reused."""
+    """Nothing of the transaction (or `reset`) is outstanding any more; at READY again if the session can be reused."""
 
     reusable: bool
 
@@ -627,7 +627,9 @@ class ClientSession:
 
     def _finish(self, events: list[ClientEvent], *, in_step: bool) -> None:
         self._stage = Stage.READY
-        events.append(TransactionEnded(reusable=in_step and not self._reader.bare_newline))
+        events.append(TransactionEnded(in_step and not self._reader.bare_newline and not self._reader.pending))
+        if self._reader.pending:  # it says more than it was asked for: nothing is to be asked of it any more
+            self._close()
 
 
 def _base64(text: str) -> str:

@@ -152,6 +152,7 @@ class ServerSettings:
 class State(Enum):
     """What has been agreed so far, and so which commands make sense."""
 
+    NEW = auto()  # the banner has not been said: nothing is read
     CONNECTED = auto()  # greeted with 220
     TURNED_AWAY = auto()  # greeted with 4yz or 5yz: only QUIT makes sense (RFC 5321 §3.1)
     READY = auto()  # EHLO, HELO or LHLO accepted
@@ -256,7 +257,7 @@ class ServerSession:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._offered = _offers(settings)
-        self._state = State.CONNECTED
+        self._state = State.NEW
         self._reader = CommandReader()
         self._body = BodyReader(settings.size_limit)
         self._out: list[bytes] = []
@@ -279,8 +280,8 @@ class ServerSession:
         self._say(reply)
         if reply.code == 421:
             self._close("turned away with 421")
-        elif not reply.is_positive:
-            self._state = State.TURNED_AWAY
+        else:
+            self._state = State.CONNECTED if reply.is_positive else State.TURNED_AWAY
 
     def receive(self, octets: bytes) -> None:
         """Take what was read, in any segmentation."""
@@ -296,7 +297,7 @@ class ServerSession:
                 if isinstance(event, Closing):
                     self._coming.append(event)  # nothing ever comes after it
                 return event
-            told = self._read_body() if self._state is State.BODY else self._read_command()
+            told = self._read()
             if told is not _NOTHING:
                 return told
 
@@ -397,6 +398,11 @@ class ServerSession:
         self._coming.append(Closing(reason))
 
     # ---- reading
+
+    def _read(self) -> Event | _Nothing:
+        if self._state is State.BODY:
+            return self._read_body()
+        return _NEED_OCTETS if self._state is State.NEW else self._read_command()
 
     def _read_body(self) -> Event:
         body = self._body
