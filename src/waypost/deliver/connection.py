@@ -158,7 +158,7 @@ class Connection:
             self.say()
             octets = await self.stream.read(within)
             if isinstance(octets, Fault):
-                return self._lost(octets)
+                return self._lost(self._too_late(stage) if octets.kind is FaultKind.TIMED_OUT else octets)
             events = self._take(octets)
             if events:
                 return events
@@ -167,8 +167,11 @@ class Connection:
                 stage = self.awaited = session.awaiting
                 ends = now + self._time_outs.of(stage).total_seconds()
             if now >= ends:
-                return self._lost(Fault(FaultKind.TIMED_OUT, f"no whole reply within {self._time_outs.of(stage)}"))
+                return self._lost(self._too_late(stage))
             within = timedelta(seconds=ends - now)
+
+    def _too_late(self, stage: Stage) -> Fault:
+        return Fault(FaultKind.TIMED_OUT, f"no whole reply within {self._time_outs.of(stage).total_seconds():g} s")
 
     async def overhear(self) -> Sequence[ClientEvent] | Fault:
         """The events of what has come already, without waiting: a peer may refuse a body while it is being sent."""
@@ -320,7 +323,10 @@ async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSL
                     secured = await connection.handshake(dialer, context)
                     if isinstance(secured, Fault):
                         return await _not_opened(connection, Stage.HANDSHAKE, secured)
-                case OpeningRefused(stage) | Violation(stage):
+                case Violation(stage, detail):
+                    connection.note(f"{stage.value}: {detail}")
+                    return await _not_opened(connection, stage, event)
+                case OpeningRefused(stage):
                     return await _not_opened(connection, stage, event)
                 case PeerClosing():
                     return await _not_opened(connection, connection.awaited, event)

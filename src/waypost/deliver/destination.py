@@ -1,9 +1,9 @@
 """One next hop as the dispatcher sees it: what waits for it, how many attempts it may have at once, whether it rests.
 
 Feedback: concurrency begins small, grows by one for each full round of successes, and halves when no session can be
-had. When that happens twice in a row the destination rests: what is due for it meanwhile is deferred with the same cause
-and without an attempt, so that ten thousand messages do not each wait for a time-out of their own. After the rest one
-attempt goes ahead alone and decides for the others. Pure: the caller brings the time.
+had. When that happens twice in a row the destination rests: what is due for it meanwhile is deferred with the same
+cause and without an attempt, so that ten thousand messages do not each wait for a time-out of their own. After the rest
+one attempt goes ahead alone and decides for the others. Pure: the caller brings the time.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     the queue ──── claim ───┴→ Destination.waiting → a worker: attempt (runner.py) → settle (settler.py)
 
 What it promises. A destination that stalls holds no more than its own concurrency, and a reserve of workers stays open
-to destinations that have none. Memory is bounded: leases wait here up to a number and a size, the rest stays on disk. It
-sleeps until something falls due or somebody wakes it. A bug in an attempt costs that attempt. While the storage fails,
-nothing new is begun.
+to destinations that have none. Memory is bounded: leases wait here up to a number and a size, the rest stays on disk.
+It sleeps until something falls due or somebody wakes it. A bug in an attempt costs that attempt. While the storage
+fails, nothing new is begun.
 """
 
 from __future__ import annotations
