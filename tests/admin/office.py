@@ -147,7 +147,12 @@ async def office() -> AsyncIterator[Office]:
     storage, reasons = MemoryStorage(), list[str]()
     await storage.open(owner="test")
     facts = ServiceFacts(
-        "0.0", "mx.example.net", "memory", "memory", (ListenerFacts("mx", "127.0.0.1:2525"),), started_at=0.0
+        "0.0",
+        "mx.example.net",
+        "memory",
+        "memory",
+        (ListenerFacts("mx", "127.0.0.1:2525"),),
+        started_at=0.0,
     )
 
     async def not_ready() -> Sequence[str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from waypost import __version__
 from waypost.admin import words
+from waypost.admin.answers import Acted
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
     AddressOption,
@@ -39,7 +40,9 @@ from waypost.route.table import describe
 
 # ---- the service
 def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the CLI
-    """Say whether a configuration is in order: all complaints at once, or the routing table.
+    """Check a configuration: all complaints, or its routes.
+
+    All that is wrong is said at once, each with its line and a remedy.
 
     Example: waypost check --config /etc/waypost/waypost.toml
     """
@@ -57,7 +60,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
 
 
 def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
-    """Show the service at a glance; exit code 0 where it is ready.
+    """Show the service at a glance; exit code 0: it is ready.
 
     Example: waypost status --json
     """
@@ -137,15 +140,17 @@ def queue_delete(
     admin: AdminOption = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Delete recipients from the queue, without a report to anyone; the history keeps who did it.
+    """Delete recipients from the queue, without a report.
+
+    The history keeps who did it.
 
     Example: waypost queue delete --id 1dvq3kbaxm00g --yes
     """
     wanted, asked = selection(id, address, domain, next_hop), context(config, admin, json=json)
     if not yes and (everything or wanted != Selection()):
         page = asked.answer(lambda found: found.queue(wanted, limit=1000))
-        count = f"{len(page.entries)} or more" if page.next else str(len(page.entries))
-        if not typer.confirm(f"Delete {count} recipients for good?", err=True):
+        count = words.counted(len(page.entries), "recipient") + (" or more" if page.next else "")
+        if not typer.confirm(f"Delete {count} for good?", err=True):
             fail("nothing was deleted", "answer y, or give --yes", as_json_value=json)
     _act("delete", wanted, everything=everything, asked=asked)
 
@@ -192,20 +197,20 @@ def selection(ids: list[str] | None, address: str, domain: str, next_hop: str) -
     return Selection(tuple(MessageId(each) for each in ids or ()), address, domain, next_hop)
 
 
-_DONE: Final = {
-    "retry": "are due now",
-    "delete": "were deleted",
-    "hold": "are held",
-    "release": "were released",
-}
+_DONE: Final = {"retry": "due now", "delete": "deleted", "hold": "held", "release": "released"}
 
 
 def _act(action: str, wanted: Selection, *, everything: bool, asked: Context, reason: str = "") -> None:
     """Do it, say how many; exit code 1 where there was nothing to do."""
     by = f"{getpass.getuser()} (command line)"
     acted = asked.answer(lambda found: found.act(action, wanted, everything=everything, by=by, reason=reason))
-    show(acted, lambda done: [Text(f"{done.recipients} recipients {_DONE[action]}.")], as_json_value=asked.json)
+    show(acted, lambda done: [Text(_done(done))], as_json_value=asked.json)
     raise typer.Exit(0 if acted.recipients else 1)
+
+
+def _done(acted: Acted) -> str:
+    is_or_are = "is" if acted.recipients == 1 else "are"
+    return f"{words.counted(acted.recipients, 'recipient')} {is_or_are} {_DONE[acted.action]}."
 
 
 # ---- what happened, and where mail goes
@@ -216,7 +221,9 @@ def trace(
     admin: AdminOption = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Tell the whole life of a message: receipt, each attempt with its dialogue, reports, what became of it.
+    """Tell the whole life of a message.
+
+    Receipt, each attempt with its dialogue, reports, operators' acts, and what became of each recipient.
 
     Example: waypost trace someone@example.com
     """
@@ -230,7 +237,10 @@ def resolve(
     admin: AdminOption = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Show where mail for a domain goes now: its route, what DNS says, the hosts in order, who is left out and why.
+    """Show where mail for a domain goes now, and why.
+
+    Its route, what DNS says, the hosts in the order they are tried, and who is left out for which reason. The code that
+    live mail runs gives the answer.
 
     Example: waypost resolve example.com
     """
@@ -280,6 +290,8 @@ def commands() -> typer.Typer:
     app = typer.Typer(
         name="waypost",
         help="The mail relay you can trust: it never stops, never loses a message, and always tells you why.",
+        epilog="Exit codes: 0 it is as asked; 1 it is not (refused, not found, not ready, not running); "
+        "2 the command was not understood.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

@@ -38,13 +38,13 @@ from waypost.admin.answers import (
 from waypost.admin.http import ActBody
 from waypost.admin.operations import Operations
 from waypost.config import Config
+from waypost.config.parts import host_finder, resolver_settings
+from waypost.config.parts import spool as config_spool
 from waypost.net.clock import Instant, SystemClock
-from waypost.net.resolver import DnspythonResolver, ResolverSettings, hosts_file, system_servers
+from waypost.net.resolver import DnspythonResolver
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
-from waypost.queue.sqlite import SqliteStorage
 from waypost.queue.storage import Selection, Storage, StorageError
-from waypost.route.hosts import HostFinder
 
 T = TypeVar("T")
 
@@ -197,14 +197,14 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
     Raises: OperationError, where there is no such spool, or somebody else has it.
     """
     clock = SystemClock()
-    storage: Storage = _spool(config) if spool else MemoryStorage()
-    resolver = DnspythonResolver(_resolver_settings(config), clock)
+    storage: Storage = _existing_spool(config) if spool else MemoryStorage()
+    resolver = DnspythonResolver(resolver_settings(config), clock)
     try:
         await storage.open(owner=f"command line {os.getpid()}")
         yield Operations(
             storage=storage,
             table=config.route_table(),
-            finder=_finder(config, resolver),
+            finder=host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
             resolver=resolver,
             clock=clock,
             facts=_facts(config, storage, clock.now()),
@@ -221,43 +221,25 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
         await storage.close()
 
 
-def _spool(config: Config) -> SqliteStorage:
-    if not config.spool.is_dir():
-        raise OperationError(
-            FailureKind.UNAVAILABLE,
-            f"no service is running at {config.admin.address}, and there is no spool at {config.spool}",
-            f"start the service: waypost serve --config {config.where}",
-        )
-    return SqliteStorage(config.spool, allow_ephemeral=config.service.allow_ephemeral)
-
-
-def _resolver_settings(config: Config) -> ResolverSettings:
-    dns = config.dns
-    return ResolverSettings(
-        servers=dns.servers or system_servers(),
-        timeout=dns.timeout,
-        attempts=dns.attempts,
-        hosts=hosts_file() if dns.hosts_file else {},
-        cache_size=dns.cache,
-    )
-
-
-def _finder(config: Config, resolver: DnspythonResolver) -> HostFinder:
-    addresses = [listener.address for listener in config.listeners]
-    return HostFinder(
-        resolver,
-        own_names={config.service.hostname.lower()},
-        own_addresses={address.host for address in addresses},
-        own_ports={address.port for address in addresses},
-        dice=random.Random(),  # noqa: S311 - it shuffles equal hosts, it keeps no secret
-        allow_loopback_mx=config.dns.allow_loopback_mx,
+def _existing_spool(config: Config) -> Storage:
+    if config.spool.is_dir():
+        return config_spool(config)
+    raise OperationError(
+        FailureKind.UNAVAILABLE,
+        f"no service is running at {config.admin.address}, and there is no spool at {config.spool}",
+        f"start the service: waypost serve --config {config.where}",
     )
 
 
 def _facts(config: Config, storage: Storage, now: Instant) -> ServiceFacts:
     listeners = tuple(ListenerFacts(listener.role, str(listener.address)) for listener in config.listeners)
     return ServiceFacts(
-        __version__, config.service.hostname, str(config.spool), storage.durability.value, listeners, started_at=now
+        version=__version__,
+        hostname=config.service.hostname,
+        spool=str(config.spool),
+        durability=storage.durability.value,
+        listeners=listeners,
+        started_at=now,
     )
 
 

@@ -64,6 +64,10 @@ PAGE: Final = 1000
 ACTIONS: Final = ("retry", "delete", "hold", "release")
 
 
+def _nobody() -> None:
+    """Nobody waits to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
     """The desk itself."""
@@ -75,6 +79,7 @@ class Operations:
     clock: Clock
     facts: ServiceFacts
     not_ready: Readiness
+    changed: Callable[[], None] = _nobody  # told when recipients may have become due
 
     async def status(self) -> Status:
         with _storage_trouble():
@@ -126,7 +131,9 @@ class Operations:
                 "give an id, an address, a domain or a next hop, or say that all is meant",
             )
         with _storage_trouble():
-            return Acted(action, await self._act(action, _known(selection), by, reason))
+            acted = Acted(action, await self._act(action, _known(selection), by, reason))
+        self.changed()
+        return acted
 
     async def _act(self, action: str, selection: Selection, by: str, reason: str) -> int:
         now = self.clock.now()

@@ -23,7 +23,6 @@ from rich.text import Text
 from waypost.admin.answers import Desk, FailureKind, OperationError
 from waypost.admin.client import DEFAULT_ADMIN, Asked, NoConfig, desk
 from waypost.config import Complaints, Config, load
-from waypost.net.listener import ListenAddress
 from waypost.net.stream import Endpoint
 
 T = TypeVar("T")
@@ -52,6 +51,11 @@ def err() -> Console:
 def as_json(value: object) -> str:
     """`value` as one JSON text for people and programs alike."""
     return json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+
+
+def json_line(value: object) -> str:
+    """`value` as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def show(value: T, worded: Callable[[T], Iterable[RenderableType]], *, as_json_value: bool) -> None:
@@ -154,13 +158,17 @@ def context(config: Path, admin: str, *, json: bool) -> Context:
 
 
 def server_address(text: str, option: str) -> Endpoint:
-    """HOST:PORT, the host a name or an address."""
+    """HOST:PORT, the host a name or an address; of several addresses the first."""
     try:
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdigit():
-            ListenAddress.parse(text)  # says what is wrong
-        found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM)
+        return _found(text)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{text!r}: {error}; write it as 127.0.0.1:2525", param_hint=option) from None
+
+
+def _found(text: str) -> Endpoint:
+    host, _, port = text.rpartition(":")
+    if not 0 < int(port) < 65536:
+        raise ValueError(f"{port} is no port")
+    found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM)
     address, number = found[0][4][:2]
     return Endpoint(str(address), int(number))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_text
 import random
 import socket
 import sys
@@ -19,7 +18,7 @@ from waypost.admin import words
 from waypost.admin.fault_plan import ALWAYS, PlannedFault, State
 from waypost.admin.peer import FaultyPeer, PeerEvent, PeerSettings
 from waypost.admin.send import Letter, Sent, compose, send, with_crlf
-from waypost.admin.terminal import JsonOption, err, fail, out, server_address, show, with_progress
+from waypost.admin.terminal import JsonOption, err, fail, json_line, out, server_address, show, with_progress
 from waypost.net.clock import SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint
@@ -41,7 +40,9 @@ def send_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the dialogue.")] = False,  # noqa: FBT002
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Send one message to a server, once, and say what it answered for each recipient.
+    """Send one message to a server, and show its answers.
+
+    Exit code 0 only where it was accepted for every recipient. Without --body and --file the text is standard input.
 
     Example: waypost send --from me@example.org --to you@example.com --body "Hello" -v
     """
@@ -123,7 +124,9 @@ def peer(
     pace: Annotated[float, typer.Option("--pace", min=0, help="Seconds between octets of a dripped reply.")] = 0.2,
     json: Annotated[bool, typer.Option("--json", help="One JSON value a line, an event each.")] = False,  # noqa: FBT002
 ) -> None:
-    r"""Run a server that misbehaves on demand, to try mail software against. Ctrl-C ends it.
+    """Run a server that misbehaves on demand.
+
+    To try mail software against; Ctrl-C ends it.
 
     States: connect banner ehlo helo lhlo mail rcpt data body dot rset quit idle. Faults: close reset stall drip garbage
     nul barelf long endless truncated wrong early extra, 421, 4xx, 5xx, any reply code.
@@ -150,7 +153,9 @@ def peer(
     except KeyboardInterrupt:
         received, accepted, calls = len(running.received), len(running.accepted), len(running.dialogues)
         counted = {"connections": calls, "received": received, "accepted": accepted}
-        text = f"{calls} connections, {received} messages received, {accepted} accepted"
+        text = (
+            f"{words.counted(calls, 'connection')}, {words.counted(received, 'message')} received, {accepted} accepted"
+        )
         typer.echo(json_line(counted) if json else text)
 
 
@@ -160,11 +165,6 @@ async def _run_peer(running: FaultyPeer, *, as_json_value: bool) -> None:
         typer.echo(json_line({"listening": where}) if as_json_value else f"Listening on {where}; Ctrl-C ends it.")
         sys.stdout.flush()
         await asyncio.Event().wait()
-
-
-def json_line(value: object) -> str:
-    """`value` as JSON on one line."""
-    return json_text.dumps(value, ensure_ascii=False)
 
 
 def _json_event(event: PeerEvent) -> None:

@@ -34,6 +34,11 @@ def when(at: Instant) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def dialogue_line(mark: str, text: str, before: str = "") -> Text:
     """One line of a dialogue."""
     return Text.assemble(
@@ -53,7 +58,8 @@ def status(answer: Status) -> Iterator[Text]:
     for listener in service.listeners:
         yield Text(f"Listening: {listener.role} on {listener.address}")
     yield Text(f"Spool: {service.spool} (a 250 means: {service.durability})")
-    yield Text(f"Queue: {answer.messages} messages, {answer.recipients} recipients, {answer.held} of them held")
+    messages, recipients = counted(answer.messages, "message"), counted(answer.recipients, "recipient")
+    yield Text(f"Queue: {messages}, {recipients}, {answer.held} of them held")
     yield Text(f"Reports due: {answer.reports_due}")
 
 
@@ -88,8 +94,8 @@ def queued(detail: QueuedDetail) -> Iterator[Text]:
 
 
 def _waiting(entry: QueueEntry) -> Iterator[Text]:
-    tried = f"{entry.attempts} attempt{'' if entry.attempts == 1 else 's'}"
     due = entry.reason or f"due {when(entry.due_at)}"
+    tried = counted(entry.attempts, "attempt")
     yield Text(f"For <{entry.forward_path}> by {entry.next_hop}: {entry.state.value}, {tried}, {plain(due)}")
     if entry.last_outcome:
         yield Text(f"    {plain(entry.last_outcome)}", style="yellow")

@@ -1,0 +1,101 @@
+"""The program `waypost`: the commands of admin/cli.py, and those that run the service itself."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+import typer
+from rich.text import Text
+
+from waypost.admin.cli import commands
+from waypost.admin.demo import demonstrate
+from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, json_line, out
+from waypost.net.clock import SystemClock
+
+if TYPE_CHECKING:
+    from waypost.app import Running
+
+
+def serve(
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: Annotated[bool, typer.Option("--json", help="Say where it listens as one JSON value on a line.")] = False,  # noqa: FBT002
+) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Example: waypost serve --config /etc/waypost/waypost.toml
+    """
+    from waypost import app  # noqa: PLC0415 - the whole service; `waypost status` need not wait for it
+
+    found = configured(config, as_json_value=json)
+
+    def ready(running: Running) -> None:
+        facts = running.operations.facts
+        where = [(listener.role, listener.address) for listener in facts.listeners]
+        if json:
+            listeners = [{"role": role, "address": address} for role, address in where]
+            typer.echo(
+                json_line({"hostname": facts.hostname, "listeners": listeners, "admin": str(running.admin_endpoint)})
+            )
+            return
+        console = out()
+        console.print(Text(f"Waypost {facts.version} is running as {facts.hostname}; Ctrl-C ends it.", style="bold"))
+        for role, address in where:
+            console.print(Text(f"  Send mail to  {address}  ({role})"))
+        console.print(Text(f"  Look at       http://{running.admin_endpoint}/"))
+        console.print(
+            Text(f"  Try           waypost send --server {where[0][1]} --from me@example.org --to you@example.com")
+        )
+
+    raise typer.Exit(app.run(found, ready=ready))
+
+
+def demo(json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the CLI
+    """Show what becomes of mail when the next server hangs up on EHLO.
+
+    In this process alone, on free ports, with a spool that is deleted afterwards.
+
+    Example: waypost demo
+    """
+    from waypost import app  # noqa: PLC0415 - as in `serve`
+
+    said: list[str] = []
+    console = out()
+
+    def say(line: Text) -> None:
+        if json:
+            said.append(line.plain)
+        else:
+            console.print(line)
+
+    with tempfile.TemporaryDirectory(prefix="waypost-demo-") as directory:
+        good = asyncio.run(demonstrate(app.running, Path(directory), say, SystemClock()))
+    if json:
+        typer.echo(json_line({"as_it_should": good, "lines": said}))
+    raise typer.Exit(0 if good else 1)
+
+
+def program() -> typer.Typer:
+    """Every command there is."""
+    whole = commands()
+    whole.command("serve")(serve)
+    whole.command("demo")(demo)
+    return whole
+
+
+def main() -> None:
+    """The console script. A pipe that is closed early (`waypost queue list | head`) is no error of ours."""
+    # Answers go to standard output; what a part has to say on the way never may. `serve` sets up its own log.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        program()()
+    except BrokenPipeError:
+        fail("nobody reads the answer any more", "nothing need be done", code=1)
+
+
+if __name__ == "__main__":
+    main()

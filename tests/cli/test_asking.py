@@ -1,0 +1,272 @@
+"""The commands that ask, against a running API and against a spool nobody serves."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from typer.testing import CliRunner, Result
+
+from tests.admin.office import CONFIG, Office, office, served
+from waypost.admin.cli import commands
+from waypost.admin.http import AdminServer
+from waypost.net.stream import Endpoint
+
+
+def waypost(*arguments: str, typed: str = "") -> Result:
+    """What the command line answers."""
+    return CliRunner().invoke(commands(), arguments, input=typed)
+
+
+class Service:
+    """An API in a thread of its own: the commands under test run an event loop themselves."""
+
+    def __init__(self, found: Office, server: AdminServer, loop: asyncio.AbstractEventLoop) -> None:
+        self.office = found
+        self.admin = f"--admin={server.endpoint}"
+        self._loop = loop
+
+    def does(self, what: Callable[[Office], Coroutine[Any, Any, Any]]) -> Any:
+        return asyncio.run_coroutine_threadsafe(what(self.office), self._loop).result(10)
+
+    def asked(self, *arguments: str, typed: str = "", code: int = 0) -> str:
+        result = waypost(*arguments, self.admin, typed=typed)
+        assert result.exit_code == code, result.output
+        return result.stdout
+
+    def asked_json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.asked(*arguments, "--json", code=code))
+
+
+@contextmanager
+def running() -> Iterator[Service]:
+    services: list[Service] = []
+    is_up = threading.Event()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with office() as found, served(found) as server:
+            loop = asyncio.get_running_loop()
+            services.append(Service(found, server, loop))
+            stops.append(lambda: loop.call_soon_threadsafe(stop.set))
+            is_up.set()
+            await stop.wait()
+
+    stops: list[Callable[[], object]] = []
+    thread = threading.Thread(target=asyncio.run, args=[serve()])
+    thread.start()
+    with structlog.testing.capture_logs():  # one process: the service's log would stand among the command's answers
+        try:
+            assert is_up.wait(10)
+            yield services[0]
+        finally:
+            for stop in stops:
+                stop()
+            thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running() as found:
+        found.does(lambda office: office.waiting("b@example.com"))
+        found.does(lambda office: office.delivered("c@example.com"))
+        found.does(lambda office: office.captured())
+        yield found
+
+
+def test_status_is_good_only_where_the_service_is_ready(service: Service) -> None:
+    assert "1 message, 1 recipient, 0 of them held" in service.asked("status")
+    service.office.reasons.append("the disk is full")
+    assert "Not ready: the disk is full" in service.asked("status", code=1)
+    assert service.asked_json("status", code=1)["not_ready"] == ["the disk is full"]
+    service.office.reasons.clear()
+
+
+def test_who_answers_is_said_on_standard_error(service: Service) -> None:
+    result = waypost("status", service.admin)
+    assert "the service at 127.0.0.1:" in result.stderr
+    assert "answers" not in result.stdout
+
+
+def test_the_queue_is_listed_with_why(service: Service) -> None:
+    text = service.asked("queue", "list", "--domain", "example.com")
+    assert "b@example.com" in text
+    assert "450 4.2.1 later" in text
+    assert "nothing of that kind" in service.asked("queue", "list", "--next-hop", "mx:elsewhere.example")
+    assert service.asked_json("queue", "list")["entries"][0]["attempts"] == 1
+
+
+def test_a_page_names_the_next() -> None:
+    with running() as service:
+        for _ in range(3):
+            service.does(lambda office: office.waiting())
+        text = service.asked("queue", "list", "--limit", "2")
+        place = text.split("--after ")[1].split()[0]
+        assert len(service.asked_json("queue", "list", "--after", place)["entries"]) == 1
+
+
+def test_a_message_is_shown(service: Service) -> None:
+    id = service.asked_json("queue", "list")["entries"][0]["id"]  # noqa: A001 - the field's own name
+    text = service.asked("queue", "show", id)
+    assert "from client.example.net [127.0.0.1] by ESMTP" in text
+    assert "Subject: " in text
+
+
+def test_a_life_is_told_with_its_dialogue_and_control_characters_harmless(service: Service) -> None:
+    text = service.asked("trace", "b@example.com")
+    assert "received from client.example.net [127.0.0.1]" in text
+    assert "S 220 inner \\x1b[31mESMTP" in text
+    assert "\x1b" not in text
+    assert "waiting, due" in text
+    done = service.asked("trace", "c@example.com")
+    assert "now  <c@example.com>  delivered to inner.example.com" in done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("trace", "nobody@example.com"), 1),
+        (("trace", "not-an-id"), 2),
+        (("queue", "show", "0000000000000"), 1),
+        (("queue", "delete", "--yes"), 2),
+        (("queue", "hold"), 2),
+        (("queue", "retry", "--id", "nonsense"), 2),
+        (("queue", "retry", "--domain", "elsewhere.example"), 1),
+        (("inbox", "show", "999"), 1),
+        (("inbox", "show", "0"), 2),
+        (("resolve", "nowhere.example"), 1),
+        (("resolve", "-bad-"), 2),
+        (("resolve", "example.com"), 0),
+        (("resolve", "captured.example"), 0),
+    ],
+)
+def test_exit_codes_are_honest(service: Service, arguments: tuple[str, ...], code: int) -> None:
+    service.asked(*arguments, code=code)
+
+
+def test_a_failure_in_json_holds_error_and_remedy(service: Service) -> None:
+    problem = service.asked_json("queue", "show", "0000000000000", code=1)
+    assert "no message" in problem["error"]
+    assert "waypost trace" in problem["remedy"]
+
+
+def test_where_mail_goes_is_shown_with_who_is_left_out(service: Service) -> None:
+    text = service.asked("resolve", "example.org")
+    assert "1. mx1.example.org at [2001:db8::1]:25" in text
+    assert "mx.example.net  192.0.2.9  left out: ourselves" in text
+
+
+def test_the_inbox_is_read(service: Service) -> None:
+    [message] = service.asked_json("inbox", "list")["messages"]
+    assert "d@captured.example" in service.asked("inbox", "list")
+    assert "Subject: Grüße" in service.asked("inbox", "show", str(message["number"]))
+    assert service.asked("inbox", "show", str(message["number"]), "--raw").startswith("Subject: =?utf-8?q?")
+
+
+def test_holding_releasing_retrying_and_deleting_say_how_many() -> None:
+    with running() as service:
+        service.does(lambda office: office.waiting("b@example.com,c@example.com"))
+        assert "2 recipients are held" in service.asked("queue", "hold", "--all", "--reason", "moving house")
+        assert "moving house" in service.asked("queue", "list")
+        assert "1 recipient is released" in service.asked("queue", "release", "--address", "b@example.com")
+        assert service.asked_json("queue", "delete", "--all", "--yes") == {"action": "delete", "recipients": 2}
+        assert "nothing of that kind" in service.asked("queue", "list")
+
+
+def test_deleting_asks_first_and_no_means_no() -> None:
+    with running() as service:
+        service.does(lambda office: office.waiting())
+        service.asked("queue", "delete", "--domain", "example.com", typed="n\n", code=1)
+        assert "b@example.com" in service.asked("queue", "list")
+        result = waypost("queue", "delete", "--domain", "example.com", service.admin, typed="y\n")
+        assert "Delete 1 recipient for good?" in result.stderr
+        assert result.exit_code == 0
+
+
+# ---- where no service runs
+def configured(tmp_path: Path, *, admin: str = "127.0.0.1:1") -> str:
+    file = tmp_path / "waypost.toml"
+    file.write_text(CONFIG + f'[admin]\naddress = "{admin}"\n')
+    return f"--config={file}"
+
+
+def test_without_a_service_and_a_spool_both_are_named(tmp_path: Path) -> None:
+    result = waypost("queue", "list", configured(tmp_path))
+    assert result.exit_code == 1
+    assert "no service is running at 127.0.0.1:1" in result.stderr
+    assert f"waypost serve --config {tmp_path}" in result.stderr
+    assert not (tmp_path / "spool").exists()
+
+
+def test_without_a_service_the_spool_answers(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    result = waypost("queue", "list", configured(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "no service is running at 127.0.0.1:1; the spool at" in result.stderr
+    assert "nothing of that kind" in result.stdout
+
+
+def test_a_service_that_does_not_run_is_not_ready(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    result = waypost("status", configured(tmp_path))
+    assert result.exit_code == 1
+    assert "Not ready: the service is not running" in result.stdout
+
+
+def test_a_local_route_resolves_without_service_and_spool(tmp_path: Path) -> None:
+    result = waypost("resolve", "[192.0.2.1]", configured(tmp_path))
+    assert result.exit_code == 1
+    assert "no route matches" in result.stdout
+
+
+def test_an_address_where_nothing_listens_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = waypost("status", "--admin=127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "start it with waypost serve" in result.stderr
+    assert json.loads(waypost("status", "--admin=127.0.0.1:1", "--json").stdout)["remedy"]
+
+
+def test_without_any_configuration_the_default_address_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("waypost.admin.terminal.DEFAULT_ADMIN", Endpoint("127.0.0.1", 1))
+    assert "no service is running at 127.0.0.1:1" in waypost("status").stderr
+
+
+# ---- check
+def test_a_good_configuration_shows_its_routes(tmp_path: Path) -> None:
+    result = waypost("check", configured(tmp_path))
+    assert result.exit_code == 0
+    assert "is in order" in result.stdout
+    assert "Route: example.com → smtp://127.0.0.9:2599" in result.stdout
+    assert len(json.loads(waypost("check", configured(tmp_path), "--json").stdout)["routes"]) == 3
+
+
+def test_all_complaints_come_at_once_with_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text('[service]\nhostname = "x"\nspoon = 1\n[[route]]\ndomains = ["*"]\nto = "pigeon:"\n')
+    result = waypost("check", f"--config={file}")
+    assert result.exit_code == 1
+    for place in (f"{file}:2: ", f"{file}:3: ", f"{file}:6: "):
+        assert place in result.stderr
+    complaints = json.loads(waypost("check", f"--config={file}", "--json").stdout)["complaints"]
+    assert {2, 3, 6} <= {complaint["line"] for complaint in complaints}
+
+
+def test_a_missing_configuration_is_a_sentence(tmp_path: Path) -> None:
+    result = waypost("check", f"--config={tmp_path}/none.toml")
+    assert result.exit_code == 1
+    assert "cannot be read: No such file" in result.stderr
+
+
+@pytest.mark.parametrize("wrong", ["127.0.0.1", "nohost.invalid:25", "127.0.0.1:x", "127.0.0.1:99999999999"])
+def test_an_admin_address_that_is_none_is_a_usage_error(wrong: str) -> None:
+    result = waypost("status", f"--admin={wrong}")
+    assert result.exit_code == 2
+    assert "write it as 127.0.0.1:2525" in result.output
