@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 from dataclasses import dataclass, field
 
 IDENTITY = b"X-Live-Id: "
@@ -29,7 +30,7 @@ class Source:
     """Sends until `count` messages have been promised, `sessions` at a time, a new connection for each."""
 
     port: int
-    count: int
+    count: int = sys.maxsize
     sessions: int = 20
     size: int = 4096
     recipient: str = "bob@example.test"
@@ -43,6 +44,10 @@ class Source:
             for _ in range(self.sessions):
                 group.create_task(self._sender())
         return self.ledger
+
+    def enough(self) -> None:
+        """Finish what is under way, then end."""
+        self.count = 0
 
     async def _sender(self) -> None:
         while len(self.ledger.promised) + self._under_way < self.count:
