@@ -26,9 +26,9 @@ from tests.virtual import VirtualClock
 from waypost.deliver.journal import Journal as DeliverJournal
 from waypost.deliver.opening import Step
 from waypost.mail.dsn import ToAuthor, ToPostmaster
-from waypost.mail.envelope import InMemory, MessageId, NextHop
+from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Recipient
 from waypost.mail.outcome import NotConnected
-from waypost.net.stream import Fault, FaultKind
+from waypost.net.stream import Endpoint, Fault, FaultKind
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import (
     Gone,
@@ -42,12 +42,15 @@ from waypost.queue.storage import (
     StoreFaultKind,
     Wait,
 )
+from waypost.receive.ports import ReceiveLog
 from waypost.report.journal import Journal, follows, opened_with_helo
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
 from waypost.report.reporter import ReportLog
-from waypost.smtp.path import NullPath
+from waypost.smtp.path import Mailbox, NullPath
+from waypost.smtp.reply import Reply
 
+CLIENT = Endpoint("192.0.2.9", 4711)
 REPORT = Report(1, MESSAGE, InMemory(b""), Notice.FAILED, ())
 
 
@@ -77,12 +80,73 @@ def kept() -> Kept:
     return Kept()
 
 
-def test_the_journal_is_what_delivering_and_reporting_ask_for(kept: Kept) -> None:
-    """Neither is imported by report/: that it fits is checked here, by mypy and by name."""
+def test_the_journal_is_what_receiving_delivering_and_reporting_ask_for(kept: Kept) -> None:
+    """report/ imports neither of the first two: that it fits them is checked here, by mypy and by name."""
+    for_receiving: ReceiveLog = kept.journal
     for_delivering: DeliverJournal = kept.journal
     for_reporting: ReportLog = kept.journal
-    for protocol, ours in ((DeliverJournal, for_delivering), (ReportLog, for_reporting)):
+    fits = ((ReceiveLog, for_receiving), (DeliverJournal, for_delivering), (ReportLog, for_reporting))
+    for protocol, ours in fits:
         assert {name for name in vars(protocol) if not name.startswith("_")} <= set(dir(ours))
+
+
+def envelope(*recipients: Mailbox) -> Envelope:
+    hop = NextHop("mx:example.com")
+    return Envelope(ANN, tuple(Recipient(each, hop) for each in recipients), MESSAGE.origin)
+
+
+def test_a_message_taken_is_one_line_under_the_id_it_keeps(kept: Kept) -> None:
+    kept.journal.accepted(CLIENT, MESSAGE.id, envelope(ANN, ANN), 200)
+    assert kept.lines == [
+        {
+            "time": "2026-01-01T00:00:00.000Z",
+            "level": "info",
+            "event": "received",
+            "id": "01hxmessage00",
+            "client": "192.0.2.9:4711",
+            "client_name": "client.example.org",
+            "protocol": "ESMTP",
+            "reverse_path": "ann@example.org",
+            "recipient": "ann@example.org",
+            "recipients": 2,
+            "size": 200,
+        }
+    ]
+    assert kept.count("messages_received") == 1
+    assert kept.count("octets_received") == 200
+
+
+def test_a_refusal_names_the_client_the_command_and_the_reply(kept: Kept) -> None:
+    kept.journal.refused(CLIENT, "RCPT TO:<\udce9@x>", Reply(550, ("5.7.1 no relaying",)))
+    [line] = kept.lines
+    assert line["client"] == "192.0.2.9:4711"
+    assert line["command"] == "RCPT TO:<\\xe9@x>"
+    assert line["reply"] == "550 5.7.1 no relaying"
+    assert kept.count("refused", code="5yz") == 1
+
+
+def test_a_session_is_said_only_to_those_who_look_for_it(kept: Kept) -> None:
+    for journal in (kept.journal, (debug := Kept("debug")).journal):
+        journal.connected(CLIENT, "mx")
+        journal.ended(CLIENT, "QUIT", 1)
+    assert kept.lines == []
+    assert [line["event"] for line in debug.lines] == ["client connected", "session ended"]
+    assert kept.count("sessions") == 1
+
+
+def test_trouble_while_receiving_is_told(kept: Kept) -> None:
+    kept.journal.trouble(CLIENT, "RCPT", ZeroDivisionError("a bug"))
+    [line] = kept.lines
+    assert (line["level"], line["client"], line["doing"]) == ("error", "192.0.2.9:4711", "RCPT")
+    assert kept.count("crashes") == 1
+
+
+def test_where_only_warnings_are_said_mail_is_still_counted() -> None:
+    quiet = Kept("warning")
+    quiet.journal.accepted(CLIENT, MESSAGE.id, envelope(ANN), 200)
+    quiet.journal.refused(CLIENT, "VRFY", Reply(502, ("5.5.1 no",)))
+    assert quiet.lines == []
+    assert quiet.count("messages_received") == quiet.count("refused", code="5yz") == 1
 
 
 def test_a_delivery_is_one_line_with_all_there_is_to_know(kept: Kept) -> None:

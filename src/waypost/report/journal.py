@@ -1,8 +1,8 @@
 """What is said of mail in the log, and counted of it.
 
 One line for each message taken, one for each attempt and recipient, one for each report. Receiving, delivering and
-reporting each name in a Protocol of their own what they tell (deliver/journal.py, report/reporter.py …); `Journal` fits
-them all and imports none of another folder. Keys are the glossary's; `id` is the message's name all its life.
+reporting each name in a Protocol what they tell (receive/ports.py, deliver/journal.py, report/reporter.py); `Journal`
+fits them all and imports nothing of theirs. Keys are the glossary's; `id` is the message's name all its life.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from typing import Final, assert_never
 
 from waypost.mail.attempt import Attempt
 from waypost.mail.dsn import Addressee, ToAuthor, ToPostmaster
-from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
+from waypost.mail.envelope import Envelope, MessageId, NextHop, QueuedMessage
 from waypost.mail.explain import as_details, describe_cause, plain
 from waypost.mail.outcome import Cause, InDoubt
 from waypost.net.clock import Instant
+from waypost.net.stream import Endpoint
 from waypost.queue.storage import Gone, Hold, Lease, Notice, Report, Settled, StorageError, Wait
 from waypost.report.log import Log, timestamp
 from waypost.report.metrics import Metrics
 from waypost.smtp.path import NullPath
+from waypost.smtp.reply import Reply
 
 _REPORTS: Final = {
     Notice.NONE: "",
@@ -37,6 +39,47 @@ class Journal:
         self._log = log
         self._say = log.logger
         self._metrics = metrics
+
+    # ---- receiving
+    def connected(self, client: Endpoint, door: str) -> None:
+        """A client is greeted."""
+        self._metrics.session_opened()
+        if self._log.says_debug:
+            self._say.debug("client connected", client=str(client), listener=door)
+
+    def refused(self, client: Endpoint, line: str, reply: Reply) -> None:
+        """A client's command, or its message, was refused."""
+        self._metrics.refused(reply)
+        if self._log.says_info:
+            self._say.info("refused", client=str(client), command=plain(line), reply=plain(str(reply)))
+
+    def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002 - the field's own name
+        """A message is durable."""
+        self._metrics.received(size)
+        if not self._log.says_info:
+            return
+        recipients = envelope.recipients
+        self._say.info(
+            "received",
+            id=id,
+            client=str(client),
+            client_name=envelope.origin.client_name,
+            protocol=envelope.origin.protocol,
+            reverse_path=str(envelope.reverse_path),
+            recipient=str(recipients[0].forward_path),
+            recipients=len(recipients),
+            size=size,
+        )
+
+    def trouble(self, client: Endpoint, what: str, error: Exception) -> None:
+        """An error of ours while receiving; the client was answered 4yz."""
+        self._trouble("receiving failed; the client keeps its mail", what, error, client=str(client))
+
+    def ended(self, client: Endpoint, reason: str, messages: int) -> None:
+        """A client's session is over."""
+        self._metrics.session_closed()
+        if self._log.says_debug:
+            self._say.debug("session ended", client=str(client), reason=plain(reason), messages=messages)
 
     # ---- delivering
     def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
@@ -131,12 +174,16 @@ class Journal:
 
     def report_trouble(self, doing: str, error: Exception) -> None:
         """Reporting failed and is tried again."""
+        self._trouble("reporting failed; it is tried again", doing, error)
+
+    def _trouble(self, event: str, doing: str, error: Exception, **more: str) -> None:
+        """A storage that fails is said in a line; anything else is a bug of ours, and said with its place."""
         if isinstance(error, StorageError):
             self._metrics.storage_failed()
-            self._say.error("reporting failed; it is tried again", doing=doing, detail=plain(str(error)))
-            return
-        self._metrics.crashed()
-        self._say.error("reporting failed; it is tried again", doing=doing, exc_info=error)
+            self._say.error(event, doing=plain(doing), detail=plain(str(error)), **more)
+        else:
+            self._metrics.crashed()
+            self._say.error(event, doing=plain(doing), exc_info=error, **more)
 
 
 def opened_with_helo(attempt: Attempt) -> bool:

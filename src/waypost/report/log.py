@@ -108,6 +108,7 @@ class Log:
     def __init__(self, stream: BinaryIO, *, level: str, pretty: bool, clock: Clock) -> None:
         """`level`: the least that is said: debug, info, warning or error. `pretty`: for a person at a terminal."""
         self.sink = Sink(stream)
+        self.says_debug = _LEVELS[level] <= logging.DEBUG
         self.says_info = _LEVELS[level] <= logging.INFO
         self._processors = [
             structlog.contextvars.merge_contextvars,
