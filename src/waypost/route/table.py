@@ -95,6 +95,10 @@ class RouteTable:
                 return found
         return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
 
+    def route_domain(self, domain: str) -> Route | NoRoute:
+        """Where recipients at `domain` go, written as the queue writes it: "" is the bare postmaster's."""
+        return self._by_domain(_domain(domain)) if domain else self._postmaster
+
     def _patterns(self, kind: Match) -> dict[str, tuple[Pattern, Rule]]:
         return {pattern.name: (pattern, rule) for pattern, rule in self._by_pattern.items() if pattern.match is kind}
 
@@ -160,10 +164,15 @@ class RouteTable:
 def _domain_of_key(next_hop: NextHop) -> Domain:
     """The domain in `mx:example.org`, `mx:example.org:2525` or `mx:[192.0.2.1]`, if it is such a key at all."""
     text = next_hop.removeprefix("mx:")
+    return _domain(text[: text.find("]") + 1] if text.startswith("[") else text.partition(":")[0])
+
+
+def _domain(text: str) -> Domain:
+    """A domain from its text; what is no address literal, though it begins like one, leads nowhere."""
     if not text.startswith("["):
-        return DomainName(text.partition(":")[0])
+        return DomainName(text)
     try:
-        return literal(text[: text.find("]") + 1])
+        return literal(text)
     except ValueError:
         return DomainName("")
 

@@ -1,0 +1,369 @@
+"""The only wiring: builds the parts a Config describes, passes them to one another, starts, watches and stops them.
+
+    Receiver ──→ queue ──→ Dispatcher ──→ queue ──→ Reporter ──→ queue …      AdminServer looks on
+
+Starting: the spool first, the listeners last, so that no mail is taken before there is somebody to keep it. Stopping
+goes the other way round. What runs by itself is watched: a part that dies is named in the log and begun again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TextIO
+
+import uvloop
+
+from waypost import __version__
+from waypost.admin.answers import ListenerFacts, ServiceFacts
+from waypost.admin.http import AdminServer
+from waypost.admin.operations import Operations
+from waypost.config import Config
+from waypost.config.parts import host_finder, resolver_settings, spool
+from waypost.deliver.connection import Ends, TimeOuts
+from waypost.deliver.dispatch import Capacity, Dispatcher
+from waypost.deliver.maildir import MaildirDelivery
+from waypost.deliver.memory import HostMemory
+from waypost.deliver.opener import Opener, TlsContexts
+from waypost.deliver.pool import Pool
+from waypost.deliver.runner import Runner
+from waypost.deliver.settler import Settler
+from waypost.deliver.smtp import SmtpDelivery
+from waypost.mail.attempt import Attempt
+from waypost.net.clock import Clock, SystemClock
+from waypost.net.dialer import AsyncioDialer
+from waypost.net.resolver import DnspythonResolver
+from waypost.net.stream import Endpoint
+from waypost.queue.ids import MessageIds
+from waypost.queue.storage import Notice, Settled, Storage, StorageError
+from waypost.receive.body import InFlight
+from waypost.receive.judge import RelayPolicy
+from waypost.receive.server import Receiver
+from waypost.receive.session import House
+from waypost.receive.settings import Door, ReceiveSettings
+from waypost.report.journal import Journal
+from waypost.report.log import Log
+from waypost.report.metrics import Metrics
+from waypost.report.reporter import Reporter
+from waypost.route.route import NoRoute
+from waypost.route.table import RouteTable
+from waypost.smtp.server import ServerSettings
+
+#: How long sessions and attempts under way may take to end when the service is stopped; then they are cut off, which
+#: costs a second attempt and no mail. Together they fit into the 90 s that systemd gives by default.
+DRAIN_RECEIVING: Final = timedelta(seconds=10)
+DRAIN_DELIVERING: Final = timedelta(seconds=30)
+#: Before a part that died is begun again.
+REVIVAL: Final = timedelta(seconds=1)
+#: How often old history and captured mail are cleared away, and how many messages at a time.
+SWEEP: Final = timedelta(minutes=5)
+SWEPT_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that takes mail now."""
+
+    receive_endpoints: tuple[Endpoint, ...]
+    admin_endpoint: Endpoint
+    operations: Operations
+    log: Log
+
+
+def run(config: Config, *, ready: Callable[[Running], None]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. `ready` is called once mail is taken."""
+    _raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_stopped(config, ready))
+
+
+async def _until_stopped(config: Config, ready: Callable[[Running], None]) -> int:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    # A closed terminal must not end a mail service.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    async with running(config) as service:
+        _spare_the_collector()
+        ready(service)
+        await stopped.wait()
+        service.log.logger.info("stopping: what is under way may end")
+    service.log.close()
+    return 0
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Running]:
+    """The service, while the block lasts. Raises: StorageError, ListenError, OSError: it cannot start, and why."""
+    clock = SystemClock()
+    dice = random.Random()  # noqa: S311 - jitter, shuffled hosts and ids that need to differ, not to be secret
+    storage = spool(config)
+    log = _log(config, sys.stderr, clock)
+    metrics = Metrics(storage)
+    async with AsyncExitStack() as parts:
+        await storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
+        parts.push_async_callback(storage.close)
+        table = config.route_table()
+        await _reroute(storage, table, log)
+        resolver = DnspythonResolver(resolver_settings(config), clock)
+        parts.push_async_callback(resolver.close)
+        finder = host_finder(config, resolver, dice)
+        ids = MessageIds(clock, dice)
+        journal = _Journal(log, metrics)
+
+        pool = Pool(clock)
+        opener = Opener(
+            Ends(AsyncioDialer(), clock, config.service.hostname, _time_outs(config)),
+            HostMemory(clock, time_to_live=config.helo_memory.ttl),
+            TlsContexts.system(),
+        )
+        policy = config.retry_policy()
+        runner = Runner(
+            SmtpDelivery(finder, opener, pool, clock),
+            MaildirDelivery(config.service.hostname, clock),
+            policy=policy,
+            clock=clock,
+            dice=dice,
+            journal=journal,
+        )
+        dispatcher = Dispatcher(
+            storage,
+            table,
+            runner,
+            Settler(storage, clock, journal),
+            pool,
+            policy=policy,
+            clock=clock,
+            journal=journal,
+            capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
+        )
+        parts.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
+        reporter = Reporter(
+            storage,
+            table,
+            hostname=config.service.hostname,
+            postmaster=config.service.postmaster,
+            clock=clock,
+            ids=ids,
+            log=journal,
+            filed=dispatcher.wake,
+        )
+        journal.report_due = reporter.poke
+        house = House(
+            storage=storage,
+            router=table,
+            relay=RelayPolicy(config.relay.networks),
+            settings=_receive_settings(config),
+            clock=clock,
+            ids=ids,
+            log=journal,
+            onward=dispatcher,
+            in_flight=InFlight(config.limits.memory),
+        )
+        receiver = Receiver(_doors(config), house)
+        parts.push_async_callback(receiver.stop, DRAIN_RECEIVING)
+        watched = await parts.enter_async_context(_Watch.over(log, clock))
+        watched.keep("dispatcher", dispatcher.run)
+        watched.keep("reporter", reporter.run)
+        watched.keep("housekeeper", lambda: _keep_house(config, storage, clock))
+        await receiver.start()
+        endpoints = tuple(receiver.endpoints)
+
+        operations = Operations(
+            storage=storage,
+            table=table,
+            finder=finder,
+            resolver=resolver,
+            clock=clock,
+            facts=_facts(config, storage, endpoints, clock),
+            not_ready=lambda: _not_ready(storage, watched),
+            changed=dispatcher.wake,
+        )
+        admin = AdminServer(operations, config.admin.address, metrics=metrics.collect, not_ready=operations.not_ready)
+        await parts.enter_async_context(admin)
+        log.logger.info("serving", durability=storage.durability.value, spool=str(config.spool), version=__version__)
+        yield Running(endpoints, admin.endpoint, operations, log)
+
+
+# ---- what runs by itself
+class _Watch:
+    """Coroutines that run as long as the service does: one that dies is told of and begun again."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._down: set[str] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, log: Log, clock: Clock) -> AsyncIterator[_Watch]:
+        """A watch that ends, with all it keeps, when the block does."""
+        watch = cls(log, clock)
+        try:
+            yield watch
+        finally:
+            for task in watch._tasks.values():
+                task.cancel()
+            await asyncio.gather(*watch._tasks.values(), return_exceptions=True)
+
+    @property
+    def down(self) -> Sequence[str]:
+        """Names of the parts that died and have not yet been begun again."""
+        return sorted(self._down)
+
+    def keep(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        """Run `part`, again and again should it raise; once it returns, it has ended of itself."""
+        self._tasks[name] = asyncio.create_task(self._keep(name, part), name=name)
+
+    async def _keep(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await part()
+            except Exception as error:
+                self._log.logger.exception("a part of the service died; it is begun again", part=name, exc_info=error)
+            else:
+                return
+            self._down.add(name)
+            await self._clock.sleep(REVIVAL)
+            self._down.discard(name)
+
+
+async def _keep_house(config: Config, storage: Storage, clock: Clock) -> None:
+    while True:
+        before = clock.now() - config.history.keep.total_seconds()
+        with contextlib.suppress(StorageError):  # a store in trouble is told of by those who need it; this can wait
+            while await storage.forget(before=before, limit=SWEPT_AT_ONCE):
+                await clock.sleep(timedelta(milliseconds=10))
+            await storage.discard_captured(keep=config.history.captured)
+        await clock.sleep(SWEEP)
+
+
+async def _reroute(storage: Storage, table: RouteTable, log: Log) -> None:
+    """Let what waits in the queue follow the route table in force, should it have been changed meanwhile."""
+    for next_hop, domain in await storage.hops():
+        route = table.route_domain(domain)
+        if isinstance(route, NoRoute) or route.next_hop == next_hop:
+            continue
+        moved = await storage.rehop(next_hop, domain, route.next_hop)
+        log.logger.info("rerouted", domain=domain, was=next_hop, next_hop=route.next_hop, recipients=moved)
+
+
+async def _not_ready(storage: Storage, watched: _Watch) -> Sequence[str]:
+    reasons = [f"the {name} died and is being begun again" for name in watched.down]
+    try:
+        await storage.counts()
+    except StorageError as error:
+        reasons.append(f"the spool does not answer: {error}")
+    return reasons
+
+
+class _Journal(Journal):
+    """The journal, which also wakes the reporter when an attempt leaves a report to be made."""
+
+    def __init__(self, log: Log, metrics: Metrics) -> None:
+        super().__init__(log, metrics)
+        self.report_due: Callable[[], None] = lambda: None
+
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
+        super().attempted(attempt, settled)
+        if any(one.notice is not Notice.NONE for one in settled):
+            self.report_due()
+
+
+# ---- from settings to what the parts take
+def _doors(config: Config) -> tuple[Door, ...]:
+    return tuple(
+        Door(
+            listener.address,
+            ServerSettings(
+                hostname=config.service.hostname,
+                size_limit=config.limits.message_size,
+                lmtp=listener.role == "lmtp",
+                max_recipients=config.limits.recipients,
+                max_errors=config.limits.errors,
+            ),
+            name=listener.name,
+            relay_clients_only=listener.role == "submission",
+        )
+        for listener in config.listeners
+    )
+
+
+def _receive_settings(config: Config) -> ReceiveSettings:
+    return ReceiveSettings(
+        command=config.timeouts.command,
+        body_block=config.timeouts.body_block,
+        body_total=config.timeouts.body_total,
+        connections=config.limits.connections,
+        connections_per_client=config.limits.connections_per_client,
+        hops=config.limits.hops,
+    )
+
+
+def _time_outs(config: Config) -> TimeOuts:
+    chosen = config.timeouts
+    return TimeOuts(
+        connect=chosen.connect,
+        greeting=chosen.greeting,
+        hello=chosen.ehlo,
+        starttls=chosen.starttls,
+        handshake=chosen.tls,
+        auth=chosen.auth,
+        mail=chosen.mail,
+        rcpt=chosen.rcpt,
+        data=chosen.data,
+        block=chosen.block,
+        dot=chosen.dot,
+        rset=chosen.rset,
+        quit=chosen.quit,
+    )
+
+
+def _facts(config: Config, storage: Storage, endpoints: Sequence[Endpoint], clock: Clock) -> ServiceFacts:
+    listeners = tuple(
+        ListenerFacts(listener.role, str(endpoint))
+        for listener, endpoint in zip(config.listeners, endpoints, strict=True)
+    )
+    return ServiceFacts(
+        __version__,
+        config.service.hostname,
+        str(config.spool),
+        storage.durability.value,
+        listeners,
+        started_at=clock.now(),
+    )
+
+
+def _log(config: Config, stream: TextIO, clock: Clock) -> Log:
+    pretty = config.log.format == "pretty" or (config.log.format == "auto" and stream.isatty())
+    log = Log(stream.buffer, level=config.log.level, pretty=pretty, clock=clock)
+    log.become_default()
+    return log
+
+
+# ---- the process
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as we are allowed: each session and each connection to a next hop is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _spare_the_collector() -> None:
+    """What was built at the start stays for good; and a message in passing leaves few cycles, so look less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
