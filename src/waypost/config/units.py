@@ -17,7 +17,7 @@ _DURATION_UNITS: Final = {
 _DURATION_PART: Final = re.compile(r"([0-9]{1,9})(ms|[wdhms])")
 _DURATION: Final = re.compile(r"(?:[0-9]{1,9}(?:ms|[wdhms]))+")
 _SIZE_UNITS: Final = {"G": 1024**3, "M": 1024**2, "K": 1024, "": 1}
-_SIZE: Final = re.compile(r"([0-9]{1,15})([KMG]?)")
+_SIZE: Final = re.compile(r"([0-9]{1,18})([KMG]?)")
 
 
 def parse_duration(text: str) -> timedelta:
