@@ -1,0 +1,104 @@
+"""The trace of a message's way: writing our Received line (RFC 5321 §4.4), and counting those that others wrote.
+
+Not here: any other header field. We add one line in front and change no octet behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+from waypost.mail.envelope import MessageId, Origin, Recipient
+from waypost.net.clock import Instant
+from waypost.smtp.path import bracketed
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+#: What a client may call itself in our header: a domain or an address literal. Nothing in it can open a comment, end
+#: the line or begin another field, whatever the command parser lets through.
+_CLIENT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}|\[[A-Za-z0-9.:]{1,60}\]")
+
+_END: Final = b"\r\n\r\n"
+_FIELD: Final = b"\r\nreceived:"
+
+
+def received_line(
+    origin: Origin,
+    recipients: Sequence[Recipient],
+    *,
+    hostname: str,
+    id: MessageId,  # noqa: A002 - the field's own name for it
+    at: Instant,
+) -> bytes:
+    """The Received field, folded, with its last CRLF. A recipient is named only where there is no other to betray."""
+    client = _client(origin.client_name, origin.client_host)
+    whose = f"\r\n\tfor {bracketed(recipients[0].forward_path)}" if len(recipients) == 1 else ""
+    return (
+        f"Received: from {client}\r\n\tby {hostname} with {origin.protocol} id {id}{whose};\r\n\t{date(int(at))}\r\n"
+    ).encode()
+
+
+def protocol(verb: str, *, smtputf8: bool) -> str:
+    """The word after "with", for how the client said hello (RFC 3848 §3; RFC 6531 §4.3 for SMTPUTF8)."""
+    match verb:
+        case "LHLO":
+            return "UTF8LMTP" if smtputf8 else "LMTP"
+        case "EHLO":
+            return "UTF8SMTP" if smtputf8 else "ESMTP"
+        case _:
+            return "SMTP"
+
+
+@lru_cache(maxsize=4)
+def date(second: int) -> str:
+    """A date-time as RFC 5322 §3.3 writes it, in UTC: `Thu, 01 Jan 2026 00:00:00 +0000`. Made once a second."""
+    # Not strftime: its names of days and months follow the locale.
+    at = datetime.fromtimestamp(second, UTC)
+    return (
+        f"{_DAYS[at.weekday()]}, {at.day:02} {_MONTHS[at.month - 1]} {at.year:04} "
+        f"{at.hour:02}:{at.minute:02}:{at.second:02} +0000"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _client(name: str, host: str) -> str:
+    """`name ([192.0.2.1])`; the address stands for a name that could harm the line (RFC 5321 §4.4 From-domain)."""
+    literal = _literal(host)
+    if _CLIENT_NAME.fullmatch(name) is None:
+        name = literal or "unknown"
+    return f"{name} ({literal})" if literal else name
+
+
+def _literal(host: str) -> str:
+    if not host or host.startswith("/"):
+        return ""
+    address = ip_address(host.partition("%")[0])
+    return f"[IPv6:{address}]" if isinstance(address, IPv6Address) else f"[{address}]"
+
+
+class HeaderScan:
+    """Counts Received lines in a message that comes in pieces, cut anywhere; looks at nothing behind the header."""
+
+    __slots__ = ("_tail", "ended", "received")
+
+    def __init__(self) -> None:
+        self._tail = b"\r\n"  # as if a line had ended: so the first field, and an empty header, look like any other
+        self.ended = False
+        self.received = 0
+
+    def feed(self, octets: bytes) -> None:
+        """The next octets. Cheap once the header has ended."""
+        if self.ended:
+            return
+        seen = self._tail + octets
+        end = seen.find(_END)
+        self.ended = end >= 0
+        header = seen[: end + 2] if self.ended else seen
+        self.received += header.lower().count(_FIELD)
+        # One octet less than the word, so that none is counted twice, and more than the end's own length.
+        self._tail = seen[1 - len(_FIELD) :]

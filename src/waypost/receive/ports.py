@@ -1,0 +1,76 @@
+"""What receiving needs of the parts it must not import: where its news and its leases go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from waypost.mail.envelope import Envelope, MessageId
+from waypost.net.stream import Endpoint
+from waypost.queue.storage import Lease
+from waypost.smtp.reply import Reply
+
+
+class ReceiveLog(Protocol):
+    """Told of what happens, for log lines and counters. Must not block; what it raises is lost, never mail."""
+
+    def connected(self, client: Endpoint, door: str) -> None:
+        """A client is greeted."""
+        ...
+
+    def refused(self, client: Endpoint, line: str, reply: Reply) -> None:
+        """A command (or "final dot") was answered 4yz or 5yz. `line`: an excerpt, free of control characters."""
+        ...
+
+    def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002
+        """A message is durable, and the client is about to be told."""
+        ...
+
+    def trouble(self, client: Endpoint, what: str, error: Exception) -> None:
+        """An error of ours; the client was answered 4yz."""
+        ...
+
+    def ended(self, client: Endpoint, reason: str, messages: int) -> None:
+        """The session is over. `messages`: how many it brought."""
+        ...
+
+
+class NoLog:
+    """Tells nobody."""
+
+    def connected(self, client: Endpoint, door: str) -> None:
+        pass
+
+    def refused(self, client: Endpoint, line: str, reply: Reply) -> None:
+        pass
+
+    def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002
+        pass
+
+    def trouble(self, client: Endpoint, what: str, error: Exception) -> None:
+        pass
+
+    def ended(self, client: Endpoint, reason: str, messages: int) -> None:
+        pass
+
+
+class Onward(Protocol):
+    """Who delivers a message just stored without reading it from the queue again, while there is room."""
+
+    def wants(self) -> bool:
+        """Whether a lease handed over now would be tried at once."""
+        ...
+
+    def take(self, leases: Sequence[Lease]) -> None:
+        """Leases of one message; from here on they are the taker's."""
+        ...
+
+
+class NobodyOnward:
+    """Everything waits in the queue."""
+
+    def wants(self) -> bool:
+        return False
+
+    def take(self, leases: Sequence[Lease]) -> None:
+        pass

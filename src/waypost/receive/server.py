@@ -1,0 +1,107 @@
+"""All listeners together: opens them, keeps count of clients, and takes them down without cutting a message short.
+
+Not here: a session (session.py), or the address itself (waypost.net.listener).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from ipaddress import ip_network
+from typing import Final
+
+from waypost.net.listener import Listener
+from waypost.net.stream import Endpoint, Stream
+from waypost.receive.session import House, Session
+from waypost.receive.settings import Door
+from waypost.smtp.reply import Reply
+
+TOO_MANY: Final = Reply.of(421, "4.7.0", "too many connections; try again later")
+TOO_MANY_OF_YOURS: Final = Reply.of(421, "4.7.0", "too many connections from your address; try again later")
+#: How long sessions get, after they were cut off, to say 421 and to see a commit through.
+_LAST_WORDS: Final = timedelta(seconds=10)
+
+
+class Receiver:
+    """The service's doors. Start it once; after `stop` it is done with."""
+
+    def __init__(self, doors: Sequence[Door], house: House) -> None:
+        self._doors = doors
+        self._house = house
+        self._listeners: list[Listener] = []
+        self._sessions: set[Session] = set()
+        self._clients: Counter[str] = Counter()
+        self._stopping = False
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """The addresses that are open, in the order of the doors; port 0 has become the port it was given."""
+        return [listener.endpoint for listener in self._listeners]
+
+    @property
+    def sessions(self) -> int:
+        """Clients being served."""
+        return len(self._sessions)
+
+    async def start(self) -> None:
+        """Open every door, or none. Raises: ListenError, for the administrator."""
+        try:
+            for door in self._doors:
+                self._listeners.append(await Listener.open(door.endpoint, partial(self.serve, door)))
+        except BaseException:
+            await self.stop(timedelta())
+            raise
+
+    async def serve(self, door: Door, stream: Stream) -> None:
+        """One connection, to its end; turned away with 421 where there are too many (RFC 5321 §3.8)."""
+        client = client_key(stream.peer.host)
+        limits = self._house.settings
+        session = Session(stream, door, self._house)
+        if len(self._sessions) >= limits.connections:
+            await session.run(TOO_MANY)
+        elif self._clients[client] >= limits.connections_per_client:
+            await session.run(TOO_MANY_OF_YOURS)
+        else:
+            await self._serve(session, client, Reply(220, (f"{door.smtp.hostname} {_service(door)}",)))
+
+    async def _serve(self, session: Session, client: str, banner: Reply) -> None:
+        self._sessions.add(session)
+        self._clients[client] += 1
+        if self._stopping:
+            session.leave()
+        try:
+            await session.run(banner)
+        finally:
+            self._sessions.discard(session)
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+
+    async def stop(self, within: timedelta) -> None:
+        """Stop accepting, say 421 to who is idle, wait so long for the others' messages, then cut them off.
+
+        A message whose final dot was read is stored and answered even then.
+        """
+        self._stopping = True
+        for listener in self._listeners:
+            listener.stop_accepting()
+        for session in list(self._sessions):
+            session.leave()
+        await asyncio.gather(*(listener.drain(within.total_seconds()) for listener in self._listeners))
+        for listener in self._listeners:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS.total_seconds()):
+                    await listener.close()
+
+
+def client_key(host: str) -> str:
+    """What connections are counted by: an IPv4 address, an IPv6 /64 (one customer's), or "" for local sockets."""
+    return str(ip_network((host.partition("%")[0], 64), strict=False)) if ":" in host else host
+
+
+def _service(door: Door) -> str:
+    return "LMTP" if door.smtp.lmtp else "ESMTP"

@@ -1,0 +1,452 @@
+"""One client's session: reads, lets the engine say what it means, judges, stores, replies. A coroutine a connection.
+
+The promises kept here (RFC 5321 §4.1.1.4, §4.2.5, §6.1): 250 after the final dot means that the message is durable;
+once the dot was read, it is stored whatever the client does; before it, nothing is; an error of ours is a 4yz for one
+message, and the session goes on. Not here: what a line means (waypost.smtp.server), who may send what (judge.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol, TypeAlias, assert_never
+
+from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
+from waypost.mail.trace import protocol, received_line
+from waypost.net.clock import Clock
+from waypost.net.stream import Fault, FaultKind, Flushed, Stream
+from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
+from waypost.receive.body import Body, InFlight
+from waypost.receive.judge import (
+    LOCAL_ERROR,
+    LOOPING,
+    OK_MAIL,
+    OK_RCPT,
+    RELAY_CLIENTS_ONLY,
+    SEND_BODY,
+    TOO_MANY_MESSAGES,
+    Denied,
+    Granted,
+    RelayPolicy,
+    judge_body,
+    judge_fault,
+    judge_recipient,
+)
+from waypost.receive.ports import Onward, ReceiveLog
+from waypost.receive.settings import Door, ReceiveSettings
+from waypost.route.route import NoRoute, Route
+from waypost.smtp.extension import MailParameters
+from waypost.smtp.path import ForwardPath, NullPath, ReversePath
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import (
+    BodyFault,
+    Closing,
+    DataChunk,
+    DataEnd,
+    DataStart,
+    Hello,
+    Mail,
+    NeedOctets,
+    Rcpt,
+    Refused,
+    ServerSession,
+    TransactionReset,
+)
+
+#: What is left to say to a client that is being cut off: long enough for one segment, whoever it is.
+_LAST_WORDS: Final = timedelta(seconds=5)
+
+
+class Router(Protocol):
+    """Where recipients go: a route table."""
+
+    def route(self, forward_path: ForwardPath) -> Route | NoRoute:
+        """Where this recipient goes. No I/O."""
+        ...
+
+
+class Ids(Protocol):
+    """Who names messages."""
+
+    def make(self) -> MessageId:
+        """A new name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all sessions share."""
+
+    storage: Storage
+    router: Router
+    relay: RelayPolicy
+    settings: ReceiveSettings
+    clock: Clock
+    ids: Ids
+    log: ReceiveLog
+    onward: Onward
+    in_flight: InFlight
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """What MAIL and RCPT have said so far."""
+
+    reverse_path: ReversePath
+    parameters: MailParameters
+    recipients: list[Recipient]
+
+
+class _NoBody:
+    """No body is being read."""
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """A body that is being read. `refusal` (a 4yz) once it cannot be kept any more; it is still read to its end."""
+
+    id: MessageId
+    origin: Origin
+    body: Body
+    refusal: Reply | _NoBody
+
+
+_NO_BODY: Final = _NoBody()
+_NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
+_Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
+
+
+class Session:
+    """One client, from the banner to the end. `run` never raises but CancelledError."""
+
+    def __init__(self, stream: Stream, door: Door, house: House) -> None:
+        self._stream = stream
+        self._door = door
+        self._house = house
+        self._smtp = ServerSession(door.smtp)
+        self._hello = Hello("HELO", "")
+        self._trust: bool | _NoBody = _NO_BODY  # asked once, where it matters
+        self._transaction = _NO_TRANSACTION
+        self._incoming: _Incoming | _NoBody = _NO_BODY
+        self._messages = 0
+        self._since = 0.0  # when we last said something: what the client is timed from
+        self._leaving = False
+        self._between = False  # waits for a command, with no transaction open
+        self._task: asyncio.Task[object] | _NoBody = _NO_BODY
+
+    async def run(self, greeting: Reply) -> None:
+        """Greet (220, or 421/554 to turn the client away), then serve until the end."""
+        self._task = asyncio.current_task() or _NO_BODY
+        reason = "an error of ours"
+        try:
+            self._house.log.connected(self._stream.peer, self._door.name)
+            self._hear_early_talker()
+            self._smtp.greet(greeting)
+            reason = await self._converse()
+        except asyncio.CancelledError:
+            reason = "cut off"
+            await self._cut_off(Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} is shutting down; try again later"))
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of ours ends one session, never the listener
+            self._trouble("session", error)
+            await self._cut_off(Reply.of(421, "4.3.0", "local error in processing; try again later"))
+        finally:
+            await self._forget()
+            self._tell_end(reason)
+
+    def leave(self) -> None:
+        """End soon: at once where nothing is under way, else after this transaction (RFC 5321 §3.8)."""
+        self._leaving = True
+        if self._between and isinstance(self._task, asyncio.Task):
+            self._task.cancel()
+
+    # ---- the dialogue
+    async def _converse(self) -> str:
+        """The reason of the end."""
+        while True:
+            event = self._smtp.next_event()
+            match event:
+                case NeedOctets():
+                    ended = await self._exchange()
+                    if ended:
+                        return ended
+                case DataChunk(octets):
+                    await self._gather(octets)
+                case Hello() | Mail() | Rcpt() | DataStart():
+                    self._smtp.reply(self._answer(event))
+                case DataEnd():
+                    await self._end_of_data(event)
+                case TransactionReset():
+                    await self._forget()
+                case Refused(line, reply):
+                    self._tell_refused(line, reply)
+                case Closing(reason):
+                    await self._say_what_is_due()
+                    await self._stream.close()
+                    return reason
+                case _:
+                    assert_never(event)
+
+    async def _exchange(self) -> str:
+        """Say what is due, then hear more. The reason, where the session ended by that."""
+        unsaid = await self._say_what_is_due()
+        if isinstance(unsaid, Fault):
+            return await self._lost(unsaid)
+        idle = self._transaction is _NO_TRANSACTION
+        if self._leaving and idle:
+            return await self._say_goodbye()
+        within = self._patience()
+        if within <= timedelta():
+            return await self._give_up()
+        self._between = idle
+        try:
+            heard = await self._stream.read(within)
+        except asyncio.CancelledError:
+            if not self._leaving or isinstance(self._task, _NoBody) or self._task.uncancel():
+                raise
+            return await self._say_goodbye()
+        finally:
+            self._between = False
+        if isinstance(heard, bytes):
+            self._smtp.receive(heard)
+            return ""
+        return await (self._give_up() if heard.kind is FaultKind.TIMED_OUT else self._lost(heard))
+
+    async def _say_what_is_due(self) -> Flushed | Fault:
+        octets = self._smtp.octets_to_send()
+        if octets:
+            self._stream.write(octets)
+            self._since = self._house.clock.monotonic()
+        return await self._stream.flush(self._house.settings.reply)
+
+    def _patience(self) -> timedelta:
+        """How long the client may yet take: a command as a whole, or the next piece of a body that is not too slow."""
+        limits = self._house.settings
+        taken = timedelta(seconds=self._house.clock.monotonic() - self._since)
+        if isinstance(self._incoming, _NoBody):
+            return limits.command - taken
+        earned = timedelta(seconds=self._incoming.body.size / limits.body_rate)
+        return min(limits.body_block, limits.body_block + earned - taken, limits.body_total - taken)
+
+    async def _give_up(self) -> str:
+        what = "command" if isinstance(self._incoming, _NoBody) else "body"
+        reply = Reply.of(421, "4.4.2", f"{self._door.smtp.hostname} waited too long for the {what}; closing")
+        await self._cut_off(reply)
+        return f"timed out in the {what}"
+
+    async def _say_goodbye(self) -> str:
+        await self._cut_off(
+            Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} is shutting down; try again later"),
+        )
+        return "shutting down"
+
+    async def _cut_off(self, reply: Reply) -> None:
+        self._smtp.say_goodbye(reply)
+        self._stream.write(self._smtp.octets_to_send())
+        await self._stream.flush(_LAST_WORDS)
+        await self._stream.close()
+
+    async def _lost(self, fault: Fault) -> str:
+        if fault.kind is FaultKind.CLOSED:
+            await self._stream.close()  # a client that only stopped talking still hears the reply it waits for
+        else:
+            self._stream.abort()
+        return str(fault)
+
+    def _hear_early_talker(self) -> None:
+        """A client that speaks before the banner shows now; the engine refuses it (RFC 5321 §3.1)."""
+        early = self._stream.pending()
+        if isinstance(early, bytes):
+            self._smtp.receive(early)
+
+    # ---- commands
+    def _answer(self, event: _Asking) -> Reply:
+        try:
+            reply = self._judged(event)
+        except Exception as error:  # noqa: BLE001 - a bug of ours is a 4yz to one command, and no more
+            self._trouble(type(event).__name__, error)
+            return LOCAL_ERROR
+        return reply
+
+    def _judged(self, event: _Asking) -> Reply:
+        match event:
+            case Rcpt():
+                return self._rcpt(event)
+            case Mail():
+                return self._mail(event)
+            case DataStart():
+                return self._data()
+            case Hello():
+                self._hello = event
+                return self._smtp.hello_reply()
+            case _:
+                assert_never(event)
+
+    def _mail(self, mail: Mail) -> Reply:
+        if self._messages >= self._house.settings.messages:
+            return TOO_MANY_MESSAGES
+        if self._door.relay_clients_only and not self._trusted():
+            return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", RELAY_CLIENTS_ONLY)
+        self._transaction = _Transaction(mail.reverse_path, mail.parameters, [])
+        return OK_MAIL
+
+    def _rcpt(self, rcpt: Rcpt) -> Reply:
+        path = rcpt.forward_path
+        match judge_recipient(path, self._house.router.route(path), trusted=self._trusted()):
+            case Granted(next_hop):
+                self._transaction.recipients.append(Recipient(path, next_hop, rcpt.parameters))
+                return OK_RCPT
+            case Denied(reply):
+                return self._refuse(f"RCPT TO:<{path}>", reply)
+            case verdict:
+                assert_never(verdict)
+
+    def _data(self) -> Reply:
+        house, hello, transaction = self._house, self._hello, self._transaction
+        origin = Origin(
+            protocol(hello.verb, smtputf8=transaction.parameters.smtputf8),
+            self._stream.peer.host,
+            hello.client_name,
+            str(self._door.endpoint),
+        )
+        name = house.ids.make()
+        body = Body(house.storage, house.in_flight, spill=house.settings.spill)
+        hostname = self._door.smtp.hostname
+        body.add(received_line(origin, transaction.recipients, hostname=hostname, id=name, at=house.clock.now()))
+        self._incoming = _Incoming(name, origin, body, _NO_BODY)
+        return SEND_BODY
+
+    def _trusted(self) -> bool:
+        if isinstance(self._trust, _NoBody):
+            self._trust = self._house.relay.trusts(self._stream.peer.host)
+        return self._trust
+
+    def _refuse(self, line: str, reply: Reply) -> Reply:
+        self._tell_refused(line, reply)
+        return reply
+
+    # ---- the message
+    async def _gather(self, octets: bytes) -> None:
+        """Keep a piece of the body, or read past it where the message is lost already."""
+        incoming = self._incoming
+        if isinstance(incoming, _NoBody):
+            return
+        if isinstance(incoming.refusal, Reply):
+            incoming.body.size += len(octets)  # the client's pace still counts
+            return
+        try:
+            if incoming.body.add(octets):
+                await incoming.body.spill()
+        except StorageError as error:
+            incoming.refusal = judge_fault(error.fault)
+            self._trouble("spool", error)
+        except Exception as error:  # noqa: BLE001 - as in `_answer`; the body is still read to its end
+            incoming.refusal = LOCAL_ERROR
+            self._trouble("body", error)
+        if isinstance(incoming.refusal, Reply):
+            incoming.body.release()
+
+    async def _end_of_data(self, end: DataEnd) -> None:
+        replies = len(self._transaction.recipients) if self._door.smtp.lmtp else 1
+        try:
+            reply = await self._stored(end)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client keeps the message
+            self._trouble("final dot", error)
+            reply = LOCAL_ERROR
+        await self._forget()
+        for _ in range(replies):
+            self._smtp.reply(reply)
+
+    async def _stored(self, end: DataEnd) -> Reply:
+        incoming = self._incoming
+        if isinstance(incoming, _NoBody):
+            return LOCAL_ERROR
+        if isinstance(incoming.refusal, Reply):
+            return self._refuse("final dot", incoming.refusal)
+        if end.fault is not BodyFault.NONE:
+            return self._refuse("final dot", judge_body(end.fault))
+        try:
+            octets = await incoming.body.finish()
+        except StorageError as error:
+            self._trouble("spool", error)
+            return self._refuse("final dot", judge_fault(error.fault))
+        if incoming.body.hops > self._house.settings.hops:  # ours is one of them
+            return self._refuse("final dot", LOOPING)
+        return await self._commit(incoming, octets)
+
+    async def _commit(self, incoming: _Incoming, octets: InMemory | Draft) -> Reply:
+        house, transaction = self._house, self._transaction
+        envelope = Envelope(
+            transaction.reverse_path, tuple(transaction.recipients), incoming.origin, transaction.parameters
+        )
+        now = house.clock.now()
+        until = now + CLAIM.total_seconds() if house.onward.wants() else now
+        match await self._uncancelled(envelope, octets, incoming.id, now, until):
+            case Stored() as stored:
+                self._messages += 1
+                await self._hand_over(envelope, stored, incoming.body.size)
+                return Reply.of(250, "2.0.0", f"Ok: queued as {stored.id}")
+            case StoreFault() as fault:
+                self._trouble("spool", StorageError(fault))
+                return self._refuse("final dot", judge_fault(fault))
+            case other:
+                assert_never(other)
+
+    async def _uncancelled(
+        self, envelope: Envelope, octets: InMemory | Draft, name: MessageId, now: float, until: float
+    ) -> Stored | StoreFault:
+        """The storage's answer, waited for though we are told to end: the client is to hear what became of it."""
+        storing = asyncio.ensure_future(
+            self._house.storage.accept(envelope, octets, id=name, now=now, claim_until=until)
+        )
+        try:
+            return await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            if storing.cancelled():
+                raise
+            self._leaving = True
+        while not storing.done():
+            try:
+                await asyncio.wait({storing})
+            except asyncio.CancelledError:
+                continue
+        if isinstance(self._task, asyncio.Task):
+            while self._task.uncancel():
+                pass
+        return storing.result()
+
+    async def _hand_over(self, envelope: Envelope, stored: Stored, size: int) -> None:
+        """Tell of a message that is safe. Nothing that goes wrong here changes the 250 it has earned."""
+        try:
+            self._house.log.accepted(self._stream.peer, stored.id, envelope, size)
+            if stored.leases:
+                self._house.onward.take(stored.leases)
+        except Exception as error:  # noqa: BLE001 - see above
+            self._trouble("hand-over", error)
+            if stored.leases:
+                await self._house.storage.release(stored.leases)
+
+    # ---- ends
+    async def _forget(self) -> None:
+        """Let go of the transaction, and of the body where one was begun."""
+        self._transaction = _NO_TRANSACTION
+        incoming, self._incoming = self._incoming, _NO_BODY
+        if isinstance(incoming, _Incoming):
+            try:
+                await incoming.body.discard()
+            except Exception as error:  # noqa: BLE001 - a draft left behind is swept at the next start
+                self._trouble("draft", error)
+
+    def _trouble(self, what: str, error: Exception) -> None:
+        with suppress(Exception):  # a log that fails costs no mail, and there is nobody else to tell
+            self._house.log.trouble(self._stream.peer, what, error)
+
+    def _tell_refused(self, line: str, reply: Reply) -> None:
+        with suppress(Exception):  # as above
+            self._house.log.refused(self._stream.peer, line, reply)
+
+    def _tell_end(self, reason: str) -> None:
+        with suppress(Exception):  # as above
+            self._house.log.ended(self._stream.peer, reason, self._messages)

@@ -1,0 +1,48 @@
+"""What one client may ask of us, and all of them together: every limit of receiving, with its origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from waypost.net.stream import Endpoint
+from waypost.smtp.server import ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveSettings:
+    """Limits of all listeners together. Sizes in octets. What one session may say is in ServerSettings."""
+
+    #: From our reply to the whole of the next command: RFC 5321 §4.5.3.2.7.
+    command: timedelta = timedelta(minutes=5)
+    #: Between two pieces of a body: what §4.5.3.2.5 gives a client for a block, given back to it.
+    body_block: timedelta = timedelta(minutes=3)
+    #: A whole body, however steadily it drips: a 50 MB message still passes at 14 kB/s.
+    body_total: timedelta = timedelta(hours=1)
+    #: Octets a second a body must keep up on average after its first `body_block`: a modem of 1990 does four times
+    #: as much, and a client that does less holds a connection for nothing.
+    body_rate: int = 500
+    #: For the client to take our replies: the same five minutes.
+    reply: timedelta = timedelta(minutes=5)
+    #: Octets of one body kept in memory; beyond, it goes to the spool as it comes. Nine in ten messages are smaller.
+    spill: int = 256 * 1024
+    #: Octets of all bodies in memory: 256 clients at `spill` each. Beyond, bodies go to the spool sooner.
+    in_flight: int = 64 * 1024 * 1024
+    #: Clients at once: a descriptor and some 20 kB each, within the usual `ulimit -n` of 1024 with room for the spool.
+    connections: int = 1000
+    #: At once from one address (IPv6: one /64, which is one customer): what others in the field allow.
+    connections_per_client: int = 50
+    #: Messages a session: long enough to spare reconnecting, short enough that a balancer gets its turn.
+    messages: int = 1000
+    #: Received lines that make a loop: RFC 5321 §6.3 asks for a limit of at least 100.
+    hops: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One address to listen on. `relay_clients_only`: only clients in the relay networks may send (submission)."""
+
+    endpoint: Endpoint
+    smtp: ServerSettings
+    name: str = "listener"
+    relay_clients_only: bool = False
