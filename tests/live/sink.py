@@ -36,6 +36,7 @@ class Sink:
     keep: Callable[[bytes], bytes] = bytes
     extensions: tuple[str, ...] = EXTENSIONS
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: set[asyncio.WriteTransport] = field(default_factory=set)
 
     async def until(self, holds: Callable[[], bool], what: str, *, within: float = PATIENCE) -> None:
         """Wait, message by message, until `holds`. Raises: AssertionError, with what came instead."""
@@ -74,6 +75,8 @@ async def sink(
         yield record
     finally:
         server.close()
+        for connection in record.connections:
+            connection.abort()
 
 
 class _Session(asyncio.Protocol):
@@ -91,7 +94,11 @@ class _Session(asyncio.Protocol):
         if not isinstance(transport, asyncio.WriteTransport):
             raise TypeError(f"a TCP transport can be written to; {transport!r} cannot")
         self.transport = transport
+        self.record.connections.add(transport)
         transport.write(b"220 sink.test ESMTP\r\n")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.record.connections.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
