@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from waypost.mail.envelope import MessageId
 from waypost.net.clock import Instant
 from waypost.queue.storage import CapturedMessage, HistoryEvent, QueueEntry, Selection
 
@@ -99,6 +100,19 @@ class QueuedDetail:
     size: int
     entries: tuple[QueueEntry, ...]
     header: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActBody:
+    """What is asked for: which recipients (each field narrows), who asks, and for `hold` why."""
+
+    ids: tuple[MessageId, ...] = ()
+    address: str = ""
+    domain: str = ""
+    next_hop: str = ""
+    everything: bool = False
+    by: str = "admin API"
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from waypost.admin import page
-from waypost.admin.answers import Desk, FailureKind, OperationError, from_json, to_json
+from waypost.admin.answers import ActBody, Desk, FailureKind, OperationError, from_json, to_json
 from waypost.admin.operations import ACTIONS, Readiness
 from waypost.mail.envelope import MessageId
 from waypost.net.stream import Endpoint
@@ -45,19 +45,6 @@ _STATUS: Final = {
     FailureKind.UNAVAILABLE: 503,
 }
 _LOG: Final = structlog.get_logger("waypost.admin")
-
-
-@dataclass(frozen=True, slots=True)
-class ActBody:
-    """What a POST says: which recipients (each field narrows), who asks, and for `hold` why."""
-
-    ids: tuple[MessageId, ...] = ()
-    address: str = ""
-    domain: str = ""
-    next_hop: str = ""
-    everything: bool = False
-    by: str = "admin API"
-    reason: str = ""
 
 
 class AdminServer:

@@ -116,16 +116,24 @@ def trace(life: Trace) -> Iterator[Text]:
     """All that happened to one message, and where each recipient stands now."""
     yield Text(f"Message {life.id}", style="bold")
     for event in life.events:
-        yield Text.assemble((f"  {when(event.at)}  ", "dim"), (event.kind, "bold"), f"  {plain(event.text)}")
+        yield Text.assemble((f"  {when(event.at)}  ", "dim"), *_headline(event))
         yield from _details(event)
     for recipient, fate in fates(life):
         yield Text.assemble("  now  ", (f"<{recipient}>", "bold"), f"  {fate}")
 
 
+def _headline(event: HistoryEvent) -> tuple[tuple[str, str], str]:
+    """Its kind, and what its details do not tell anyway."""
+    match event.details:
+        case {"next_hop": str(next_hop), "started_at": float() | int() as start, "ended_at": float() | int() as end}:
+            return (event.kind, "bold"), f"  to {plain(next_hop)}, in {end - start:.3f} s"
+        case _:
+            return (event.kind, "bold"), f"  {plain(event.text.removeprefix(event.kind).lstrip())}"
+
+
 def _details(event: HistoryEvent) -> Iterator[Text]:
     match event.details:
-        case {"next_hop": str(next_hop), "outcomes": [*outcomes], "transcript": [*lines]}:
-            yield Text(f"      to {next_hop}, {_seconds(event)}")
+        case {"outcomes": [*outcomes], "transcript": [*lines]}:
             for outcome in outcomes:
                 yield from _outcome(outcome)
             for line in lines:
@@ -135,14 +143,6 @@ def _details(event: HistoryEvent) -> Iterator[Text]:
                 yield from _recipient(recipient)
         case _:
             return
-
-
-def _seconds(event: HistoryEvent) -> str:
-    match event.details:
-        case {"started_at": float() | int() as start, "ended_at": float() | int() as end}:
-            return f"in {end - start:.3f} s"
-        case _:
-            return "in unknown time"
 
 
 def _outcome(outcome: object) -> Iterator[Text]:

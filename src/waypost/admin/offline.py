@@ -1,0 +1,79 @@
+"""The desk where no service runs: the same Operations, over the spool itself.
+
+The spool is taken for this process alone, so that no service can begin in between. Nothing is delivered meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from waypost import __version__
+from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
+from waypost.admin.operations import Operations
+from waypost.config import Config
+from waypost.config.parts import host_finder, resolver_settings
+from waypost.config.parts import spool as config_spool
+from waypost.net.clock import Instant, SystemClock
+from waypost.net.resolver import DnspythonResolver
+from waypost.queue.memory import MemoryStorage
+from waypost.queue.storage import Storage, StorageError
+
+
+@asynccontextmanager
+async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
+    """Operations over the spool itself, which is taken for this process alone; or over none, where none is needed.
+
+    Raises: OperationError, where there is no such spool, or somebody else has it.
+    """
+    clock = SystemClock()
+    storage: Storage = _existing_spool(config) if spool else MemoryStorage()
+    resolver = DnspythonResolver(resolver_settings(config), clock)
+    try:
+        await storage.open(owner=f"command line {os.getpid()}")
+        yield Operations(
+            storage=storage,
+            table=config.route_table(),
+            finder=host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
+            resolver=resolver,
+            clock=clock,
+            facts=_facts(config, storage, clock.now()),
+            not_ready=_not_running,
+        )
+    except StorageError as error:
+        raise OperationError(
+            FailureKind.UNAVAILABLE,
+            f"no service answers at {config.admin.address}, and the spool cannot be opened: {error}",
+            "if the service runs with another [admin] address, name that with --admin",
+        ) from error
+    finally:
+        await resolver.close()
+        await storage.close()
+
+
+def _existing_spool(config: Config) -> Storage:
+    if config.spool.is_dir():
+        return config_spool(config)
+    raise OperationError(
+        FailureKind.UNAVAILABLE,
+        f"no service is running at {config.admin.address}, and there is no spool at {config.spool}",
+        f"start the service: waypost serve --config {config.where}",
+    )
+
+
+def _facts(config: Config, storage: Storage, now: Instant) -> ServiceFacts:
+    listeners = tuple(ListenerFacts(listener.role, str(listener.address)) for listener in config.listeners)
+    return ServiceFacts(
+        version=__version__,
+        hostname=config.service.hostname,
+        spool=str(config.spool),
+        durability=storage.durability.value,
+        listeners=listeners,
+        started_at=now,
+    )
+
+
+async def _not_running() -> tuple[str, ...]:
+    return ("the service is not running",)
