@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from waypost.config import Complaint, Complaints, Config, load, parse, reference
 from waypost.config.model import ARRAYS, TABLES
+from waypost.config.parts import resolver_settings
 from waypost.config.sections import SECTIONS
 from waypost.net.resolver import ResolverSettings, system_servers
 from waypost.net.stream import Endpoint
@@ -143,9 +144,9 @@ def test_dns_servers_may_leave_out_their_port() -> None:
 
 def test_the_resolver_asks_what_the_file_says_and_else_what_the_machine_says() -> None:
     dns = '[dns]\nservers = ["192.0.2.53"]\ntimeout = "1s"\nattempts = 3\nhosts_file = false\ncache = 7\n'
-    asked = accepted(GOOD + dns).resolver_settings()
+    asked = resolver_settings(accepted(GOOD + dns))
     assert asked == ResolverSettings((Endpoint("192.0.2.53", 53),), timedelta(seconds=1), 3, {}, 7)
-    assert accepted(GOOD).resolver_settings().servers == system_servers()
+    assert resolver_settings(accepted(GOOD)).servers == system_servers()
 
 
 def test_listeners_may_share_a_port_on_other_addresses_and_leave_it_to_the_system() -> None:

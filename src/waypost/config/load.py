@@ -27,7 +27,6 @@ from waypost.config.model import (
 )
 from waypost.config.rules import build_rule
 from waypost.config.sections import Reader
-from waypost.net.resolver import ResolverSettings, hosts_file, system_servers
 from waypost.queue.schedule import RetryPolicy
 from waypost.route.table import RouteTable, Rule
 
@@ -62,16 +61,6 @@ class Config:
     def retry_policy(self) -> RetryPolicy:
         """`[retry]`, as the schedule wants it."""
         return RetryPolicy(self.retry.schedule, self.retry.expire, self.retry.delay_notice, self.retry.jitter)
-
-    def resolver_settings(self) -> ResolverSettings:
-        """`[dns]`, with what the machine's resolv.conf and hosts file say where they are asked."""
-        return ResolverSettings(
-            servers=self.dns.servers or system_servers(),
-            timeout=self.dns.timeout,
-            attempts=self.dns.attempts,
-            hosts=hosts_file() if self.dns.hosts_file else {},
-            cache_size=self.dns.cache,
-        )
 
 
 def load(path: Path) -> Config | Complaints:

@@ -307,9 +307,6 @@ class Timeouts(Section):
     dot: Duration = Field(default=timedelta(minutes=10), description="As a client: the reply to the final dot.")
     rset: Duration = Field(default=timedelta(seconds=20), description="As a client: the reply to RSET.")
     quit: Duration = Field(default=timedelta(seconds=5), description="As a client: the reply to QUIT.")
-    attempt: Duration = Field(
-        default=timedelta(minutes=30), description="As a client: one attempt, over all hosts of a next hop."
-    )
     command: Duration = Field(default=timedelta(minutes=5), description="As a server: the client's next command.")
     body_block: Duration = Field(default=timedelta(minutes=3), description="As a server: the next block of a message.")
     body_total: Duration = Field(default=timedelta(hours=1), description="As a server: one whole message.")
