@@ -15,13 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.mail.dsn import (
-    HEADER_AT_MOST,
-    RETURNED_AT_MOST,
-    RETURNED_UNASKED,
+from waypost.mail.dsn import HEADER_AT_MOST, RETURNED_AT_MOST, RETURNED_UNASKED, Dsn, compose, returns_whole
+from waypost.mail.envelope import MessageId, NotInDoubt, Origin, PossiblyAt, QueuedMessage
+from waypost.mail.notification import (
     Action,
     Addressee,
-    Dsn,
     HeaderOnly,
     Notification,
     Original,
@@ -30,10 +28,7 @@ from waypost.mail.dsn import (
     ToPostmaster,
     Unreadable,
     Whole,
-    compose,
-    returns_whole,
 )
-from waypost.mail.envelope import MessageId, NotInDoubt, Origin, PossiblyAt, QueuedMessage
 from waypost.smtp.extension import BodyType, MailParameters, Return
 from waypost.smtp.path import DomainName, Mailbox
 
@@ -144,7 +139,7 @@ def test_a_client_that_gave_no_usable_name_is_named_by_its_address(host: str, na
 
 
 def test_the_header_marks_it_as_an_answer_nobody_answers() -> None:
-    """RFC 3834 §5.1, RFC 6522 §3."""
+    """RFC 3834 §5, RFC 6522 §3."""
     header = parsed(compose(FAILED))
     assert header["From"] == "Mail Delivery System <MAILER-DAEMON@mx.example.net>"
     assert header["To"].addresses[0].addr_spec == "ann@example.org"
@@ -242,6 +237,13 @@ def test_where_a_copy_may_have_arrived_nobody_is_told_it_was_not_delivered(actio
     assert "not confirmed" in everything
     assert "it may have arrived all the same" in everything
     assert "192.0.2.1:25" in everything
+
+
+def test_one_recipient_in_doubt_keeps_the_subject_from_claiming_too_much() -> None:
+    doubtful = replace(REFUSED, forward_path=JOE, doubt=PossiblyAt("192.0.2.1:25"))
+    assert (
+        parsed(compose(replace(FAILED, recipients=[REFUSED, doubtful])))["Subject"] == "Delivery not confirmed: lunch"
+    )
 
 
 def test_a_copy_for_the_postmaster_says_why_he_gets_it_and_answers_nobody() -> None:

@@ -25,8 +25,8 @@ from tests.report.attempts import (
 from tests.virtual import VirtualClock
 from waypost.deliver.journal import Journal as DeliverJournal
 from waypost.deliver.opening import Step
-from waypost.mail.dsn import ToAuthor, ToPostmaster
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Recipient
+from waypost.mail.notification import ToAuthor, ToPostmaster
 from waypost.mail.outcome import NotConnected
 from waypost.net.stream import Endpoint, Fault, FaultKind
 from waypost.queue.memory import MemoryStorage

@@ -15,8 +15,8 @@ import pytest
 
 from tests.virtual import VirtualClock, settled, virtual
 from waypost.mail.attempt import Attempt, Transcript
-from waypost.mail.dsn import Addressee, ToAuthor, ToPostmaster
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Origin, QueuedMessage, Recipient
+from waypost.mail.notification import Addressee, ToAuthor, ToPostmaster
 from waypost.mail.outcome import Answered, Deferred, Delivered, Host, InDoubt, Outcome, Rejected
 from waypost.net.clock import Instant
 from waypost.net.stream import Endpoint, Fault, FaultKind

@@ -1,7 +1,7 @@
 """Delivery status notifications: what became of a message, in, and a message that says so, out. Pure.
 
 RFC 3464 in the multipart/report of RFC 6522, with the internationalised forms of RFC 6533. Not here: whether a report
-is due (queue/schedule.py), who gets it and how it is sent (report/reporter.py).
+is due (queue/schedule.py), who gets it (report/reporter.py), and the words for a person (letter.py).
 
 Invariants, whatever a peer replied and whatever the original holds:
 - Lines end in CRLF and have at most 998 octets (RFC 5322 §2.1.1); no text from outside can begin a line of its own.
@@ -16,97 +16,38 @@ import base64
 import binascii
 import quopri
 import re
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.header import Header
-from email.utils import format_datetime
-from enum import Enum
 from ipaddress import IPv6Address, ip_address
-from typing import Final, TypeAlias, assert_never
+from typing import Final, assert_never
 
-from waypost.mail.envelope import Doubt, MessageId, NotInDoubt, PossiblyAt, QueuedMessage
+from waypost.mail.envelope import MessageId, QueuedMessage
 from waypost.mail.explain import plain
-from waypost.mail.header import first_field, header_of
-from waypost.net.clock import Instant
+from waypost.mail.header import WORD, field, first_field, header_of
+from waypost.mail.letter import headline, letter
+from waypost.mail.notification import (
+    Action,
+    HeaderOnly,
+    Notification,
+    Original,
+    RecipientStatus,
+    ToAuthor,
+    Unreadable,
+    Whole,
+)
+from waypost.mail.trace import date
 from waypost.smtp.extension import BodyType, MailParameters, Return
 from waypost.smtp.path import ForwardPath
 
-#: Octets of a failed message that are returned whole where nothing was asked: the example of RFC 3461 §6.2.
+#: Octets of a failed message that are returned whole where nothing was asked: RFC 3461 §4.3 leaves it to us.
 RETURNED_UNASKED: Final = 50_000
 #: Octets returned whole where RET=FULL asked for them: a report is composed in memory, and must pass where mail passes.
 RETURNED_AT_MOST: Final = 1_000_000
 #: Octets of a header that are returned; one that is longer is cut after its last whole line.
 HEADER_AT_MOST: Final = 64_000
 
-_LINE: Final = 76  # where lines of ours are folded or wrapped (RFC 5322 §2.1.1 advises 78)
-_WORD: Final = 900  # octets of a word that still fits a line of 998 with a field's name before it
 _MESSAGE_ID: Final = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>")
-
-
-class Action(Enum):
-    """What became of the recipients a report speaks of (RFC 3464 §2.3.3)."""
-
-    FAILED = "failed"
-    DELAYED = "delayed"
-    DELIVERED = "delivered"
-    RELAYED = "relayed"
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientStatus:
-    """What a report says of one recipient; the texts as `explain.report_fields` gives them."""
-
-    forward_path: ForwardPath
-    original_recipient: str  # ORCPT as "type;address", "" where none was given
-    status: str
-    diagnostic: str
-    remote_mta: str
-    explanation: str
-    last_attempt: Instant
-    retry_until: Instant  # said of delays only
-    doubt: Doubt
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """All octets of the original."""
-
-    octets: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderOnly:
-    """The first octets of the original, of which the header is returned."""
-
-    octets: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """The original's octets cannot be read any more: nothing of it is returned."""
-
-
-Original: TypeAlias = Whole | HeaderOnly | Unreadable
-
-
-@dataclass(frozen=True, slots=True)
-class ToAuthor:
-    """The report goes where the message came from: its reverse-path."""
-
-    mailbox: ForwardPath
-
-
-@dataclass(frozen=True, slots=True)
-class ToPostmaster:
-    """The report goes to our postmaster instead; `because` is a sentence."""
-
-    mailbox: ForwardPath
-    because: str
-
-
-Addressee: TypeAlias = ToAuthor | ToPostmaster
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +73,11 @@ def returns_whole(action: Action, ret: Return, size: int) -> bool:
             assert_never(ret)
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """All that one report is made of. `id` and `now` are the report's own; `hostname` is ours."""
-
-    action: Action
-    message: QueuedMessage
-    recipients: Sequence[RecipientStatus]
-    original: Original
-    addressee: Addressee
-    hostname: str
-    id: MessageId
-    now: Instant
-
-    @property
-    def international(self) -> bool:
-        """Whether it needs SMTPUTF8 on its way; where not, nothing in it may be UTF-8 header text as it is."""
-        return not str(self.addressee.mailbox).isascii()
-
-
 def compose(notification: Notification) -> Dsn:
     """The report as a message."""
     returned = _returned(notification.message, notification.original)
     parts = [
-        _text_part(_letter(notification, returned)),
+        _text_part(letter(notification, returned.header, returned.note)),
         _status_part(_status(notification), international=notification.international),
     ]
     if returned.octets:  # RFC 6522 §3: the third part may be left out
@@ -168,44 +90,15 @@ def compose(notification: Notification) -> Dsn:
     return Dsn(octets, MailParameters(size=len(octets), body=body_type, smtputf8=notification.international))
 
 
-# ---- fields
-def _date(instant: Instant) -> str:
-    return format_datetime(datetime.fromtimestamp(int(instant), UTC))
-
-
-def _pieces(word: str) -> Iterator[str]:
-    """`word`, cut where it would not fit a line (a peer's reply may be one word of thousands of octets)."""
-    if len(word) <= _WORD // 4 or len(word.encode()) <= _WORD:
-        yield word
-    else:
-        for start in range(0, len(word), _WORD // 4):
-            yield word[start : start + _WORD // 4]
-
-
-def _field(name: str, value: str) -> bytes:
-    """One header field, folded before blanks, so that unfolding gives `value` back (RFC 5322 §2.2.3)."""
-    lines = [f"{name}:"]
-    for word in re.findall(r" *[^ ]+", " " + plain(value).strip()):
-        for piece in _pieces(word):
-            if len(lines[-1]) + len(piece) > _LINE and lines[-1] != f"{name}:":
-                lines.append(piece if piece.startswith(" ") else f" {piece}")
-            else:
-                lines[-1] += piece
-    return "\r\n".join([*lines, ""]).encode()
-
-
-def _ascii(text: str) -> str:
-    return plain(text).encode("ascii", "backslashreplace").decode("ascii")
-
-
+# ---- the report's own header
 def _header(notification: Notification, original: bytes, boundary: bytes, *, seven_bit: bool) -> bytes:
     """The report's own header; `original` is the header of the message it is about."""
     answered = first_field(original, b"message-id").decode("ascii", "replace")
-    in_reply_to = answered if len(answered) <= _WORD and _MESSAGE_ID.fullmatch(answered) else ""
-    # RFC 3834 §5.1: a report answers its message; a copy for the postmaster answers nobody.
+    in_reply_to = answered if len(answered) <= WORD and _MESSAGE_ID.fullmatch(answered) else ""
+    # RFC 3834 §5: a report answers its message; a copy for the postmaster answers nobody.
     auto_submitted = "auto-replied" if isinstance(notification.addressee, ToAuthor) else "auto-generated"
     fields = [
-        ("Date", _date(notification.now)),
+        ("Date", date(int(notification.now))),
         ("From", f"Mail Delivery System <MAILER-DAEMON@{notification.hostname}>"),
         ("To", f"<{_address(notification.addressee.mailbox)}>"),
         ("Subject", _subject(notification, original)),
@@ -217,7 +110,7 @@ def _header(notification: Notification, original: bytes, boundary: bytes, *, sev
         ("Content-Type", f'multipart/report; report-type=delivery-status; boundary="{boundary.decode()}"'),
         ("Content-Transfer-Encoding", "7bit" if seven_bit else "8bit"),
     ]
-    return b"".join(_field(name, value) for name, value in fields if value)
+    return b"".join(field(name, value) for name, value in fields if value)
 
 
 def _address(path: ForwardPath) -> str:
@@ -229,26 +122,12 @@ def _subject(notification: Notification, header: bytes) -> str:
     if not subject.isascii():
         encoded = Header(subject.decode("utf-8", "replace")[:200], "utf-8").encode()
         subject = encoded.replace("\n", "").encode()
-    headline = _headline(notification.action, notification.recipients)
-    return f"{headline}: {subject.decode() or '(no subject)'}"[:_WORD]
+    beginning = headline(notification.action, notification.recipients)
+    return f"{beginning}: {subject.decode() or '(no subject)'}"[:WORD]
 
 
-def _headline(action: Action, recipients: Sequence[RecipientStatus]) -> str:
-    match action:
-        case Action.FAILED:
-            return "Delivery not confirmed" if _all_in_doubt(recipients) else "Not delivered"
-        case Action.DELAYED:
-            return "Delivery not confirmed yet" if _all_in_doubt(recipients) else "Not delivered yet"
-        case Action.DELIVERED:
-            return "Delivered"
-        case Action.RELAYED:
-            return "Passed on"
-        case _:
-            assert_never(action)
-
-
-def _all_in_doubt(recipients: Sequence[RecipientStatus]) -> bool:
-    return all(isinstance(recipient.doubt, PossiblyAt) for recipient in recipients)
+def _ascii(text: str) -> str:
+    return plain(text).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def _boundary(id: MessageId, parts: Sequence[bytes]) -> bytes:  # noqa: A002 - the field's own name for it
@@ -268,134 +147,6 @@ def _text_part(text: str) -> bytes:
     return b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + quoted
 
 
-def _letter(notification: Notification, returned: _Returned) -> str:
-    """The human part: what happened, to whom, why, and what to do about it."""
-    action, recipients = notification.action, notification.recipients
-    paragraphs = [f"This is the mail system at {notification.hostname}."]
-    match notification.addressee:
-        case ToAuthor():
-            whose = "Your message"
-        case ToPostmaster(because=because):
-            whose = "A message"
-            paragraphs.append(f"This report comes to you as the postmaster: {because}")
-        case _:
-            assert_never(notification.addressee)
-    paragraphs.append(f"{whose} {_OPENINGS[action, _any_in_doubt(recipients)]}")
-    paragraphs += [_about(action, recipient) for recipient in recipients]
-    paragraphs.append(_about_message(notification.message, returned))
-    return "\n\n".join(_wrap(paragraph) for paragraph in paragraphs) + "\n"
-
-
-def _any_in_doubt(recipients: Sequence[RecipientStatus]) -> bool:
-    return any(isinstance(recipient.doubt, PossiblyAt) for recipient in recipients)
-
-
-_KEPT: Final = "You need not send it again: this mail system keeps it and goes on trying."
-_ASKED: Final = "You get this notice because you asked for it."
-_DELIVERED: Final = f"was delivered to the recipients below. {_ASKED}"
-_RELAYED: Final = (
-    "was passed on to the mail systems of the recipients below. They do not send notices of delivery, so this may be "
-    f"the last you hear of it. {_ASKED}"
-)
-#: How the letter goes on after "Your message", by action and whether a recipient may hold a copy nobody confirmed.
-_OPENINGS: Final = {
-    (Action.FAILED, False): "could not be delivered to the recipients below. It will not be tried again.",
-    (Action.FAILED, True): (
-        "could not be delivered to the recipients below, or its delivery could not be confirmed; what holds is said "
-        "beside each. It will not be tried again."
-    ),
-    (Action.DELAYED, False): f"has not been delivered to the recipients below yet. {_KEPT}",
-    (Action.DELAYED, True): (
-        "may have reached the recipients below, or some of them, but that is not confirmed yet; what holds is said "
-        f"beside each. {_KEPT}"
-    ),
-    (Action.DELIVERED, False): _DELIVERED,
-    (Action.DELIVERED, True): _DELIVERED,
-    (Action.RELAYED, False): _RELAYED,
-    (Action.RELAYED, True): _RELAYED,
-}
-
-
-def _about(action: Action, recipient: RecipientStatus) -> str:
-    lines = [f"<{_address(recipient.forward_path)}>", f"    {plain(recipient.explanation)}"]
-    said = plain(recipient.diagnostic).removeprefix("smtp; ")
-    if said:
-        lines.append(f"    What the other server said: {said}")
-    match recipient.doubt:
-        case PossiblyAt(host) if action in {Action.FAILED, Action.DELAYED}:
-            lines.append(
-                f"    It may have arrived all the same: an earlier attempt sent the whole message to {plain(host)}, "
-                "which did not confirm it. Ask the recipient before you send it again."
-            )
-        case PossiblyAt() | NotInDoubt():
-            pass
-        case _:
-            assert_never(recipient.doubt)
-    if action is Action.FAILED:
-        lines.append(f"    What you can do: {_advice(recipient.status)}")
-    if action is Action.DELAYED:
-        lines.append(f"    It will be tried again until {_date(recipient.retry_until)}.")
-    return "\n".join(lines)
-
-
-#: What the author of a failed message can do, by enhanced status (RFC 3463 §3) without its class; then by subject.
-_ADVICE: Final = {
-    "1.1": "check the address for a slip, or ask the recipient for the right one.",
-    "1.2": "check what stands behind the @ for a slip: no mail server answers for that domain.",
-    "1.6": "ask the recipient for the new address: the mailbox has moved.",
-    "1.10": "use another address: that domain takes no mail.",
-    "2.1": "reach the recipient another way: the mailbox is closed for now.",
-    "2.2": "send it again later, or tell the recipient another way that the mailbox is full.",
-    "2.3": "send a smaller message, or put the attachment where the recipient can fetch it.",
-    "3.4": "send a smaller message, or put the attachment where the recipient can fetch it.",
-    "4.7": "send it again later; if that fails too, tell the recipient another way that mail cannot get through.",
-    "6.7": "use an address of the recipient that is written in ASCII letters only, if there is one.",
-    "7.1": "ask the recipient, or the postmaster of that domain, to let your mail in.",
-}
-_ADVICE_BY_SUBJECT: Final = {
-    "1": "check the address, and your own, for a slip.",
-    "2": "reach the recipient another way: something is wrong with that mailbox.",
-    "3": "ask the postmaster of the recipient's domain: its mail system cannot take this message.",
-    "4": "send it again later; if that fails too, show this report to your postmaster.",
-    "5": "show this report to your postmaster: the two mail systems did not understand each other.",
-    "6": "send it in a simpler form: the other mail system cannot take this kind of content.",
-    "7": "ask the postmaster of the recipient's domain why this mail is not let in; what the server said may tell.",
-}
-
-
-def _advice(status: str) -> str:
-    subject_and_detail = status.partition(".")[2]
-    subject = subject_and_detail.partition(".")[0]
-    default = "show this report to your postmaster, who can read the technical details in it."
-    return _ADVICE.get(subject_and_detail, _ADVICE_BY_SUBJECT.get(subject, default))
-
-
-def _about_message(message: QueuedMessage, returned: _Returned) -> str:
-    lines = [f"The message was received here on {_date(message.received_at)} and is known here as {message.id}."]
-    subject = first_field(returned.header, b"subject")
-    if subject and subject.isascii() and b"=?" not in subject:
-        lines.append(f"Its subject: {plain(subject.decode())}")
-    lines.append(returned.note)
-    return "\n".join(lines)
-
-
-def _wrap(paragraph: str) -> str:
-    return "\n".join(wrapped for line in paragraph.split("\n") for wrapped in _wrap_line(line))
-
-
-def _wrap_line(line: str) -> list[str]:
-    indent = line[: len(line) - len(line.lstrip(" "))]
-    words = " ".join(piece for word in line.split() for piece in _pieces(word))
-    return textwrap.wrap(
-        words,
-        _LINE,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
 # ---- part 2: for a program
 def _status(notification: Notification) -> bytes:
     """The blocks of message/delivery-status: one on the message, one a recipient; in ASCII where all addresses are."""
@@ -406,11 +157,11 @@ def _status(notification: Notification) -> bytes:
             ("Original-Envelope-Id", text(message.parameters.envelope_id)),
             ("Reporting-MTA", f"dns; {notification.hostname}"),
             ("Received-From-MTA", _received_from(message)),
-            ("Arrival-Date", _date(message.received_at)),
+            ("Arrival-Date", date(int(message.received_at))),
         ]
     ]
     blocks += [_status_of(recipient, notification, text) for recipient in notification.recipients]
-    return b"\r\n".join(b"".join(_field(name, value) for name, value in block if value) for block in blocks)
+    return b"\r\n".join(b"".join(field(name, value) for name, value in block if value) for block in blocks)
 
 
 def _status_of(
@@ -424,9 +175,9 @@ def _status_of(
         ("Status", recipient.status),
         ("Remote-MTA", text(recipient.remote_mta)),
         ("Diagnostic-Code", text(recipient.diagnostic)),
-        ("Last-Attempt-Date", _date(recipient.last_attempt)),
+        ("Last-Attempt-Date", date(int(recipient.last_attempt))),
         ("Final-Log-ID", notification.message.id),
-        ("Will-Retry-Until", _date(recipient.retry_until) if delayed else ""),
+        ("Will-Retry-Until", date(int(recipient.retry_until)) if delayed else ""),
     ]
 
 

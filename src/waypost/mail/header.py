@@ -1,12 +1,20 @@
-"""Reading a message's header on its octets, without a parse of the message (RFC 5322 §2.2).
+"""Reading a message's header on its octets, without a parse of the message, and writing fields (RFC 5322 §2.2).
 
-For the few fields a report repeats. Not here: changing a header, or reading a body.
+For the few fields a report repeats, and those of its own. Not here: the trace (trace.py), or reading a body.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
+
+from waypost.mail.explain import plain
+
+#: Characters after which a line of ours is folded or wrapped (RFC 5322 §2.1.1 advises 78).
+LINE: Final = 76
+#: Octets of a word that still fits a line of 998 with a field's name before it.
+WORD: Final = 900
 
 _FOLD: Final = re.compile(rb"\r?\n[ \t]")
 
@@ -43,3 +51,24 @@ def _end_of_field(header: bytes, start: int) -> int:
     while 0 <= end < len(header) - 1 and header[end + 1] in b" \t":
         end = header.find(b"\n", end + 1)
     return len(header) if end < 0 else end
+
+
+def pieces(word: str) -> Iterator[str]:
+    """`word`, cut where it would not fit a line (a peer's reply may be one word of thousands of octets)."""
+    if len(word) <= WORD // 4 or len(word.encode()) <= WORD:
+        yield word
+    else:
+        for start in range(0, len(word), WORD // 4):
+            yield word[start : start + WORD // 4]
+
+
+def field(name: str, value: str) -> bytes:
+    """One header field, folded before blanks, so that unfolding gives `value` back (RFC 5322 §2.2.3)."""
+    lines = [f"{name}:"]
+    for word in re.findall(r" *[^ ]+", " " + plain(value).strip()):
+        for piece in pieces(word):
+            if len(lines[-1]) + len(piece) > LINE and lines[-1] != f"{name}:":
+                lines.append(piece if piece.startswith(" ") else f" {piece}")
+            else:
+                lines[-1] += piece
+    return "\r\n".join([*lines, ""]).encode()

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from waypost.mail.attempt import Attempt
-from waypost.mail.dsn import Addressee, ToAuthor, ToPostmaster
 from waypost.mail.envelope import Envelope, MessageId, NextHop, QueuedMessage
 from waypost.mail.explain import as_details, describe_cause, plain
+from waypost.mail.notification import Addressee, ToAuthor, ToPostmaster
 from waypost.mail.outcome import Cause, InDoubt
 from waypost.net.clock import Instant
 from waypost.net.stream import Endpoint

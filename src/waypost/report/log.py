@@ -110,10 +110,7 @@ class Log:
         self.sink = Sink(stream)
         self.says_debug = _LEVELS[level] <= logging.DEBUG
         self.says_info = _LEVELS[level] <= logging.INFO
-        self._processors = [
-            structlog.contextvars.merge_contextvars,
-            _Pretty(clock, colors=stream.isatty()) if pretty else _Json(clock),
-        ]
+        self._processors = [_Pretty(clock, colors=stream.isatty()) if pretty else _Json(clock)]
         self._wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
         self.logger: FilteringBoundLogger = structlog.wrap_logger(
             self.sink, processors=self._processors, wrapper_class=self._wrapper

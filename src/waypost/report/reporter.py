@@ -1,6 +1,6 @@
 """From reports that are due to DSNs in the queue: who is told, or why nobody is.
 
-The queue says which reports are due (queue/storage.py); mail/dsn.py composes them. What is decided here:
+The queue says which reports are due (queue/storage.py); mail/dsn.py composes the DSNs. What is decided here:
 - A report goes to the reverse-path, from `<>`. A message from `<>` is never answered (RFC 5321 §4.5.5).
 - What would then be lost without a word (a failed notification; a failure whose reverse-path has no route) goes to the
   postmaster, once: where mail to the postmaster fails too, that is logged and ends there.
@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
-from waypost.mail.dsn import (
-    HEADER_AT_MOST,
-    RETURNED_AT_MOST,
+from waypost.mail.dsn import HEADER_AT_MOST, RETURNED_AT_MOST, compose, returns_whole
+from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, Origin, Recipient
+from waypost.mail.header import ends_header
+from waypost.mail.notification import (
     Action,
     Addressee,
     HeaderOnly,
@@ -30,11 +31,7 @@ from waypost.mail.dsn import (
     ToPostmaster,
     Unreadable,
     Whole,
-    compose,
-    returns_whole,
 )
-from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, Origin, Recipient
-from waypost.mail.header import ends_header
 from waypost.net.clock import Clock
 from waypost.queue.ids import MessageIds
 from waypost.queue.storage import Notice, Report, ReportedRecipient, Storage, StorageError
