@@ -148,6 +148,8 @@ def test_an_in_doubt_outcome_is_never_reported_as_not_delivered() -> None:
         ("mx.test[192.0.2.1:25]", "dns; mx.test"),
         ("/run/dovecot/lmtp[/run/dovecot/lmtp:0]", ""),
         ("the Maildir /var/mail/ann", ""),
+        ("192.0.2.1[192.0.2.1:25]", "dns; [192.0.2.1]"),
+        ("2001:db8::1[[2001:db8::1]:25]", "dns; [IPv6:2001:db8::1]"),
     ],
 )
 def test_a_delivery_names_a_remote_mta_only_where_there_was_one(where: str, remote_mta: str) -> None:

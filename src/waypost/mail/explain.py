@@ -165,6 +165,10 @@ def _diagnostic(reply: Reply) -> str:
 def _remote_mta(name: str) -> str:
     if not name or name.startswith("/") or not name.isascii() or not name.isprintable() or " " in name:
         return ""  # a Unix socket, a Maildir …: RFC 3464 §2.3.5 knows the type "dns" only
+    if ":" in name:
+        return f"dns; [IPv6:{name}]"
+    if name[-1].isdigit() and not name.startswith("["):  # no top-level domain ends in a digit (RFC 3696 §2)
+        return f"dns; [{name}]"
     return f"dns; {name}"
 
 
