@@ -369,3 +369,26 @@ def test_no_octets_from_a_server_are_taken_for_absence(*, babble: list[bytes], k
             return await DnspythonResolver(quick, HeldClock()).mx("example.org")
 
     assert isinstance(asyncio.run(play()), DnsTrouble)
+
+
+@dataclass
+class Corrupter(DnsServer):
+    """Answers truly, but for some octets behind the id."""
+
+    changes: Sequence[tuple[int, int]] = ()
+
+    def answers(self, wire: bytes, transport: str) -> Sequence[bytes]:
+        octets = bytearray(super().answers(wire, transport)[0])
+        for place, value in self.changes:
+            octets[2 + place % (len(octets) - 2)] = value
+        return [bytes(octets)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=3))
+def test_a_corrupted_answer_is_an_answer_of_some_kind_and_never_an_exception(changes: list[tuple[int, int]]) -> None:
+    async def play() -> object:
+        async with Corrupter(ZONE, changes=changes) as server:
+            quick = ResolverSettings((server.endpoint,), timeout=timedelta(milliseconds=5), attempts=1)
+            return await DnspythonResolver(quick, HeldClock()).mx("example.org")
+
+    assert isinstance(asyncio.run(play()), MxRecords | NullMx | NoRecords | NoSuchName | DnsTrouble)
