@@ -1,3 +1,4 @@
+# ruff: noqa: A005 - imported as bench.queue alone
 """How many messages a second the embedded spool takes in and settles, by how many come at once.
 
     python -m bench.queue [DIRECTORY]

@@ -11,9 +11,15 @@ from waypost.queue.memory import MemoryStorage
 from waypost.queue.sqlite import SqliteStorage
 from waypost.queue.storage import Storage
 
+
+def _memory() -> tuple[Storage, Callable[[], Storage]]:
+    only = MemoryStorage()
+    return only, lambda: only
+
+
 #: A storage and, from it, the one that a new process would find (a memory storage is its own).
 MAKERS: dict[str, Callable[[Path], tuple[Storage, Callable[[], Storage]]]] = {
-    "memory": lambda _: (lambda only: (only, lambda: only))(MemoryStorage()),
+    "memory": lambda _: _memory(),
     "sqlite": lambda path: (SqliteStorage(path / "spool"), lambda: SqliteStorage(path / "spool")),
 }
 

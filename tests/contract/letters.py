@@ -40,7 +40,9 @@ def envelope(*recipients: Recipient, sender: str = "Anna@example.net") -> Envelo
     reverse_path = path(sender) if sender else NullPath()
     assert not isinstance(reverse_path, Postmaster)
     origin = Origin("ESMTP", "192.0.2.7", "client.example.net", "192.0.2.2:25")
-    parameters = MailParameters(1024, BodyType.EIGHT_BIT_MIME, smtputf8=True, ret=Return.HEADERS, envelope_id="QQ314159")
+    parameters = MailParameters(
+        1024, BodyType.EIGHT_BIT_MIME, smtputf8=True, ret=Return.HEADERS, envelope_id="QQ314159"
+    )
     return Envelope(reverse_path, recipients or (to("bert@example.org"),), origin, parameters)
 
 
@@ -78,7 +80,9 @@ def settlement(
     recipients = tuple(one for one in lease.recipients if not only or one.number in only)
     transcript = Transcript(10.0)
     transcript.add(10.25, "C", "EHLO us.example")
-    attempt = Attempt(lease.message, lease.next_hop, at - 1, at, tuple((one, outcome) for one in recipients), transcript)
+    attempt = Attempt(
+        lease.message, lease.next_hop, at - 1, at, tuple((one, outcome) for one in recipients), transcript
+    )
     return Settlement(lease, attempt, tuple(Settled(one, outcome, then, notice, at + 86400) for one in recipients))
 
 

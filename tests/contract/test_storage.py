@@ -1,5 +1,6 @@
 """What every storage keeps: the invariants of waypost/queue/storage.py, one by one."""
 
+# ruff: noqa: S311 - octets that are alike each time
 from __future__ import annotations
 
 import json

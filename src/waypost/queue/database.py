@@ -132,7 +132,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size <= CHECKED_WHOLE:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise failed(f"{path} is damaged ({verdict}); {_REMEDY}")
+            raise failed(f"{path} is damaged ({' '.join(verdict.split())}); {_REMEDY}")
 
 
 def migrations() -> list[str]:

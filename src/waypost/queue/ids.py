@@ -20,7 +20,10 @@ from waypost.net.clock import Clock, Instant
 
 LENGTH: Final = 13
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_VALUES: Final = {ord(letter): value for value, letter in enumerate(_ALPHABET)}
+#: To the digits `int` knows in base 32; what is none of ours becomes what is none of its.
+_DIGITS: Final = dict.fromkeys(range(128), "!") | dict(
+    zip(map(ord, _ALPHABET), "0123456789abcdefghijklmnopqrstuv", strict=True)
+)
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _NODE_BITS: Final = 12
 _COUNT_BITS: Final = 9
@@ -68,11 +71,9 @@ def to_number(id: MessageId) -> int:  # noqa: A002 - the field's own name for it
     """The number an id stands for. Raises: ValueError, where it is no id of ours."""
     if len(id) != LENGTH:
         raise ValueError(f"a message id has {LENGTH} characters, and {id!r} has {len(id)}")
-    number = 0
     try:
-        for letter in id.encode("ascii"):
-            number = number << 5 | _VALUES[letter]
-    except (KeyError, UnicodeEncodeError):
+        number = int(id.encode("ascii").decode().translate(_DIGITS), 32)
+    except ValueError:  # UnicodeEncodeError is one
         raise ValueError(f"a message id is written with {_ALPHABET}, and {id!r} is not") from None
     if number >> 63:
         raise ValueError(f"a message id begins with 0 to 7, and {id!r} does not")

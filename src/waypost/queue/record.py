@@ -222,7 +222,7 @@ def attempt_details(attempt: Attempt, settled: Sequence[Settled]) -> dict[str, o
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "outcomes": [_outcome_details(one) for one in settled],
-        "transcript": [[round(at, 4), mark, text] for at, mark, text in attempt.transcript.lines],
+        "transcript": attempt.transcript.lines,
     }
 
 
@@ -250,7 +250,13 @@ def attempted(id: MessageId, at: Instant, details: dict[str, object]) -> History
     texts = [str(outcome["text"]) for outcome in outcomes] if isinstance(outcomes, list) else []
     distinct = list(dict.fromkeys(texts))
     rest = f" (and {len(distinct) - 1} other outcomes)" if len(distinct) > 1 else ""
-    return HistoryEvent(at, id, "attempt", (distinct[0] if distinct else "tried") + rest, details)
+    text = (distinct[0] if distinct else "tried") + rest
+    return HistoryEvent(at, id, "attempt", text, details | {"transcript": _rounded(details["transcript"])})
+
+
+def _rounded(lines: object) -> list[list[object]]:
+    """A transcript's lines with their times to 0.1 ms: rounded for who reads, not for who writes 1,000 a second."""
+    return [[round(at, 4), mark, text] for at, mark, text in lines] if isinstance(lines, list) else []
 
 
 def done(id: MessageId, at: Instant) -> HistoryEvent:  # noqa: A002 - the field's own name for it
