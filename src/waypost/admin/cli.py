@@ -69,12 +69,12 @@ def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json:
     raise typer.Exit(1 if answer.not_ready else 0)
 
 
-def version() -> None:
+def version(json: JsonOption = False) -> None:  # noqa: FBT002
     """Print the version.
 
     Example: waypost version
     """
-    typer.echo(f"waypost {__version__}")
+    show({"waypost": __version__}, lambda _: [Text(f"waypost {__version__}")], as_json_value=json)
 
 
 # ---- the queue
