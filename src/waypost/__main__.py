@@ -16,6 +16,8 @@ from waypost.admin.cli import commands
 from waypost.admin.demo import demonstrate
 from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, json_line, out
 from waypost.net.clock import SystemClock
+from waypost.net.listener import ListenError
+from waypost.queue.storage import StorageError
 
 if TYPE_CHECKING:
     from waypost.app import Running
@@ -51,7 +53,11 @@ def serve(
             Text(f"  Try           waypost send --server {where[0][1]} --from me@example.org --to you@example.com")
         )
 
-    raise typer.Exit(app.run(found, ready=ready))
+    try:
+        status = app.run(found, ready=ready)
+    except (StorageError, ListenError, OSError) as error:
+        fail(f"cannot start: {error}", "nothing was started, and no mail was touched", as_json_value=json)
+    raise typer.Exit(status)
 
 
 def demo(json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the CLI

@@ -199,3 +199,14 @@ async def test_only_loopback_is_listened_on() -> None:
 
         with pytest.raises(ValueError, match="not loopback"):
             AdminServer(found.desk, Endpoint("0.0.0.0", 0), metrics=metrics, not_ready=found.desk.not_ready)
+
+
+async def test_an_address_that_is_taken_is_named() -> None:
+    async with office() as found, served(found) as first:
+
+        async def metrics() -> bytes:
+            return b""
+
+        second = AdminServer(found.desk, first.endpoint, metrics=metrics, not_ready=found.desk.not_ready)
+        with pytest.raises(OSError, match=r"\[admin\] address 127\.0\.0\.1:\d+: Address already in use"):
+            await second.start()

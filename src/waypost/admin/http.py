@@ -8,6 +8,7 @@ Errors are JSON: `{"error": …, "remedy": …}`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -68,9 +69,14 @@ class AdminServer:
         return self._address
 
     async def start(self) -> Self:
-        """Listen. Raises: OSError, where the address cannot be had."""
+        """Listen. Raises: OSError, with a sentence, where the address cannot be had."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._address.host, self._address.port).start()
+        try:
+            await web.TCPSite(self._runner, self._address.host, self._address.port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(f"[admin] address {self._address}: {why}; is a Waypost running there already?") from error
         return self
 
     async def stop(self) -> None:

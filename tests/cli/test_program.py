@@ -1,0 +1,132 @@
+"""The program as a process: serve and stop, send to it, the peer, the demonstration."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tests.cli.service import BIN, run, serving
+
+CONFIG = """\
+[service]
+hostname = "mx.example.net"
+spool = "spool"
+postmaster = "postmaster@example.net"
+allow_ephemeral = true
+[[listener]]
+address = "127.0.0.1:0"
+[admin]
+address = "127.0.0.1:0"
+[relay]
+networks = ["127.0.0.0/8"]
+[[route]]
+domains = ["*"]
+to = "capture:"
+"""
+
+
+@contextmanager
+def peer(*arguments: str) -> Iterator[tuple[str, IO[str], subprocess.Popen[str]]]:
+    """Its address, what it prints, the process."""
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [BIN / "waypost", "peer", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as child:
+        try:
+            assert child.stdout is not None
+            first = child.stdout.readline()
+            address = json.loads(first)["listening"] if "--json" in arguments else first.split()[2].rstrip(";")
+            yield address, child.stdout, child
+        finally:
+            child.kill()
+
+
+def test_the_service_takes_mail_answers_and_stops(tmp_path: Path) -> None:
+    config = tmp_path / "waypost.toml"
+    config.write_text(CONFIG)
+    with serving(config) as service:
+        sent = run("send", "--server", service.mail, "--from", "", "--to", "b@example.com", typed="Hello\n")
+        assert sent.startswith("<b@example.com>  250 2.")
+        assert json.loads(run("status", "--admin", service.admin, "--json"))["not_ready"] == []
+        taken = run("queue", "list", "--config", str(config), "--admin", "127.0.0.1:1", code=1)
+        assert taken == ""
+        assert service.stop() == 0
+    assert "b@example.com" in run("inbox", "list", "--config", str(config))  # the spool itself answers now
+
+
+def test_a_configuration_with_faults_starts_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "waypost.toml"
+    config.write_text(CONFIG.replace("capture:", "pigeon:"))
+    assert run("serve", "--config", str(config), code=1) == ""
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = tmp_path / "waypost.toml"
+        config.write_text(CONFIG.replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
+        done = subprocess.run(  # noqa: S603 - our own program
+            [BIN / "waypost", "serve", "--config", config], capture_output=True, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_spool_in_use_is_said_to_be(tmp_path: Path) -> None:
+    config = tmp_path / "waypost.toml"
+    config.write_text(CONFIG)
+    with serving(config):
+        done = subprocess.run(  # noqa: S603 - our own program
+            [BIN / "waypost", "serve", "--config", config], capture_output=True, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 1
+    assert str(tmp_path / "spool") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_peer_tells_each_line_and_counts_at_its_end() -> None:
+    with peer("--json", "--fault", "ehlo:close*1", "--reply", "rcpt:450 4.2.1 later") as (address, printed, child):
+        arguments = ("send", "--server", address, "--from", "a@example.org", "--to", "b@example.com", "--body", "x")
+        answer = json.loads(run(*arguments, "--json", code=1))
+        assert answer["answers"] == [{"recipient": "b@example.com", "accepted": False, "reply": "450 4.2.1 later"}]
+        child.send_signal(signal.SIGINT)
+        events = [json.loads(line) for line in printed]
+    assert events[-1] == {"connections": 2, "received": 0, "accepted": 0}
+    assert {"connection": 1, "mark": "*", "text": "fault: close at ehlo"} in events
+
+
+def test_the_peer_prints_for_people_too() -> None:
+    with peer("--lmtp", "--no-pipelining") as (address, printed, child):
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"LHLO client.example\r\nQUIT\r\n")
+            heard = b"".join(iter(lambda: connection.recv(4096), b""))
+        child.send_signal(signal.SIGINT)
+        text = printed.read()
+    assert b"250-" in heard
+    assert b"PIPELINING" not in heard
+    assert "   1 C LHLO client.example" in text
+    assert "1 connection, 0 messages received, 0 accepted" in text
+
+
+def test_the_peer_says_what_it_can_do_when_asked_for_more() -> None:
+    assert run("peer", "--fault", "ehlo:explode", code=2) == ""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        problem = json.loads(run("peer", "--port", str(taken.getsockname()[1]), "--json", code=1))
+    assert "cannot listen on" in problem["error"]
+
+
+def test_the_founding_fault_is_survived_before_your_eyes() -> None:
+    lines = run("demo").splitlines()
+    assert lines[-1] == "The server was greeted with EHLO, HELO, HELO, and took 2 messages."
+    assert "Ready" in lines
+    assert json.loads(run("demo", "--json"))["as_it_should"] is True
