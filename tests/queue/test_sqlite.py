@@ -84,6 +84,18 @@ async def test_an_accept_whose_caller_goes_away_is_carried_out_and_given_back(st
     assert (await claim_one(storage)).message.id == name(1)
 
 
+async def test_a_claim_whose_caller_goes_away_is_given_back(storage: SqliteStorage) -> None:
+    await accept(storage, 1)
+    claiming = asyncio.ensure_future(claim_one(storage, lasting=3600))
+    await asyncio.sleep(0)
+    claiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+    await storage.release([])  # the claim is done when this is,
+    await storage.release([])  # and this comes behind the giving back
+    assert (await claim_one(storage)).message.id == name(1)
+
+
 # ---- failures
 class FailingConnection:
     """A connection on which one COMMIT fails, as when the disk does."""

@@ -316,9 +316,14 @@ class SqliteStorage:
     async def claim(self, next_hop: NextHop, *, now: Instant, until: Instant, messages: int) -> Sequence[Lease]:
         opened = self._opened()
         tokens = [next(opened.tokens) for _ in range(messages)]
-        claimed = await opened.writer.submit(
+        claiming = opened.writer.submit(
             lambda writes: writes.claim(next_hop, now=now, until=until, tokens=tokens, inline=CLAIMED_OCTETS)
         )
+        try:
+            claimed = await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # nobody will try what is just being claimed: give it back once it is
+            claiming.add_done_callback(partial(_give_back_claimed, opened, next_hop, until))
+            raise
         return [_lease(opened, next_hop, until, one) for one in claimed]
 
     async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:
@@ -636,6 +641,13 @@ def _releasing(leases: Sequence[Lease]) -> Callable[[Writes], None]:
 def _give_back(opened: _Open, leases: Sequence[Lease]) -> None:
     if leases:
         opened.writer.submit(_releasing(leases)).add_done_callback(_ignore_failure)
+
+
+def _give_back_claimed(
+    opened: _Open, next_hop: NextHop, until: Instant, claiming: asyncio.Future[list[Claimed]]
+) -> None:
+    if not claiming.cancelled() and claiming.exception() is None:
+        _give_back(opened, [_lease(opened, next_hop, until, one) for one in claiming.result()])
 
 
 def _ignore_failure(future: asyncio.Future[None]) -> None:

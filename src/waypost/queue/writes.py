@@ -4,8 +4,9 @@ A message that is delivered at once costs a row each in `messages`, `recipients`
 deletion of the first two. Each statement costs the thread that runs it the interpreter's lock, taken and given back,
 while the event loop wants it too; so the rows of a whole group are gathered and written by a handful of statements.
 
-An operation only touches what was committed before it was handed in, or what it gathers itself. So gathering changes
-no operation's answer, and an operation may be run again in a transaction of its own.
+An operation only touches what was committed before it was handed in, or what it gathers itself (`release` is the one
+exception, and says so). So gathering changes no operation's answer, and an operation may be run again in a
+transaction of its own.
 
 SQL is put together of this file's constants alone; whatever comes from outside is a parameter.
 """
@@ -269,6 +270,7 @@ class Writes:
 
     def release(self, message: int, token: int, numbers: Iterable[int]) -> None:
         """Let recipients be due as they were before the claim."""
+        self._insert()  # a lease whose caller went away may be given back in the group its message came in
         for number in numbers:
             self._one(
                 "UPDATE recipients SET lease = 0, ready_at = due_at WHERE message = ? AND number = ? AND lease = ?",
@@ -442,14 +444,21 @@ class Writes:
 
     def flush(self) -> None:
         """Send down what was gathered. Raises: LeaseLost, where a row that is to go is no longer under its lease."""
-        self._many(_INSERT_MESSAGES, self._messages)
-        self._many(_INSERT_RECIPIENTS, self._recipients)
-        self._many(_INSERT_ADDRESSES, self._addresses)
+        self._insert()
         if self._many(_DELETE_RECIPIENTS, self._gone, "))") != len(self._gone):
             raise LeaseLost
         self._finish()
         self._many(_INSERT_EVENTS, self._events)
         self._count()
+
+    def _insert(self) -> None:
+        for head, rows in (
+            (_INSERT_MESSAGES, self._messages),
+            (_INSERT_RECIPIENTS, self._recipients),
+            (_INSERT_ADDRESSES, self._addresses),
+        ):
+            self._many(head, rows)
+            rows.clear()
 
     def _finish(self) -> None:
         if not self._ended:
