@@ -1,15 +1,17 @@
 """The API and the page over a real socket."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.admin.office import BODY, Office, office, served
-from waypost.admin.http import AdminServer
+from waypost.admin.http import AdminServer, application
 from waypost.net.stream import Endpoint
 
 
@@ -210,3 +212,16 @@ async def test_an_address_that_is_taken_is_named() -> None:
         second = AdminServer(found.desk, first.endpoint, metrics=metrics, not_ready=found.desk.not_ready)
         with pytest.raises(OSError, match=r"\[admin\] address 127\.0\.0\.1:\d+: Address already in use"):
             await second.start()
+
+
+async def test_every_path_stands_in_the_reference() -> None:
+    async def metrics() -> bytes:
+        return b""
+
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "api.md").read_text("utf-8")
+    async with office() as found:
+        routes = application(found.desk, metrics=metrics, not_ready=found.desk.not_ready).router.routes()
+    for route in routes:
+        if route.method != "HEAD" and route.resource is not None:
+            path = re.sub(r":[^}]*", "", route.resource.get_info().get("formatter", route.resource.canonical))
+            assert f"{route.method} `{path}`" in reference

@@ -142,11 +142,11 @@ def _refused(request: web.Request, refusal: web.HTTPException) -> web.Response:
             allowed = ", ".join(sorted(refusal.allowed_methods))
             return _failed(405, f"{request.method} is not for {request.path}", f"use {allowed}")
         case web.HTTPNotFound():
-            return _failed(404, f"there is nothing at {request.path}", "see docs/reference for the API's paths")
+            return _failed(404, f"there is nothing at {request.path}", "docs/reference/api.md lists all paths")
         case web.HTTPRequestEntityTooLarge():
             return _failed(413, f"the request's body is larger than {BODY} octets", "name fewer ids at a time")
         case _:
-            return _failed(refusal.status, refusal.reason, "see docs/reference for the API")
+            return _failed(refusal.status, refusal.reason, "see docs/reference/api.md")
 
 
 def _failed(status: int, error: str, remedy: str) -> web.Response:
@@ -268,7 +268,7 @@ async def _body(request: web.Request) -> ActBody:
         raise OperationError(
             FailureKind.BAD_REQUEST,
             f"the request's body is not as expected: {error}",
-            "send the fields of docs/reference",
+            "send the fields that docs/reference/api.md names",
         ) from None
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from waypost.admin.answers import CapturedDetail, Desk, FailureKind, InboxPage, OperationError, QueuePage, Status
+from waypost.admin.words import counted
 from waypost.net.clock import Instant
 from waypost.queue.storage import Selection
 
@@ -79,7 +80,10 @@ def _status(status: Status) -> str:
             ("Waypost", f"{service.version}, up since {_time(service.started_at)}"),
             ("Listening", listeners or "nowhere"),
             ("Spool", f"{service.spool} (a 250 means: {service.durability})"),
-            ("Queue", f"{status.messages} messages, {status.recipients} recipients, {status.held} held"),
+            (
+                "Queue",
+                f"{counted(status.messages, 'message')}, {counted(status.recipients, 'recipient')}, {status.held} held",
+            ),
             ("Reports due", str(status.reports_due)),
         ],
     )
