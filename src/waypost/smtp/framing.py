@@ -85,12 +85,13 @@ class BadLine:
 class CommandReader:
     """Octets in, command lines out; `take_rest` hands the octets behind a line to whoever reads on from there."""
 
-    __slots__ = ("_at", "_discarded", "_octets")
+    __slots__ = ("_at", "_beginning", "_discarded", "_octets")
 
     def __init__(self) -> None:
         self._octets = b""
         self._at = 0
-        self._discarded = 0
+        self._discarded = 0  # octets of an over-long line that were thrown away so far
+        self._beginning = b""  # its first octets, for the log
 
     def feed(self, octets: bytes) -> None:
         """Take what was read."""
@@ -122,8 +123,9 @@ class CommandReader:
         self._at = end
         length = len(line) + self._discarded
         if length > COMMAND_LINE:
+            beginning = self._beginning if self._discarded else line
             self._discarded = 0
-            return BadLine(LineFault.FLOOD if length > COMMAND_FLOOD else LineFault.OVER_LONG, excerpt(line))
+            return BadLine(LineFault.FLOOD if length > COMMAND_FLOOD else LineFault.OVER_LONG, excerpt(beginning))
         return _command_text(line)
 
     def _wait(self) -> BadLine | Incomplete:
@@ -131,9 +133,11 @@ class CommandReader:
         waiting = len(self._octets) - self._at
         if self._discarded + waiting <= COMMAND_LINE:
             return INCOMPLETE
-        self._discarded += waiting
         rest = self.take_rest()
-        return BadLine(LineFault.FLOOD, excerpt(rest)) if self._discarded > COMMAND_FLOOD else INCOMPLETE
+        if not self._discarded:
+            self._beginning = rest[: EXCERPT + 1]
+        self._discarded += waiting
+        return BadLine(LineFault.FLOOD, excerpt(self._beginning)) if self._discarded > COMMAND_FLOOD else INCOMPLETE
 
 
 def _command_text(line: bytes) -> str | BadLine:

@@ -1,0 +1,292 @@
+"""What no dialogue can show of a server's session: its table, its contract with its caller, its limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from waypost.smtp.command import Verb
+from waypost.smtp.framing import EXCERPT
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import (
+    IDLE_COMMANDS,
+    ORDER,
+    BodyFault,
+    Closing,
+    DataChunk,
+    DataEnd,
+    DataStart,
+    Event,
+    Hello,
+    LocalProtocolError,
+    Mail,
+    NeedOctets,
+    Rcpt,
+    Refused,
+    ServerSession,
+    ServerSettings,
+    State,
+    TransactionReset,
+)
+
+SETTINGS = ServerSettings("mx.example")
+BANNER = Reply(220, ("mx.example ESMTP",))
+OK = Reply.of(250, "2.0.0", "OK")
+GO = Reply(354, ("go",))
+
+
+def opened(settings: ServerSettings = SETTINGS) -> ServerSession:
+    session = ServerSession(settings)
+    session.greet(BANNER)
+    assert session.octets_to_send() == b"220 mx.example ESMTP\r\n"
+    assert told(session, b"EHLO us.example\r\n") == Hello("EHLO", "us.example")
+    session.reply(session.hello_reply())
+    session.octets_to_send()
+    return session
+
+
+def told(session: ServerSession, octets: bytes) -> Event:
+    session.receive(octets)
+    return session.next_event()
+
+
+def at_body(session: ServerSession, recipients: int = 1) -> None:
+    assert isinstance(told(session, b"MAIL FROM:<>\r\n"), Mail)
+    session.reply(OK)
+    for _ in range(recipients):
+        assert isinstance(told(session, b"RCPT TO:<bob@mx.example>\r\n"), Rcpt)
+        session.reply(OK)
+    assert told(session, b"DATA\r\n") == DataStart()
+    session.reply(GO)
+    session.octets_to_send()
+
+
+# ---- the table
+
+
+def test_the_table_of_order_is_total() -> None:
+    assert ORDER.keys() == set(State) - {State.NEW, State.BODY, State.CLOSED}
+    assert {len(row) for row in ORDER.values()} == {7}
+
+
+def test_every_state_is_reached() -> None:
+    reached = {State.CONNECTED}
+    while True:
+        further = {cell for state in reached & ORDER.keys() for cell in ORDER[state] if isinstance(cell, State)}
+        if further <= reached:
+            break
+        reached |= further
+    assert reached == set(State) - {State.NEW, State.TURNED_AWAY}
+
+
+def test_what_is_out_of_order_is_answered_503_with_what_is_due() -> None:
+    refusals = {cell for row in ORDER.values() for cell in row if isinstance(cell, Reply)}
+    assert {reply.code for reply in refusals} == {503}
+    assert all(" say " in str(reply) for reply in refusals)
+
+
+@pytest.mark.parametrize("state", list(ORDER))
+def test_quit_is_taken_in_every_state(state: State) -> None:
+    assert ORDER[state][-1] is State.CLOSED
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.UNKNOWN])
+def test_each_verb_is_answered_in_each_state(verb: Verb) -> None:
+    line = f"{verb.value}\r\n".encode()
+    for prelude in (b"", b"EHLO us.example\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<bob@mx.example>\r\n"):
+        session = ServerSession(SETTINGS)
+        session.greet(BANNER)
+        for command in (b"EHLO us.example\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<bob@mx.example>\r\n"):
+            if not prelude:
+                break
+            told(session, command)
+            session.reply(OK)
+            if command == prelude:
+                break
+        session.octets_to_send()
+        event = told(session, line)
+        waits = isinstance(event, DataStart)
+        assert (session.octets_to_send() == b"") is waits, (prelude, event)
+
+
+# ---- the contract with the caller
+
+
+def test_an_event_that_waits_must_be_answered_first() -> None:
+    session = ServerSession(SETTINGS)
+    session.greet(BANNER)
+    told(session, b"EHLO us.example\r\n")
+    with pytest.raises(LocalProtocolError, match="Hello waits"):
+        session.next_event()
+
+
+def test_nothing_is_answered_that_was_not_asked() -> None:
+    session = opened()
+    with pytest.raises(LocalProtocolError, match="nothing waits"):
+        session.reply(OK)
+
+
+def test_octets_to_send_are_given_once_and_for_a_group_together() -> None:
+    session = opened()
+    session.receive(b"NOOP\r\nNOOP\r\n")
+    assert session.next_event() == NeedOctets()
+    assert session.octets_to_send() == OK.encode() * 2
+    assert session.octets_to_send() == b""
+
+
+def test_need_octets_costs_no_allocation() -> None:
+    session = opened()
+    assert session.next_event() is session.next_event()
+
+
+def test_a_closed_session_stays_closed() -> None:
+    session = opened()
+    assert told(session, b"QUIT\r\nNOOP\r\n") == Closing("QUIT")
+    assert told(session, b"NOOP\r\n") == Closing("QUIT")
+    session.say_goodbye(Reply.of(421, "4.3.2", "shutting down"))
+    assert session.octets_to_send() == b"221 2.0.0 mx.example goodbye\r\n"
+
+
+def test_goodbye_is_said_whatever_waits() -> None:
+    session = opened()
+    told(session, b"MAIL FROM:<>\r\n")
+    session.say_goodbye(Reply.of(421, "4.3.2", "shutting down"))
+    assert session.octets_to_send() == b"421 4.3.2 shutting down\r\n"
+    assert isinstance(session.next_event(), Closing)
+
+
+@pytest.mark.parametrize("line", [b"MAIL FROM:<>\r\n", b"EHLO again.example\r\n"])
+def test_421_in_answer_to_anything_closes(line: bytes) -> None:
+    session = opened()
+    told(session, line)
+    session.reply(Reply.of(421, "4.3.2", "overloaded"))
+    assert isinstance(session.next_event(), Closing)
+    assert session.octets_to_send() == b"421 4.3.2 overloaded\r\n"
+
+
+def test_421_closes_under_lmtp_though_more_replies_are_due() -> None:
+    session = ServerSession(ServerSettings("mx.example", lmtp=True))
+    session.greet(BANNER)
+    told(session, b"LHLO us.example\r\n")
+    session.reply(session.hello_reply())
+    at_body(session, recipients=3)
+    assert told(session, b".\r\n") == DataEnd(0, BodyFault.NONE)
+    session.reply(OK)
+    with pytest.raises(LocalProtocolError):
+        session.next_event()
+    session.reply(Reply.of(421, "4.3.0", "gone"))
+    assert isinstance(session.next_event(), Closing)
+
+
+def test_a_client_turned_away_is_asked_to_quit() -> None:
+    session = ServerSession(SETTINGS)
+    session.greet(Reply.of(554, "5.7.1", "not you"))
+    session.octets_to_send()
+    refused = told(session, b"EHLO us.example\r\n")
+    assert isinstance(refused, Refused)
+    assert str(refused.reply) == "503 5.5.1 no service here: say QUIT"
+    assert told(session, b"QUIT\r\n") == Closing("QUIT")
+
+
+def test_a_421_banner_closes() -> None:
+    session = ServerSession(SETTINGS)
+    session.greet(Reply.of(421, "4.3.2", "busy"))
+    assert session.octets_to_send() == b"421 4.3.2 busy\r\n"
+    assert isinstance(session.next_event(), Closing)
+
+
+def test_nothing_is_read_before_the_banner() -> None:
+    session = ServerSession(SETTINGS)
+    assert told(session, b"EHLO us.example\r\n") == NeedOctets()
+
+
+def test_a_small_body_is_one_chunk_and_the_very_octets() -> None:
+    session = opened()
+    at_body(session)
+    assert told(session, b"Subject: x\r\n\r\nhi\r\n.\r\n") == DataChunk(b"Subject: x\r\n\r\nhi\r\n")
+    assert session.next_event() == DataEnd(18, BodyFault.NONE)
+
+
+def test_a_body_sent_before_354_ends_the_session_whatever_the_answer() -> None:
+    for answer in (GO, Reply.of(451, "4.3.0", "later")):
+        session = opened()
+        for line in (b"MAIL FROM:<>\r\n", b"RCPT TO:<bob@mx.example>\r\n"):
+            told(session, line)
+            session.reply(OK)
+        session.octets_to_send()
+        assert told(session, b"DATA\r\n") == DataStart()
+        session.receive(b"RCPT TO:<eve@mx.example>\r\n")
+        session.reply(answer)
+        assert isinstance(session.next_event(), Closing)
+        assert session.octets_to_send().startswith(b"554 5.5.0")
+
+
+def test_a_refused_data_leaves_the_transaction_open() -> None:
+    session = opened()
+    told(session, b"MAIL FROM:<>\r\n")
+    session.reply(OK)
+    told(session, b"RCPT TO:<bob@mx.example>\r\n")
+    session.reply(OK)
+    told(session, b"DATA\r\n")
+    session.reply(Reply.of(451, "4.3.0", "later"))
+    assert told(session, b"DATA\r\n") == DataStart()
+
+
+def test_a_reset_is_told_and_a_refusal_too() -> None:
+    session = opened()
+    assert told(session, b"RSET\r\n") == TransactionReset()
+    refused = told(session, b"X" * 500 + b"\r\n")
+    assert isinstance(refused, Refused)
+    assert len(refused.line) == EXCERPT
+
+
+# ---- limits
+
+
+def test_commands_without_a_message_have_an_end() -> None:
+    session = opened()
+    for _ in range(IDLE_COMMANDS - 1):
+        assert told(session, b"NOOP\r\n") == NeedOctets()
+    session.octets_to_send()
+    assert isinstance(told(session, b"NOOP\r\n"), Closing)
+    assert session.octets_to_send().endswith(b"421 4.7.0 too many commands without a message\r\n")
+
+
+def test_a_message_gives_new_patience() -> None:
+    session = opened()
+    for _ in range(3):
+        for _ in range(IDLE_COMMANDS - 1):
+            told(session, b"NOOP\r\n")
+        at_body(session)
+        told(session, b".\r\n")
+        session.reply(OK)
+    assert told(session, b"NOOP\r\n") == NeedOctets()
+
+
+@pytest.mark.parametrize("client_name", ["us.example", "[192.0.2.1]", "[IPv6:2001:db8::1]", "under_score", "x" * 255])
+def test_a_client_may_call_itself_what_it_likes(client_name: str) -> None:
+    session = ServerSession(SETTINGS)
+    session.greet(BANNER)
+    assert told(session, f"EHLO {client_name} \r\n".encode()) == Hello("EHLO", client_name)
+
+
+@pytest.mark.parametrize("client_name", ["", " ", "a b", "jürgen", "x" * 256])
+def test_but_not_nothing_nor_two_words_nor_beyond_ascii(client_name: str) -> None:
+    session = ServerSession(SETTINGS)
+    session.greet(BANNER)
+    event = told(session, f"EHLO {client_name}\r\n".encode())
+    assert isinstance(event, Refused)
+    assert event.reply.code == 501
+
+
+def test_a_refusal_that_quotes_the_client_stays_short_and_ascii() -> None:
+    session = opened()
+    event = told(session, f"MAIL FROM:<{'ü' * 900}>\r\n".encode())
+    assert isinstance(event, Refused)
+    octets = session.octets_to_send()
+    assert octets.isascii()
+    assert len(octets) <= 512
+
+
+def test_without_a_size_limit_any_size_may_be_declared() -> None:
+    session = opened(ServerSettings("mx.example", size_limit=0))
+    assert isinstance(told(session, b"MAIL FROM:<> SIZE=99999999999999999999\r\n"), Mail)
