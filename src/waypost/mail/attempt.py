@@ -12,7 +12,7 @@ from waypost.net.clock import Instant
 class Transcript:
     """The dialogue of one attempt, capped: credentials and bodies are never handed to it.
 
-    Each line is (seconds since the attempt began, mark, text). Marks: `C` we said, `S` the peer said, `*` what happened.
+    Each line is (seconds since the attempt began, mark, text). Marks: `C` we said, `S` the peer said, `*` an event.
     """
 
     __slots__ = ("_lines", "_omitted", "_started")

@@ -86,7 +86,7 @@ class PolicyRefused:
 
 @dataclass(frozen=True, slots=True)
 class LocalTrouble:
-    """Something on this machine: a Maildir that cannot be written, an unreadable spool, a bug caught. `detail` names it."""
+    """Something on this machine: a Maildir that cannot be written, an unreadable spool, a bug. `detail` names it."""
 
     detail: str
 
@@ -128,7 +128,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """The final dot went out and no reply came: the host may hold the message. Deferred, never tried elsewhere at once."""
+    """The final dot went out and no reply came: the host may hold the message. Deferred, not tried elsewhere at once."""
 
     host: Host
     fault: Fault
