@@ -128,7 +128,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """The final dot went out and no reply came: the host may hold the message. Deferred, not tried elsewhere at once."""
+    """The final dot went out and no reply came: the host may hold the message. Deferred, and not tried elsewhere now."""
 
     host: Host
     fault: Fault
