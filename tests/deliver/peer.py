@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import ssl
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -128,6 +127,7 @@ class _Session:
     async def run(self) -> None:
         await self._reply("banner")
         recipients: list[str] = []
+        mail = False
         while True:
             line = (await self._until(b"\r\n")).decode()
             self._commands.append(line)
@@ -141,7 +141,7 @@ class _Session:
                     self._secured = True
                 case "RCPT":
                     address = line[line.index("<") + 1 : line.index(">")]
-                    reply = self._peer.recipients.get(address, "")
+                    reply = self._peer.recipients.get(address, "") if mail else "503 5.5.1 MAIL first"
                     if (await self._reply(verb, reply)).startswith("2"):
                         recipients.append(address)
                 case "DATA":
@@ -152,8 +152,11 @@ class _Session:
                 case "QUIT":
                     await self._reply(verb)
                     return
+                case "MAIL":
+                    mail = (await self._reply(verb)).startswith("2")
+                    recipients = []
                 case _:
-                    recipients = [] if verb in {"MAIL", "RSET", "HELO"} else recipients
+                    recipients = [] if verb in {"RSET", "HELO"} else recipients
                     await self._reply(verb)
 
     async def _body(self, recipients: list[str]) -> None:
@@ -161,7 +164,8 @@ class _Session:
         if early:
             await self._read()
             await self._do(early)
-        body = (await self._until(b"\r\n.\r\n")) + b"\r\n"
+        self._buffer = b"\r\n" + self._buffer  # a lone dot ends an empty body
+        body = ((await self._until(b"\r\n.\r\n")) + b"\r\n")[2:]
         for group in [[one] for one in recipients] if self._peer.lmtp else [recipients]:
             if (await self._reply("dot")).startswith("2"):
                 self._peer.accepted.append((tuple(group), body))
@@ -298,7 +302,6 @@ class World:
         self.finder = FixedHosts(Hosts(tuple(self.hosts)))
         self.smtp = SmtpDelivery(self.finder, self.opener, self.pool, self.clock)
         self.route = route
-        self.dice = random.Random(7)
         self.transcript = Transcript(0.0)
         self.reach: Reach
 

@@ -22,7 +22,7 @@ class Fate(Enum):
     IN_DOUBT = "in doubt, and no other host asked"
 
 
-WRONGS = {wrong: Fate.NEXT for wrong in Wrong}
+WRONGS: dict[Behaviour, Fate] = dict.fromkeys(Wrong, Fate.NEXT)
 LARGE = b"Subject: large\r\n\r\n" + b"0123456789abcdef\r\n" * 20_000
 
 GRID: dict[str, dict[Behaviour, Fate]] = {

@@ -25,9 +25,9 @@ from waypost.deliver.runner import Runner, Tried
 from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import CredentialsRefused, Reach, Reached, Unreachable
 from waypost.mail.envelope import MessageId, NextHop
-from waypost.net.clock import Clock
+from waypost.net.clock import Clock, Instant
 from waypost.queue.schedule import RetryPolicy
-from waypost.queue.storage import CLAIM, Lease, Never, Settlement, Storage, StorageError
+from waypost.queue.storage import CLAIM, Lease, Never, Settled, Settlement, Storage, StorageError, Wait
 from waypost.route.route import NoRoute, Route
 
 
@@ -100,6 +100,7 @@ class Dispatcher:
         self._on_network: set[asyncio.Task[None] | None] = set()
         self._wake = asyncio.Event()
         self._left_on_disk = False
+        self._asks_at: Instant = 0.0
         self._stopping = False
 
     # ---- what receiving calls
@@ -136,6 +137,8 @@ class Dispatcher:
             except StorageError as error:
                 tell(self._journal.storage_failed, "asking what is due", str(error))
                 pause = PAUSE
+            pause = min(pause, LONGEST_SLEEP)
+            self._asks_at = self._clock.now() + pause.total_seconds()
             await self._sleep(pause)
 
     async def stop(self, within: timedelta) -> None:
@@ -195,7 +198,7 @@ class Dispatcher:
 
     async def _sleep(self, pause: timedelta) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), min(pause, LONGEST_SLEEP).total_seconds())
+            await asyncio.wait_for(self._wake.wait(), pause.total_seconds())
         except TimeoutError:
             return
 
@@ -312,6 +315,7 @@ class Dispatcher:
             tried = await self._try(destination, held, may)
             settlement = Settlement(held.lease, tried.attempt, tried.settled)
             if await self._settler.settle(settlement):
+                self._expect(tried.settled)
                 tell(self._journal.attempted, tried.attempt, tried.settled)
         except Exception as error:  # noqa: BLE001 - the last net: the lease comes back when it ends
             tell(self._journal.crashed, held.lease.message, held.lease.next_hop, error)
@@ -336,6 +340,12 @@ class Dispatcher:
             self._give_turn(destination)
             self._pump()
         return tried
+
+    def _expect(self, settled: Iterable[Settled]) -> None:
+        """Wake the loop where something just settled is due before it would have asked."""
+        for one in settled:
+            if isinstance(one.next, Wait) and one.next.until < self._asks_at:
+                self._wake.set()
 
     def _ask_again(self, destination: Destination) -> None:
         """Wake the loop where it is worth asking the queue for more: half of what was held has gone."""

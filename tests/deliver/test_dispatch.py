@@ -1,0 +1,519 @@
+"""The dispatcher over the queue in memory: turns, rests, crashes, a storage that fails, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from tests.deliver.peer import BODY, EXTENSIONS, ROUTE, SMTP, Peer, World, Wrong
+from tests.virtual import settled, virtual
+from waypost.deliver.dispatch import Capacity, Dispatcher
+from waypost.deliver.journal import NullJournal
+from waypost.deliver.maildir import MaildirDelivery
+from waypost.deliver.runner import Runner
+from waypost.deliver.settler import Settler
+from waypost.mail.attempt import Attempt
+from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Origin, QueuedMessage, Recipient
+from waypost.mail.outcome import Cause, Deferred, Delivered, Host, InDoubt
+from waypost.net.stream import Fault, FaultKind
+from waypost.queue.memory import MemoryStorage
+from waypost.queue.schedule import RetryPolicy
+from waypost.queue.storage import (
+    CLAIM,
+    Gone,
+    Hold,
+    Lease,
+    RecipientState,
+    Selection,
+    Settled,
+    Settlement,
+    StorageError,
+    Stored,
+    StoreFault,
+    StoreFaultKind,
+)
+from waypost.route.route import (
+    Capture,
+    Discard,
+    Hosts,
+    HostsAnswer,
+    LmtpServers,
+    NoRoute,
+    Reject,
+    Route,
+    SmtpMx,
+    SmtpServers,
+)
+from waypost.smtp.client import Credentials
+from waypost.smtp.path import parse_mailbox
+from waypost.smtp.reply import Reply
+
+POLICY = RetryPolicy(
+    tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 30, 60)), expire=timedelta(days=5), jitter=0.0
+)
+
+
+@dataclass
+class Notes(NullJournal):
+    """A journal that keeps what it is told."""
+
+    attempts: list[tuple[Attempt, Sequence[Settled]]] = field(default_factory=list)
+    crashes: list[Exception] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    lost: list[Lease] = field(default_factory=list)
+    rests: list[tuple[NextHop, float]] = field(default_factory=list)
+    refused: list[NextHop] = field(default_factory=list)
+
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
+        self.attempts.append((attempt, settled))
+
+    def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
+        self.crashes.append(error)
+
+    def storage_failed(self, doing: str, detail: str) -> None:
+        self.failures.append(doing)
+
+    def lease_lost(self, lease: Lease) -> None:
+        self.lost.append(lease)
+
+    def destination_rests(self, next_hop: NextHop, cause: Cause, until: float) -> None:
+        self.rests.append((next_hop, until))
+
+    def credentials_refused(self, next_hop: NextHop, cause: Cause, until: float) -> None:
+        self.refused.append(next_hop)
+
+
+class FlakyStorage(MemoryStorage):
+    """A queue in memory that fails while it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+
+    async def settle(self, settlement: Settlement) -> bool:
+        self._check()
+        return await super().settle(settlement)
+
+    async def claim(self, next_hop: NextHop, *, now: float, until: float, messages: int) -> Sequence[Lease]:
+        self._check()
+        return await super().claim(next_hop, now=now, until=until, messages=messages)
+
+    def _check(self) -> None:
+        if self.fails:
+            raise StorageError(StoreFault(StoreFaultKind.FULL, "the disk is full"))
+
+
+class ByServer:
+    """A Finder: the server's name in a route is the host's."""
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._hosts = hosts
+        self.bug: Callable[[], None] = lambda: None
+
+    async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer:
+        self.bug()
+        assert isinstance(transport, SmtpServers)
+        return Hosts((self._hosts[transport.servers[0].host],))
+
+
+class Town:
+    """A dispatcher, its queue, and one peer a next hop (`hop0`, `hop1` …)."""
+
+    def __init__(
+        self,
+        *peers: Peer | Fault,
+        capacity: Capacity | None = None,
+        routes: Mapping[str, Route | NoRoute] | None = None,
+    ) -> None:
+        self.world = World(*peers)
+        self.clock = self.world.clock
+        self.notes = Notes()
+        self.storage = FlakyStorage()
+        by_name = {f"hop{number}": host for number, host in enumerate(self.world.hosts)}
+        self.finder = ByServer(by_name)
+        self.world.smtp._finder = self.finder
+        self.routes = dict(routes or {})
+        for name in by_name:
+            server = replace(SMTP.servers[0], host=name)
+            self.routes.setdefault(name, replace(ROUTE, next_hop=NextHop(name), transport=SmtpServers((server,))))
+        dice = random.Random(1)  # noqa: S311 - no secret
+        runner = Runner(
+            self.world.smtp,
+            MaildirDelivery("us.example", self.clock),
+            policy=POLICY,
+            clock=self.clock,
+            dice=dice,
+            journal=self.notes,
+        )
+        self.dispatcher = Dispatcher(
+            self.storage,
+            self,
+            runner,
+            Settler(self.storage, self.clock, self.notes),
+            self.world.pool,
+            policy=POLICY,
+            clock=self.clock,
+            journal=self.notes,
+            capacity=capacity or Capacity(),
+        )
+        self.numbers = iter(range(1_000_000))
+
+    def change(self, hop: str, **fields: object) -> None:
+        """Give the route of `hop` other fields."""
+        route = self.routes[hop]
+        assert isinstance(route, Route)
+        self.routes[hop] = replace(route, **fields)  # type: ignore[arg-type]  # the fields' names are the test's
+
+    def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
+        return self.routes[next_hop]
+
+    async def __aenter__(self) -> Town:
+        await self.storage.open(owner="test")
+        self.task = asyncio.ensure_future(self.dispatcher.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.storage.fails = False
+        await self.dispatcher.stop(timedelta(seconds=1))
+        await asyncio.wait_for(self.task, 60)
+
+    async def queue(self, hop: str, count: int = 1, *, hand_over: bool = False) -> list[MessageId]:
+        """Put messages into the queue; handed over, or left for the dispatcher to find."""
+        names = []
+        for _ in range(count):
+            name = MessageId(f"M{next(self.numbers):012}")
+            envelope = Envelope(
+                parse_mailbox("alice@example.org"),
+                (Recipient(parse_mailbox("bob@example.com"), NextHop(hop)),),
+                Origin("SMTP"),
+            )
+            now = self.clock.now()
+            until = now + CLAIM.total_seconds() if hand_over else now
+            stored = await self.storage.accept(envelope, InMemory(BODY), id=name, now=now, claim_until=until)
+            assert isinstance(stored, Stored)
+            self.dispatcher.take(stored.leases)
+            names.append(name)
+        self.dispatcher.wake()
+        return names
+
+    async def left(self) -> int:
+        return (await self.storage.counts()).recipients
+
+
+@virtual
+async def test_mail_handed_over_and_mail_found_in_the_queue_are_both_delivered() -> None:
+    peer = Peer()
+    async with Town(peer) as town:
+        await town.queue("hop0", hand_over=True)
+        await town.queue("hop0", 3)
+        await asyncio.sleep(1)
+        assert len(peer.accepted) == 4
+        assert await town.left() == 0
+        assert len(town.notes.attempts) == 4
+        assert all(type(settled[0].next) is Gone for _, settled in town.notes.attempts)
+
+
+@virtual
+async def test_deferred_mail_is_tried_again_when_it_is_due() -> None:
+    peer = Peer(plan={"MAIL": ["451 4.3.0 later"]})
+    async with Town(peer) as town:
+        await town.queue("hop0", hand_over=True)
+        await asyncio.sleep(59)
+        assert peer.accepted == []
+        await asyncio.sleep(2)
+        assert len(peer.accepted) == 1
+
+
+@virtual
+async def test_nothing_due_means_nothing_asked() -> None:
+    async with Town(Peer()) as town:
+        asked = 0
+        ready = town.storage.ready
+
+        async def count(now: float, *, limit: int) -> object:
+            nonlocal asked
+            asked += 1
+            return await ready(now, limit=limit)
+
+        town.storage.ready = count  # type: ignore[assignment,method-assign]  # to count calls
+        await asyncio.sleep(3600)
+        assert asked <= 121
+
+
+# ---- fairness
+@virtual
+async def test_destinations_that_stall_do_not_slow_another() -> None:
+    stuck = [Peer(always={"banner": Wrong.STALL}) for _ in range(6)]
+    healthy = Peer()
+    capacity = Capacity(attempts=20, reserve=4, leases=60, leases_each=20)
+    async with Town(*stuck, healthy, capacity=capacity) as town:
+        for number in range(len(stuck)):
+            await town.queue(f"hop{number}", 30)
+        await asyncio.sleep(5)
+        await town.queue("hop6", 10)
+        await asyncio.sleep(5)
+        assert len(healthy.accepted) == 10
+        assert len(town.dispatcher._held) <= 60
+
+
+@virtual
+async def test_concurrency_stays_within_the_routes_limit() -> None:
+    class Busy(Peer):
+        now = 0
+        most = 0
+
+        async def __call__(self, stream: object) -> None:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(1)
+            await Peer.__call__(self, stream)  # type: ignore[arg-type]  # a Stream, seen as an object
+            self.now -= 1
+
+    peer = Busy()
+    async with Town(peer) as town:
+        town.change("hop0", limits=replace(ROUTE.limits, concurrency=3, messages=1))
+        await town.queue("hop0", 30)
+        await asyncio.sleep(60)
+        assert len(peer.accepted) == 30
+        assert peer.most == 3
+
+
+@virtual
+async def test_a_backlog_larger_than_memory_is_worked_off() -> None:
+    peer = Peer()
+    async with Town(peer, capacity=Capacity(attempts=4, reserve=1, leases=10, leases_each=5)) as town:
+        await town.queue("hop0", 200)
+        await asyncio.sleep(20)
+        assert len(peer.accepted) == 200
+
+
+@virtual
+async def test_a_full_dispatcher_wants_no_more_and_gives_surplus_back() -> None:
+    peer = Peer(always={"banner": Wrong.STALL})
+    async with Town(peer, capacity=Capacity(leases=10, leases_each=5)) as town:
+        assert town.dispatcher.wants()
+        await town.queue("hop0", 20, hand_over=True)
+        await settled()
+        assert not town.dispatcher.wants()
+        entries = await town.storage.entries(Selection(), after=(MessageId(""), -1), limit=99, now=town.clock.now())
+        states = [entry.state for entry in entries]
+        assert states.count(RecipientState.DUE) == 10
+        assert states.count(RecipientState.IN_DELIVERY) == 10
+
+
+# ---- rests
+@virtual
+async def test_a_host_that_is_down_costs_two_attempts_and_not_one_a_message() -> None:
+    async with Town(Fault(FaultKind.TIMED_OUT)) as town:
+        await town.queue("hop0", 500)
+        await asyncio.sleep(50)
+        assert len(town.world.dialer.dialled) <= 5
+        assert len(town.notes.attempts) == 500
+        assert all(isinstance(settled[0].outcome, Deferred) for _, settled in town.notes.attempts)
+        assert [hop for hop, _ in town.notes.rests] == ["hop0"]
+
+
+@virtual
+async def test_a_host_that_comes_back_gets_all_its_mail() -> None:
+    peer = Peer()
+    async with Town(Fault(FaultKind.REFUSED)) as town:
+        await town.queue("hop0", 50)
+        await asyncio.sleep(30)
+        town.world.dialer.hosts[town.world.hosts[0].endpoint] = peer
+        await asyncio.sleep(600)
+        assert len(peer.accepted) == 50
+
+
+@virtual
+async def test_one_failure_alone_makes_nothing_rest() -> None:
+    peer = Peer(plan={"banner": ["421 later"]})
+    async with Town(peer) as town:
+        await town.queue("hop0")
+        await asyncio.sleep(1)
+        await town.queue("hop0")
+        await asyncio.sleep(1)
+        assert len(peer.accepted) == 1
+
+
+@virtual
+async def test_refused_credentials_make_the_destination_rest_and_are_told() -> None:
+    peer = Peer(always={"AUTH": "535 5.7.8 no"}, extensions=("AUTH PLAIN", *EXTENSIONS))
+    async with Town(peer) as town:
+        town.change("hop0", credentials=Credentials("us", "secret"))
+        await town.queue("hop0")
+        await asyncio.sleep(1)
+        await town.queue("hop0", 10)
+        await asyncio.sleep(100)
+        assert [verbs.count("AUTH") for verbs in peer.verbs] == [1]
+        assert town.notes.refused == ["hop0"]
+        assert await town.left() == 11
+
+
+# ---- bugs
+@virtual
+async def test_a_bug_in_an_attempt_costs_that_attempt_and_after_three_the_message_is_held() -> None:
+    def bug() -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    healthy = Peer()
+    async with Town(healthy) as town:
+        town.finder.bug = bug
+        await town.queue("hop0")
+        await asyncio.sleep(3600)
+        (entry,) = await town.storage.entries(Selection(), after=(MessageId(""), -1), limit=9, now=town.clock.now())
+        assert entry.state is RecipientState.HELD
+        assert "ZeroDivisionError: nobody foresaw this" in entry.reason
+        assert len(town.notes.crashes) == 3
+        assert isinstance(town.notes.attempts[-1][1][0].next, Hold)
+        town.finder.bug = lambda: None
+        await town.queue("hop0")
+        await asyncio.sleep(1)
+        assert len(healthy.accepted) == 1
+
+
+@virtual
+async def test_a_journal_that_raises_costs_no_mail() -> None:
+    peer = Peer()
+    async with Town(peer) as town:
+
+        def broken(attempt: Attempt, settled: Sequence[Settled]) -> None:
+            raise OSError("the log's disk is full")
+
+        town.notes.attempted = broken  # type: ignore[method-assign]  # a journal that fails
+        await town.queue("hop0", 3)
+        await asyncio.sleep(1)
+        assert len(peer.accepted) == 3
+        assert await town.left() == 0
+
+
+# ---- the storage
+@virtual
+async def test_what_was_delivered_is_never_sent_again_however_long_it_cannot_be_written_down() -> None:
+    peer = Peer()
+    async with Town(peer) as town:
+        await town.queue("hop0", hand_over=True)
+        town.storage.fails = True
+        await asyncio.sleep(3 * CLAIM.total_seconds())
+        assert not town.dispatcher.wants()
+        town.storage.fails = False
+        await asyncio.sleep(60)
+        assert len(peer.accepted) == 1
+        assert await town.left() == 0
+        assert town.dispatcher.wants()
+        assert "settling an attempt" in town.notes.failures
+
+
+@virtual
+async def test_no_new_work_is_begun_while_the_storage_fails() -> None:
+    peer = Peer()
+    async with Town(peer, capacity=Capacity(attempts=1, reserve=0)) as town:
+        town.storage.fails = True
+        await town.queue("hop0", 5, hand_over=True)
+        await asyncio.sleep(300)
+        assert len(peer.accepted) == 1
+        town.storage.fails = False
+        await asyncio.sleep(60)
+        assert len(peer.accepted) == 5
+        assert await town.left() == 0
+
+
+@virtual
+async def test_a_lease_that_was_lost_is_told_and_its_delivery_not_repeated() -> None:
+    class Slow(Peer):
+        async def __call__(self, stream: object) -> None:
+            await asyncio.sleep(20)
+            await Peer.__call__(self, stream)  # type: ignore[arg-type]  # a Stream, seen as an object
+
+    peer = Slow()
+    async with Town(peer) as town:
+        await town.queue("hop0", hand_over=True)
+        await asyncio.sleep(10)
+        await town.storage.open(owner="test")  # a new epoch: every lease has ended
+        await asyncio.sleep(60)
+        assert len(town.notes.lost) == 1
+        assert len(peer.accepted) == 1
+        assert await town.left() == 0
+
+
+@virtual
+async def test_a_lease_is_renewed_while_its_attempt_lasts() -> None:
+    class Endless(Peer):
+        async def __call__(self, stream: object) -> None:
+            await asyncio.sleep(250)
+            await Peer.__call__(self, stream)  # type: ignore[arg-type]  # a Stream, seen as an object
+
+    peers = [Endless(extensions=()) for _ in range(1)]
+    async with Town(*peers) as town:
+        town.change("hop0", limits=replace(ROUTE.limits, concurrency=1, messages=1))
+        await town.queue("hop0", 40, hand_over=True)
+        await asyncio.sleep(40 * 260)
+        assert len(peers[0].accepted) == 40
+        assert town.notes.lost == []
+
+
+# ---- other transports
+@virtual
+async def test_routes_that_need_no_host_settle_at_once() -> None:
+    routes: dict[str, Route | NoRoute] = {
+        "capture": Route(NextHop("capture"), Capture(), "test"),
+        "discard": Route(NextHop("discard"), Discard(), "test"),
+        "reject": Route(NextHop("reject"), Reject(Reply(550, ("5.1.1 nobody here",))), "test"),
+        "gone": NoRoute("no route leads there any more"),
+    }
+    async with Town(routes=routes) as town:
+        for name in routes:
+            await town.queue(name, hand_over=True)
+        await asyncio.sleep(1)
+        assert len(await town.storage.captured(before=0, limit=9)) == 1
+        (entry,) = await town.storage.entries(Selection(), after=(MessageId(""), -1), limit=9, now=town.clock.now())
+        assert entry.next_hop == "gone"
+        assert "queue reroute" in entry.last_outcome
+        (report,) = await town.storage.reports(limit=9)
+        assert report.recipients[0].status == "5.1.1"
+
+
+# ---- the end
+@virtual
+async def test_stopping_lets_what_runs_end_and_gives_back_what_waits() -> None:
+    class Slow(Peer):
+        async def __call__(self, stream: object) -> None:
+            await asyncio.sleep(3)
+            await Peer.__call__(self, stream)  # type: ignore[arg-type]  # a Stream, seen as an object
+
+    peer = Slow()
+    town = Town(peer)
+    async with town:
+        await town.queue("hop0", 20)
+        await asyncio.sleep(1)
+        await town.dispatcher.stop(timedelta(seconds=10))
+        assert len(peer.accepted) == 5
+        entries = await town.storage.entries(Selection(), after=(MessageId(""), -1), limit=99, now=town.clock.now())
+        assert [entry.state for entry in entries] == [RecipientState.DUE] * 15
+
+
+@pytest.mark.parametrize(("state", "expected"), [("dot", InDoubt), ("banner", Deferred)])
+@virtual
+async def test_an_attempt_cut_off_by_the_end_is_written_down_for_what_it_is(state: str, expected: type[object]) -> None:
+    town = Town(Peer(always={state: Wrong.STALL}))
+    async with town:
+        await town.queue("hop0", hand_over=True)
+        await asyncio.sleep(5)
+        await town.dispatcher.stop(timedelta(seconds=2))
+        ((_, (settled_one,)),) = town.notes.attempts
+        assert isinstance(settled_one.outcome, expected)
+
+
+@virtual
+async def test_an_attempt_keeps_its_transcript() -> None:
+    async with Town(Peer()) as town:
+        await town.queue("hop0", hand_over=True)
+        await asyncio.sleep(1)
+        ((attempt, (one,)),) = town.notes.attempts
+        assert isinstance(one.outcome, Delivered)
+        said = [text for _, mark, text in attempt.transcript.lines if mark == "C"]
+        assert [text.split(" ")[0] for text in said] == ["EHLO", "MAIL", "RCPT", "DATA", "."]

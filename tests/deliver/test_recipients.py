@@ -1,0 +1,290 @@
+"""What becomes of each recipient of one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from tests.deliver.peer import BODY, LMTP, ROUTE, Peer, World, Wrong, endpoint, lease, recipient
+from tests.virtual import virtual
+from waypost.mail.envelope import InMemory, PossiblyAt
+from waypost.mail.explain import describe
+from waypost.mail.outcome import Deferred, Delivered, DnsFailed, InDoubt, LocalTrouble, NoSuchHost, Outcome, Rejected
+from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
+from waypost.route.route import Limits
+from waypost.smtp.extension import BodyType, MailParameters
+from waypost.smtp.reply import EnhancedStatus
+
+LMTP_ROUTE = replace(ROUTE, transport=LMTP)
+both_ways = pytest.mark.parametrize("extensions", [(), ("PIPELINING",)], ids=["lockstep", "pipelined"])
+
+
+def kinds(outcomes: list[Outcome]) -> list[type[Outcome]]:
+    return [type(outcome) for outcome in outcomes]
+
+
+@both_ways
+@virtual
+async def test_any_mixture_of_replies_to_rcpt_is_matched_in_order(extensions: tuple[str, ...]) -> None:
+    peer = Peer(
+        recipients={"user1@example.com": "550 5.1.1 nobody", "user3@example.com": "450 4.2.1 later"},
+        extensions=extensions,
+    )
+    world = World(peer)
+    outcomes = await world.attempt(lease([recipient(number) for number in range(5)]))
+    assert kinds(outcomes) == [Delivered, Rejected, Delivered, Deferred, Delivered]
+    assert peer.accepted == [(("user0@example.com", "user2@example.com", "user4@example.com"), BODY)]
+    await world.close()
+
+
+@both_ways
+@virtual
+async def test_a_recipient_that_is_put_off_goes_to_the_next_host_alone(extensions: tuple[str, ...]) -> None:
+    peer = Peer(recipients={"user1@example.com": "450 4.2.1 later"}, extensions=extensions)
+    second = Peer(extensions=extensions)
+    world = World(peer, second)
+    outcomes = await world.attempt(lease([recipient(0), recipient(1)]))
+    assert kinds(outcomes) == [Delivered, Delivered]
+    assert [names for names, _ in second.accepted] == [("user1@example.com",)]
+    await world.close()
+
+
+@both_ways
+@pytest.mark.parametrize("full", ["452 4.5.3 too many", "452 too many", "552 5.5.3 too many", "552 too many"])
+@virtual
+async def test_too_many_recipients_are_split_and_the_rest_goes_on_at_once(
+    full: str, extensions: tuple[str, ...]
+) -> None:
+    peer = Peer(plan={"RCPT": ["", "", full, full, ""]}, extensions=extensions)
+    world = World(peer)
+    outcomes = await world.attempt(lease([recipient(number) for number in range(4)]))
+    assert kinds(outcomes) == [Delivered] * 4
+    assert [len(names) for names, _ in peer.accepted] == [2, 2]
+    assert len(peer.connections) == 1
+    await world.close()
+
+
+@virtual
+async def test_a_full_mailbox_is_not_taken_for_a_full_transaction() -> None:
+    peer = Peer(recipients={"user1@example.com": "452 4.2.2 mailbox full", "user2@example.com": "552 5.2.2 full"})
+    world = World(peer)
+    outcomes = await world.attempt(lease([recipient(number) for number in range(3)]))
+    assert kinds(outcomes) == [Delivered, Deferred, Rejected]
+    await world.close()
+
+
+@virtual
+async def test_a_host_that_takes_no_recipient_at_all_ends_the_splitting() -> None:
+    peer = Peer(always={"RCPT": "452 4.5.3 too many"})
+    world = World(peer)
+    outcomes = await world.attempt(lease([recipient(number) for number in range(3)]))
+    assert kinds(outcomes) == [Deferred] * 3
+    await world.close()
+
+
+@virtual
+async def test_recipients_are_split_where_the_route_says_so() -> None:
+    peer = Peer()
+    world = World(peer, route=replace(ROUTE, limits=Limits(recipients=2, messages=2)))
+    outcomes = await world.attempt(lease([recipient(number) for number in range(5)]))
+    assert kinds(outcomes) == [Delivered] * 5
+    assert [len(names) for names, _ in peer.accepted] == [2, 2, 1]
+    assert [verbs.count("MAIL") for verbs in peer.verbs] == [2, 1]
+    await world.close()
+
+
+@both_ways
+@virtual
+async def test_replies_already_read_stand_when_the_connection_dies(extensions: tuple[str, ...]) -> None:
+    peer, second = Peer(plan={"RCPT": ["550 5.1.1 nobody", "", Wrong.RST]}, extensions=extensions), Peer()
+    world = World(peer, second)
+    outcomes = await world.attempt(lease([recipient(number) for number in range(3)]))
+    assert kinds(outcomes)[1:] == [Delivered, Delivered]
+    taken = {name for names, _ in second.accepted for name in names}
+    # A reset may overtake the refusal on its way; if the refusal was read it stands, and is asked of nobody else.
+    assert isinstance(outcomes[0], Rejected) is ("user0@example.com" not in taken)
+    await world.close()
+
+
+@virtual
+async def test_refusals_keep_their_own_reply_when_data_is_refused_for_want_of_recipients() -> None:
+    peer = Peer(always={"RCPT": "550 5.1.1 nobody"})
+    world = World(peer)
+    outcomes = await world.attempt(lease([recipient(0), recipient(1)]))
+    assert [str(outcome.status) for outcome in outcomes if isinstance(outcome, Rejected)] == ["5.1.1", "5.1.1"]
+    await world.close()
+
+
+@virtual
+async def test_data_answered_354_with_no_recipient_gets_a_lone_dot() -> None:
+    peer = Peer(always={"RCPT": "550 5.1.1 nobody", "DATA": "354 go on"})
+    world = World(peer)
+    outcomes = await world.attempt(lease([recipient(0)]))
+    assert kinds(outcomes) == [Rejected]
+    assert all(body.strip() == b"" for _, body in peer.accepted)
+    await world.close()
+
+
+# ---- what the message needs
+@virtual
+async def test_a_message_beyond_the_declared_size_is_rejected_unsent() -> None:
+    peer, second = Peer(extensions=("SIZE 10",)), Peer()
+    world = World(peer, second)
+    (outcome,) = await world.attempt()
+    assert isinstance(outcome, Rejected)
+    assert str(outcome.status) == "5.3.4"
+    assert (peer.verbs, second.connections) == ([["EHLO"]], [])
+    await world.close()
+    assert peer.verbs == [["EHLO", "QUIT"]]
+
+
+EIGHT_BIT = MailParameters(body=BodyType.EIGHT_BIT_MIME)
+
+
+@virtual
+async def test_8bit_mail_goes_to_the_next_host_where_8bitmime_is_lacking_and_is_rejected_where_all_lack_it() -> None:
+    old, new = Peer(extensions=()), Peer()
+    sent = lease(octets=InMemory(b"\r\n\xe4\r\n"), parameters=EIGHT_BIT)
+    assert kinds(await World(old, new).attempt(sent)) == [Delivered]
+    (outcome,) = await World(old, old).attempt(sent)
+    assert isinstance(outcome, Rejected)
+    assert str(outcome.status) == "5.6.3"
+
+
+@virtual
+async def test_a_lack_is_no_rejection_while_another_host_was_not_reached() -> None:
+    sent = lease(octets=InMemory(b"\r\n\xe4\r\n"), parameters=EIGHT_BIT)
+    for peers in (
+        (Peer(always={"banner": "421 later"}), Peer(extensions=())),
+        (Peer(extensions=()), Peer(always={"banner": "421 later"})),
+    ):
+        assert kinds(await World(*peers).attempt(sent)) == [Deferred]
+
+
+@virtual
+async def test_mail_declared_8bit_that_is_not_goes_anywhere() -> None:
+    peer = Peer(extensions=())
+    assert kinds(await World(peer).attempt(lease(parameters=EIGHT_BIT))) == [Delivered]
+
+
+@virtual
+async def test_internationalised_mail_is_rejected_where_no_host_offers_smtputf8() -> None:
+    (outcome,) = await World(Peer(extensions=())).attempt(lease(parameters=MailParameters(smtputf8=True)))
+    assert isinstance(outcome, Rejected)
+    assert str(outcome.status) == "5.6.7"
+
+
+@virtual
+async def test_a_next_hop_without_dsn_is_told_of_in_the_outcome() -> None:
+    (with_dsn,) = await World(Peer()).attempt()
+    (without,) = await World(Peer(extensions=())).attempt()
+    assert isinstance(with_dsn, Delivered)
+    assert isinstance(without, Delivered)
+    assert (with_dsn.relayed_without_dsn, without.relayed_without_dsn) == (False, True)
+    assert not with_dsn.final
+
+
+# ---- the spool
+class Torn:
+    """A message whose end cannot be read."""
+
+    size = 300_000
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"Subject: torn\r\n\r\n"
+        yield b"x" * 70 + b"\r\n"
+        raise StorageError(StoreFault(StoreFaultKind.FAILED, "sector 7 is unreadable"))
+
+
+@virtual
+async def test_an_unreadable_spool_breaks_the_body_off_before_its_dot() -> None:
+    peer, second = Peer(), Peer()
+    (outcome,) = await World(peer, second).attempt(lease(octets=Torn()))
+    assert isinstance(outcome, Deferred)
+    assert isinstance(outcome.cause, LocalTrouble)
+    assert "sector 7" in describe(outcome)
+    assert (peer.accepted, second.connections) == ([], [])
+
+
+class Chunked:
+    """A message in chunks, as a spool gives it."""
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self._chunks = chunks
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self._chunks))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+
+@virtual
+async def test_a_body_cut_anywhere_arrives_whole() -> None:
+    peer = Peer()
+    chunks = [b"Subject: x\r", b"\n\r\n", b".", b"dot\r\n" + b"0123456789\r\n" * 20_000, b"..\r\n", b"end"]
+    (outcome,) = await World(peer).attempt(lease(octets=Chunked(chunks)))
+    assert isinstance(outcome, Delivered)
+    ((_, body),) = peer.accepted
+    assert body.replace(b"\r\n..", b"\r\n.") == b"".join(chunks) + b"\r\n"
+
+
+# ---- in doubt
+@virtual
+async def test_a_host_that_may_hold_the_message_is_asked_first_next_time() -> None:
+    first, second = Peer(), Peer()
+    world = World(first, second)
+    held = [recipient(0, doubt=PossiblyAt(str(endpoint(1))), attempts=1)]
+    assert kinds(await world.attempt(lease(held))) == [Delivered]
+    assert (first.connections, len(second.accepted)) == ([], 1)
+    await world.close()
+
+
+@virtual
+async def test_recipients_in_doubt_do_not_take_the_refused_ones_with_them() -> None:
+    peer, second = Peer(plan={"dot": [Wrong.FIN]}, recipients={"user1@example.com": "550 5.1.1 nobody"}), Peer()
+    outcomes = await World(peer, second).attempt(lease([recipient(0), recipient(1)]))
+    assert kinds(outcomes) == [InDoubt, Rejected]
+    assert second.connections == []
+
+
+# ---- LMTP
+@virtual
+async def test_lmtp_answers_each_recipient_for_itself() -> None:
+    peer = Peer(plan={"dot": ["", "452 4.2.2 full", "550 5.7.1 no"]}, lmtp=True)
+    outcomes = await World(peer, route=LMTP_ROUTE).attempt(lease([recipient(number) for number in range(3)]))
+    assert kinds(outcomes) == [Delivered, Deferred, Rejected]
+    assert isinstance(outcomes[0], Delivered)
+    assert outcomes[0].final
+    assert peer.verbs[0][0] == "LHLO"
+
+
+@pytest.mark.parametrize("wrong", list(Wrong))
+@virtual
+async def test_lmtp_replies_got_stand_and_the_rest_is_in_doubt(wrong: Wrong) -> None:
+    peer, second = Peer(plan={"dot": ["", wrong]}, lmtp=True), Peer(lmtp=True)
+    world = World(peer, second, route=LMTP_ROUTE)
+    outcomes = await world.attempt(lease([recipient(number) for number in range(3)]))
+    assert kinds(outcomes) == [Delivered, InDoubt, InDoubt], str(world.transcript)
+    assert second.connections == []
+
+
+@virtual
+async def test_lmtp_knows_no_helo() -> None:
+    peer = Peer(always={"LHLO": Wrong.FIN}, lmtp=True)
+    assert kinds(await World(peer, route=LMTP_ROUTE).attempt()) == [Deferred]
+    assert peer.verbs == [["LHLO"]]
+
+
+# ---- DNS
+@virtual
+async def test_dns_that_fails_defers_and_dns_that_denies_rejects() -> None:
+    world = World(Peer())
+    world.finder.answer = DnsFailed("example.com", "SERVFAIL")
+    assert kinds(await world.attempt()) == [Deferred]
+    world.finder.answer = NoSuchHost("example.com", "NXDOMAIN", EnhancedStatus(5, 1, 2))
+    assert kinds(await world.attempt()) == [Rejected]
