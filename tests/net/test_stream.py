@@ -382,3 +382,21 @@ def test_an_ipv4_client_of_an_ipv6_listener_is_seen_by_its_ipv4_address() -> Non
     assert endpoint_of(("::ffff:192.0.2.1", 25, 0, 0)) == Endpoint("192.0.2.1", 25)
     assert endpoint_of(("2001:db8::1", 25, 0, 0)) == Endpoint("2001:db8::1", 25)
     assert endpoint_of("") == Endpoint("", 0)
+
+
+def test_a_last_reply_reaches_a_peer_that_still_speaks(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+
+            def talk_on() -> bytes:
+                peer.conn.sendall(b"x" * 2_000_000)
+                peer.conn.shutdown(socket.SHUT_WR)
+                return _read_all(peer.conn)
+
+            talking = asyncio.create_task(asyncio.to_thread(talk_on))
+            assert isinstance(await stream.read(SOON), bytes)
+            stream.write(b"421 4.7.0 enough\r\n")
+            await stream.close()
+            assert await talking == b"421 4.7.0 enough\r\n"
+
+    run(main())

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import socket
 import ssl
 import struct
+import sys
+import termios
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -171,7 +174,7 @@ class SocketStream(asyncio.Protocol):
 
     #: Octets held for a reader before the peer is made to wait; a pipelined group (RFC 2920) fits in many times over.
     BOUND: Final = 64 * 1024
-    #: How long `close` waits for what is buffered to leave.
+    #: How long `close` waits for what is buffered to leave, and for a peer that still speaks to stop.
     PATIENCE: Final = timedelta(seconds=5)
     #: Timers are good to a millisecond (uvloop); a deadline this near has passed.
     RESOLUTION: Final = 0.001
@@ -286,14 +289,40 @@ class SocketStream(asyncio.Protocol):
     async def close(self) -> None:
         if self._lost:
             return
+        deadline = self._loop.time() + self.PATIENCE.total_seconds()
+        if self._chunks or self._octets_waiting():
+            await self._hear_out(deadline)
         unsent = self._transport.get_write_buffer_size()
         self._end(Fault(FaultKind.CLOSED, "by this side"))
         self._transport.close()
-        deadline = self._loop.time() + self.PATIENCE.total_seconds()
         while unsent and not self._lost:
             if self._loop.time() >= deadline - self.RESOLUTION:
                 self.abort()
                 return
+            await self._wait(deadline)
+
+    def _octets_waiting(self) -> int:
+        """Octets that the system holds for us, unread."""
+        if self._tls or self._transport.is_closing():
+            return 0
+        try:
+            found = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(found, sys.byteorder)
+
+    async def _hear_out(self, deadline: float) -> None:
+        """End what we say, and drop what still comes.
+
+        Closing upon unread octets would reset the connection, and the peer might never see our last reply.
+        """
+        if self._tls or isinstance(self._write_end, Fault):
+            return
+        self._write_end = Fault(FaultKind.CLOSED, "by this side")
+        self._transport.write_eof()
+        while isinstance(self._read_end, Flushed) and self._loop.time() < deadline - self.RESOLUTION:
+            if self._chunks:
+                self._take()
             await self._wait(deadline)
 
     def abort(self) -> None:

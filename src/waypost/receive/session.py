@@ -141,7 +141,7 @@ class Session:
         self._task = asyncio.current_task() or _NO_BODY
         reason = "an error of ours"
         try:
-            self._house.log.connected(self._stream.peer, self._door.name)
+            self._tell_beginning()
             self._hear_early_talker()
             self._smtp.greet(greeting)
             reason = await self._converse()
@@ -442,6 +442,10 @@ class Session:
     def _trouble(self, what: str, error: Exception) -> None:
         with suppress(Exception):  # a log that fails costs no mail, and there is nobody else to tell
             self._house.log.trouble(self._stream.peer, what, error)
+
+    def _tell_beginning(self) -> None:
+        with suppress(Exception):  # as above
+            self._house.log.connected(self._stream.peer, self._door.name)
 
     def _tell_refused(self, line: str, reply: Reply) -> None:
         with suppress(Exception):  # as above
