@@ -128,7 +128,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """The final dot went out and no reply came: the host may hold the message. Deferred, and not tried elsewhere now."""
+    """The final dot went out and no reply came: the host may hold the message. Deferred, by no other host now."""
 
     host: Host
     fault: Fault
