@@ -128,7 +128,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class InDoubt:
-    """The final dot went out and no reply came: the host may hold the message. Deferred, by no other host now."""
+    """The final dot went out and no reply came: the host may hold the message. Deferred; no other host is asked now."""
 
     host: Host
     fault: Fault
