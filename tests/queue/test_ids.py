@@ -5,7 +5,7 @@ import random
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waypost.mail.envelope import MessageId
@@ -57,6 +57,7 @@ def test_two_processes_make_different_ids_in_the_same_millisecond() -> None:
     assert len(set(made)) == 20
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
 def test_an_id_and_its_number_name_one_another_and_sort_alike(one: int, other: int) -> None:
     assert ids.to_number(ids.from_number(one)) == one

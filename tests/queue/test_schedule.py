@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.letters import BUSY, HOST, NO_SUCH_USER, NOW, OK, envelope, name, path
@@ -67,6 +67,7 @@ def test_what_failed_together_does_not_come_back_together() -> None:
     assert len(pauses) == 50
 
 
+@settings(deadline=None)
 @given(
     attempts=st.integers(0, 50),
     age=st.floats(-10 * DAY, 20 * DAY),
