@@ -9,8 +9,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.cli.service import BIN, on_free_ports, serving
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +33,6 @@ def test_the_tutorial_holds_commands() -> None:
     assert len([command for command, _ in documented() if command.startswith("waypost ")]) >= 8
 
 
-@pytest.mark.timeout(90)
 def test_the_tutorial_does_as_it_says(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     config = tmp_path / "examples" / "quickstart.toml"

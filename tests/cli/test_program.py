@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from tests.cli.service import BIN, run, serving
+from tests.cli.service import BIN, asked, run, serving
 
 CONFIG = """\
 [service]
@@ -54,11 +54,11 @@ def test_the_service_takes_mail_answers_and_stops(tmp_path: Path) -> None:
     with serving(config) as service:
         sent = run("send", "--server", service.mail, "--from", "", "--to", "b@example.com", typed="Hello\n")
         assert sent.startswith("<b@example.com>  250 2.")
-        assert json.loads(run("status", "--admin", service.admin, "--json"))["not_ready"] == []
-        taken = run("queue", "list", "--config", str(config), "--admin", "127.0.0.1:1", code=1)
+        assert json.loads(asked("status", "--admin", service.admin, "--json"))["not_ready"] == []
+        taken = asked("queue", "list", "--config", str(config), "--admin", "127.0.0.1:1", code=1)
         assert taken == ""
         assert service.stop() == 0
-    assert "b@example.com" in run("inbox", "list", "--config", str(config))  # the spool itself answers now
+    assert "b@example.com" in asked("inbox", "list", "--config", str(config))  # the spool itself answers now
 
 
 def test_a_configuration_with_faults_starts_nothing(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_spool_in_use_is_said_to_be(tmp_path: Path) -> None:
 def test_the_peer_tells_each_line_and_counts_at_its_end() -> None:
     with peer("--json", "--fault", "ehlo:close*1", "--reply", "rcpt:450 4.2.1 later") as (address, printed, child):
         arguments = ("send", "--server", address, "--from", "a@example.org", "--to", "b@example.com", "--body", "x")
-        answer = json.loads(run(*arguments, "--json", code=1))
+        answer = json.loads(asked(*arguments, "--json", code=1))
         assert answer["answers"] == [{"recipient": "b@example.com", "accepted": False, "reply": "450 4.2.1 later"}]
         child.send_signal(signal.SIGINT)
         events = [json.loads(line) for line in printed]
@@ -118,10 +118,30 @@ def test_the_peer_prints_for_people_too() -> None:
     assert "1 connection, 0 messages received, 0 accepted" in text
 
 
+def test_what_waits_is_held_released_and_delivered_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "waypost.toml"
+    with peer("--reply", "rcpt:450 4.2.1 later*1") as (address, printed, _):
+        config.write_text(CONFIG.replace("capture:", f"smtp://{address}"))
+        with serving(config) as service:
+            admin = ("--admin", service.admin)
+            asked("send", "--server", service.mail, "--from", "a@example.org", "--to", "b@example.com", "--body", "x")
+            assert "450 4.2.1 later" in next(line for line in printed if "S 450" in line)
+            until_it_waits = iter(lambda: asked("queue", "list", *admin, "--json"), "")
+            assert any('"waiting"' in answer for answer in until_it_waits)
+            asked("queue", "hold", "--all", "--reason", "moving house", *admin)
+            assert "moving house" in asked("queue", "list", *admin)
+            asked("queue", "release", "--domain", "example.com", *admin)
+            assert any(line.endswith("* accepted\n") for line in printed)  # no schedule was waited for
+            until_it_is_done = iter(lambda: asked("trace", "b@example.com", *admin), "")
+            life = next(answer for answer in until_it_is_done if "  done  " in answer)
+            assert life.count("  attempt  ") == 2
+            assert "now  <b@example.com>  delivered" in life
+
+
 def test_the_peer_says_what_it_can_do_when_asked_for_more() -> None:
-    assert run("peer", "--fault", "ehlo:explode", code=2) == ""
+    assert asked("peer", "--fault", "ehlo:explode", code=2) == ""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        problem = json.loads(run("peer", "--port", str(taken.getsockname()[1]), "--json", code=1))
+        problem = json.loads(asked("peer", "--port", str(taken.getsockname()[1]), "--json", code=1))
     assert "cannot listen on" in problem["error"]
 
 
@@ -129,4 +149,3 @@ def test_the_founding_fault_is_survived_before_your_eyes() -> None:
     lines = run("demo").splitlines()
     assert lines[-1] == "The server was greeted with EHLO, HELO, HELO, and took 2 messages."
     assert "Ready" in lines
-    assert json.loads(run("demo", "--json"))["as_it_should"] is True
