@@ -456,6 +456,30 @@ async def test_a_lease_is_renewed_while_its_attempt_lasts() -> None:
         assert town.notes.lost == []
 
 
+@virtual
+async def test_a_lease_that_ended_while_it_waited_is_not_acted_upon() -> None:
+    class Slow(Peer):
+        async def __call__(self, stream: object) -> None:
+            await asyncio.sleep(20)
+            await Peer.__call__(self, stream)  # type: ignore[arg-type]  # a Stream, seen as an object
+
+    peer = Slow()
+    async with Town(peer) as town:
+        town.change("hop0", limits=replace(ROUTE.limits, concurrency=1, messages=1))
+        await town.queue("hop0", 3, hand_over=True)
+        await asyncio.sleep(1)
+        town.clock.step(timedelta(hours=2))
+        others = await town.storage.claim(
+            NextHop("hop0"), now=town.clock.now(), until=town.clock.now() + 600, messages=2
+        )
+        assert len(others) == 2
+        await asyncio.sleep(100)
+        assert len(peer.accepted) == 2  # the one under way, and the one nobody else had taken
+        await asyncio.sleep(1000)
+        assert len(peer.accepted) == 3
+        assert await town.left() == 0
+
+
 # ---- other transports
 @virtual
 async def test_routes_that_need_no_host_settle_at_once() -> None:

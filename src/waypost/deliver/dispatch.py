@@ -279,13 +279,14 @@ class Dispatcher:
 
     def _next(self) -> Sequence[tuple[Destination, Held, May]]:
         """The next lease whose turn it is, if there is one; destinations take turns."""
-        if self._stopping or self._settler.is_failing:
+        if not self._turns or self._stopping or self._settler.is_failing:
             return ()
         now = self._clock.monotonic()
         crowded = len(self._workers) >= self._capacity.attempts - self._capacity.reserve
         for _ in range(len(self._turns)):
             destination = self._turns.popleft()
             destination.in_turn = False
+            self._drop_ended(destination)
             if not destination.waiting:
                 continue
             may = destination.may(now)
@@ -299,6 +300,12 @@ class Dispatcher:
             self._give_turn(destination)
             return [(destination, held, may)]
         return ()
+
+    def _drop_ended(self, destination: Destination) -> None:
+        """Let go of leases that waited here past their end: somebody else may hold them by now."""
+        now = self._clock.now()
+        while destination.waiting and destination.waiting[0].lease.until <= now:
+            self._forget((destination.waiting.popleft(),))
 
     # ---- workers
     async def _work(self, destination: Destination, held: Held, may: May) -> None:

@@ -1,0 +1,154 @@
+"""STARTTLS with real certificates, over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import trustme
+
+from tests.deliver.peer import ROUTE, FixedHosts, lease
+from waypost.deliver.connection import Ends, TimeOuts
+from waypost.deliver.fates import Fates, deferred
+from waypost.deliver.memory import HostMemory
+from waypost.deliver.opener import Opener, TlsContexts
+from waypost.deliver.pool import Pool
+from waypost.deliver.smtp import SmtpDelivery
+from waypost.mail.attempt import Transcript
+from waypost.mail.explain import describe
+from waypost.mail.outcome import Deferred, Delivered, Host, LocalTrouble, Outcome
+from waypost.net.clock import SystemClock
+from waypost.net.dialer import AsyncioDialer
+from waypost.net.stream import Endpoint
+from waypost.route.route import Hosts, SmtpServers, TlsPolicy
+
+CA = trustme.CA()
+
+
+@dataclass
+class Seen:
+    """What a server saw: whether each message came under TLS."""
+
+    under_tls: list[bool]
+    connections: int = 0
+
+
+@asynccontextmanager
+async def server(name: str, seen: Seen, *, breaks_handshake: bool = False) -> AsyncIterator[Endpoint]:
+    """A server on loopback whose certificate is for `name`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    CA.issue_cert(name).configure_cert(context)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.connections += 1
+        secured = False
+        writer.write(b"220 peer.example\r\n")
+        while line := await reader.readline():
+            match line[:4].upper():
+                case b"EHLO":
+                    writer.write(
+                        b"250-peer.example\r\n250 HELP\r\n" if secured else b"250-peer.example\r\n250 STARTTLS\r\n"
+                    )
+                case b"STAR" if breaks_handshake:
+                    writer.write(b"220 go\r\n")
+                    await reader.read(100)
+                    writer.write(b"what is this?\r\n" * 10)
+                    break
+                case b"STAR":
+                    writer.write(b"220 go\r\n")
+                    await writer.start_tls(context)
+                    secured = True
+                case b"DATA":
+                    writer.write(b"354 go\r\n")
+                    await reader.readuntil(b"\r\n.\r\n")
+                    seen.under_tls.append(secured)
+                    writer.write(b"250 kept\r\n")
+                case b"QUIT":
+                    break
+                case _:
+                    writer.write(b"250 ok\r\n")
+        writer.close()
+
+    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            writer.close()
+
+    listening = await asyncio.start_server(quietly, "127.0.0.1", 0)
+    host, port = listening.sockets[0].getsockname()[:2]
+    try:
+        yield Endpoint(host, port)
+    finally:
+        listening.close()
+        await listening.wait_closed()
+
+
+async def deliver(endpoint: Endpoint, policy: TlsPolicy) -> Outcome:
+    """The outcome of one attempt at the host `mx.example`."""
+    clock = SystemClock()
+    trusting = ssl.create_default_context()
+    CA.configure_trust(trusting)
+    unverified = ssl.create_default_context()
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    pool = Pool(clock)
+    opener = Opener(
+        Ends(AsyncioDialer(), clock, "us.example", TimeOuts()), HostMemory(clock), TlsContexts(unverified, trusting)
+    )
+    smtp = SmtpDelivery(FixedHosts(Hosts((Host("mx.example", endpoint),))), opener, pool, clock)
+    sent = lease()
+    fates = Fates(sent.recipients)
+    route = replace(ROUTE, tls=policy)
+    assert isinstance(route.transport, SmtpServers)
+    await smtp.deliver(sent, route, route.transport, fates, Transcript(clock.monotonic()))
+    await pool.close()
+    ((_, outcome),) = fates.closed(deferred(LocalTrouble("no host was asked")))
+    return outcome
+
+
+@pytest.mark.parametrize("policy", [TlsPolicy.OPPORTUNISTIC, TlsPolicy.REQUIRED, TlsPolicy.VERIFY])
+async def test_a_good_certificate_serves_every_policy(policy: TlsPolicy) -> None:
+    seen = Seen([])
+    async with server("mx.example", seen) as endpoint:
+        outcome = await deliver(endpoint, policy)
+    assert isinstance(outcome, Delivered), describe(outcome)
+    assert seen.under_tls == [True]
+
+
+@pytest.mark.parametrize("policy", [TlsPolicy.OPPORTUNISTIC, TlsPolicy.REQUIRED])
+async def test_any_certificate_serves_where_none_is_checked(policy: TlsPolicy) -> None:
+    seen = Seen([])
+    async with server("another.example", seen) as endpoint:
+        assert isinstance(await deliver(endpoint, policy), Delivered)
+    assert seen.under_tls == [True]
+
+
+async def test_a_certificate_for_another_name_is_refused_where_names_are_checked() -> None:
+    seen = Seen([])
+    async with server("another.example", seen) as endpoint:
+        outcome = await deliver(endpoint, TlsPolicy.VERIFY)
+    assert isinstance(outcome, Deferred)
+    assert "CERTIFICATE_VERIFY_FAILED" in describe(outcome) or "certificate" in describe(outcome)
+    assert seen.under_tls == []
+
+
+async def test_no_tls_is_asked_for_where_the_route_wants_none() -> None:
+    seen = Seen([])
+    async with server("mx.example", seen) as endpoint:
+        assert isinstance(await deliver(endpoint, TlsPolicy.NONE), Delivered)
+    assert seen.under_tls == [False]
+
+
+@pytest.mark.parametrize(("policy", "came"), [(TlsPolicy.OPPORTUNISTIC, [False]), (TlsPolicy.REQUIRED, [])])
+async def test_a_handshake_that_breaks_goes_in_clear_only_where_it_may(policy: TlsPolicy, came: list[bool]) -> None:
+    seen = Seen([])
+    async with server("mx.example", seen, breaks_handshake=True) as endpoint:
+        outcome = await deliver(endpoint, policy)
+    assert isinstance(outcome, Delivered if came else Deferred), describe(outcome)
+    assert seen.under_tls == came
+    assert seen.connections == (2 if came else 1)
