@@ -126,7 +126,8 @@ async def sink(port: int) -> AsyncIterator[Sink]:
         await until(lambda: answers(port), "smtp-sink greets")
         yield Sink(process, process.stdout)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
 
 

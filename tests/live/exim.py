@@ -56,7 +56,7 @@ begin transports
 maildir:
   driver = appendfile
   maildir_format
-  directory = {directory}/mail/$local_part
+  directory = {directory}/mail/$local_part_data
   create_directory
   user = Debian-exim
   group = Debian-exim

@@ -73,7 +73,7 @@ class Service:
 
     async def stop(self) -> int:
         """Ask it to stop as an init system does; its exit code."""
-        return await end(self.running[-1], patience=30)
+        return await end(self.running[-1], patience=60)
 
     async def kill(self) -> None:
         """SIGKILL: nothing in it gets to run again."""

@@ -61,7 +61,7 @@ async def peer(directory: Path, *faults: str, name: str = "peer") -> AsyncIterat
         yield Peer(port, log)
 
 
-@pytest.mark.parametrize("fault", ["close", "reset", "stall", "garbage", "truncated", "endless", "nul"])
+@pytest.mark.parametrize("fault", ["close", "reset", "stall", "garbage", "truncated", "endless", "long"])
 async def test_a_peer_that_breaks_on_ehlo_gets_the_message_by_helo_in_the_same_attempt(
     fault: str, place: Path, peer_place: Path
 ) -> None:
@@ -110,7 +110,7 @@ async def test_a_route_that_needs_tls_waits_and_says_why_instead_of_going_on_in_
 async def test_one_broken_peer_delays_nobody_else(place: Path, peer_place: Path) -> None:
     async with peer(peer_place, "banner:stall") as broken, peer(peer_place, name="good") as good:
         routes = to_port(broken.port, domain="broken.test") + to_port(good.port, domain="good.test")
-        async with waypost(place, routes, pause="1d") as service:
+        async with waypost(place, routes + '\n[timeouts]\ngreeting = "10s"\n', pause="1d") as service:
             for number in range(50):
                 await asyncio.to_thread(send, service, MESSAGES["plain"], f"user{number}@broken.test")
 

@@ -18,7 +18,7 @@ from tests.live.source import Source
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
-LARGE = '\n[limits]\nmessage_size = "200MB"\n'
+LARGE = '\n[limits]\nmessage_size = "200M"\n'
 
 
 async def test_a_message_of_a_hundred_megabytes_passes_through_little_memory(

@@ -35,7 +35,9 @@ async def by_swaks(port: int, message: Path) -> None:
 async def by_curl(port: int, message: Path) -> None:
     """Carries octets as they are."""
     path = ("--mail-from", "alice@origin.test", "--mail-rcpt", "bob@example.test")
-    await must_run("curl", "--silent", "--show-error", f"smtp://127.0.0.1:{port}/", *path, "--upload-file", message)
+    await must_run(
+        "curl", "--silent", "--show-error", f"smtp://127.0.0.1:{port}/origin.test", *path, "--upload-file", message
+    )
 
 
 async def by_msmtp(port: int, message: Path) -> None:
