@@ -156,7 +156,6 @@ class SocketStream(asyncio.Protocol):
         "_chunks",
         "_deadline",
         "_held",
-        "_local",
         "_loop",
         "_lost",
         "_paused",
@@ -176,6 +175,8 @@ class SocketStream(asyncio.Protocol):
     BOUND: Final = 64 * 1024
     #: How long `close` waits for what is buffered to leave, and for a peer that still speaks to stop.
     PATIENCE: Final = timedelta(seconds=5)
+    #: Seconds after which the timer looks whether the deadline has passed, though it is later.
+    LOOK: Final = 60.0
     #: Timers are good to a millisecond (uvloop); a deadline this near has passed.
     RESOLUTION: Final = 0.001
 
@@ -206,13 +207,12 @@ class SocketStream(asyncio.Protocol):
 
     @property
     def local(self) -> Endpoint:
-        return self._local
+        return endpoint_of(self._transport.get_extra_info("sockname"))
 
     # -- what the transport tells
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no common class
         self._peer: Endpoint = endpoint_of(transport.get_extra_info("peername"))
-        self._local: Endpoint = endpoint_of(transport.get_extra_info("sockname"))
 
     def data_received(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -399,8 +399,9 @@ class SocketStream(asyncio.Protocol):
 
     def _arm(self) -> None:
         self._disarm()
-        self._timer = self._loop.call_at(self._deadline, self._timer_fired)
-        self._timer_at = self._deadline
+        # Not at the deadline if that is far: deadlines that change from wait to wait need no new timer then.
+        self._timer_at = min(self._deadline, self._loop.time() + self.LOOK)
+        self._timer = self._loop.call_at(self._timer_at, self._timer_fired)
 
     def _disarm(self) -> None:
         if self._timer_at < inf:

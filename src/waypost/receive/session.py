@@ -113,6 +113,7 @@ class _Incoming:
     refusal: Reply | _NoBody
 
 
+_NO_TIME: Final = timedelta()
 _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
 _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
@@ -183,7 +184,7 @@ class Session:
                 case Refused(line, reply):
                     self._tell_refused(line, reply)
                 case Closing(reason):
-                    await self._say_what_is_due()
+                    await self._say(self._smtp.octets_to_send())
                     await self._stream.close()
                     return reason
                 case _:
@@ -191,14 +192,16 @@ class Session:
 
     async def _exchange(self) -> str:
         """Say what is due, then hear more. The reason, where the session ended by that."""
-        unsaid = await self._say_what_is_due()
-        if isinstance(unsaid, Fault):
-            return await self._lost(unsaid)
+        octets = self._smtp.octets_to_send()
+        if octets:
+            unsaid = await self._say(octets)
+            if isinstance(unsaid, Fault):
+                return await self._lost(unsaid)
+        within = self._time_given() if octets else self._time_left()
         idle = self._transaction is _NO_TRANSACTION
         if self._leaving and idle:
             return await self._say_goodbye()
-        within = self._patience()
-        if within <= timedelta():
+        if within <= _NO_TIME:
             return await self._give_up()
         self._between = idle
         try:
@@ -214,15 +217,18 @@ class Session:
             return ""
         return await (self._give_up() if heard.kind is FaultKind.TIMED_OUT else self._lost(heard))
 
-    async def _say_what_is_due(self) -> Flushed | Fault:
-        octets = self._smtp.octets_to_send()
-        if octets:
-            self._stream.write(octets)
-            self._since = self._house.clock.monotonic()
+    async def _say(self, octets: bytes) -> Flushed | Fault:
+        self._stream.write(octets)
+        self._since = self._house.clock.monotonic()
         return await self._stream.flush(self._house.settings.reply)
 
-    def _patience(self) -> timedelta:
-        """How long the client may yet take: a command as a whole, or the next piece of a body that is not too slow."""
+    def _time_given(self) -> timedelta:
+        """How long the client may take from our reply on."""
+        limits = self._house.settings
+        return limits.command if self._incoming is _NO_BODY else limits.body_block
+
+    def _time_left(self) -> timedelta:
+        """How long it may yet take: for the whole of a command, or the next piece of a body that is not too slow."""
         limits = self._house.settings
         taken = timedelta(seconds=self._house.clock.monotonic() - self._since)
         if isinstance(self._incoming, _NoBody):
