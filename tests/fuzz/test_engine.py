@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -96,7 +97,14 @@ reply_words = st.sampled_from(
         b"x" * 1400,
     ]
 )
-client_speech = st.lists(command_words | st.binary(max_size=8), max_size=25)
+HELLO = b"EHLO us.example\r\n"
+GROUP = b"MAIL FROM:<>\r\nRCPT TO:<bob@mx.example>\r\nRCPT TO:<carol@mx.example>\r\nDATA\r\n"
+client_speech = st.tuples(
+    st.sampled_from(
+        [[], [HELLO], [HELLO, GROUP], [b"LHLO us.example\r\n", GROUP], [HELLO, GROUP, b"x\r\n.\r\n", GROUP]]
+    ),
+    st.lists(command_words | st.binary(max_size=8), max_size=25),
+).map(lambda speech: speech[0] + speech[1])
 server_speech = st.lists(reply_words | st.binary(max_size=4), max_size=25)
 
 
@@ -180,11 +188,22 @@ def test_whatever_a_client_says_the_server_tells_events_and_stays_in_step(
     assert said.endswith(b"\r\n")
 
 
+def settled(dialogue: tuple[list[Event], bytes]) -> tuple[list[Event], bytes]:
+    """Without the chunks of bodies that were not taken: how much of one is given out before its fault may differ."""
+    events, said = dialogue
+    taken = [
+        event
+        for event, following in zip_longest(events, events[1:])
+        if not isinstance(event, DataChunk) or (isinstance(following, DataEnd) and following.fault is BodyFault.NONE)
+    ]
+    return taken, said
+
+
 @settings(deadline=None)  # octet by octet takes its time
 @given(client_speech, server_settings)
 def test_segmentation_changes_nothing_but_who_spoke_too_soon(segments: list[bytes], offer: ServerSettings) -> None:
-    whole = serve([b"".join(segments)], offer)
-    slowly = serve(octet_by_octet(segments), offer)
+    whole = settled(serve(segments, offer))
+    slowly = settled(serve(octet_by_octet(segments), offer))
     events = whole[0]
     too_soon = [event for event in events if isinstance(event, Refused) and "wait for the reply" in str(event.reply)]
     if too_soon:  # octet by octet nothing ever is too soon, so the slower dialogue goes on where the other ended
