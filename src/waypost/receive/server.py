@@ -51,12 +51,13 @@ class Receiver:
         """Open every door, or none. Raises: ListenError, for the administrator."""
         try:
             for door in self._doors:
-                self._listeners.append(await Listener.open(door.endpoint, partial(self.serve, door)))
+                banner = Reply(220, (f"{door.smtp.hostname} {'LMTP' if door.smtp.lmtp else 'ESMTP'}",))
+                self._listeners.append(await Listener.open(door.endpoint, partial(self.serve, door, banner)))
         except BaseException:
             await self.stop(timedelta())
             raise
 
-    async def serve(self, door: Door, stream: Stream) -> None:
+    async def serve(self, door: Door, banner: Reply, stream: Stream) -> None:
         """One connection, to its end; turned away with 421 where there are too many (RFC 5321 §3.8)."""
         client = client_key(stream.peer.host)
         limits = self._house.settings
@@ -66,7 +67,7 @@ class Receiver:
         elif self._clients[client] >= limits.connections_per_client:
             await session.run(TOO_MANY_OF_YOURS)
         else:
-            await self._serve(session, client, Reply(220, (f"{door.smtp.hostname} {_service(door)}",)))
+            await self._serve(session, client, banner)
 
     async def _serve(self, session: Session, client: str, banner: Reply) -> None:
         self._sessions.add(session)
@@ -101,7 +102,3 @@ class Receiver:
 def client_key(host: str) -> str:
     """What connections are counted by: an IPv4 address, an IPv6 /64 (one customer's), or "" for local sockets."""
     return str(ip_network((host.partition("%")[0], 64), strict=False)) if ":" in host else host
-
-
-def _service(door: Door) -> str:
-    return "LMTP" if door.smtp.lmtp else "ESMTP"

@@ -404,7 +404,7 @@ class Session:
         self, envelope: Envelope, octets: InMemory | Draft, name: MessageId, now: float, until: float
     ) -> Stored | StoreFault:
         """The storage's answer, waited for though we are told to end: the client is to hear what became of it."""
-        storing = asyncio.ensure_future(
+        storing = asyncio.get_running_loop().create_task(
             self._house.storage.accept(envelope, octets, id=name, now=now, claim_until=until)
         )
         try:
