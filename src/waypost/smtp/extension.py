@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
+from functools import lru_cache
 from typing import Any, Final
 
 from waypost.smtp.reply import Reply
@@ -110,6 +111,7 @@ class Extensions:
 _KEYWORD: Final = re.compile(r"[A-Z0-9][A-Z0-9-]*")
 
 
+@lru_cache(maxsize=128)  # a host says the same each time; bounded, because a host chooses what it says
 def read_extensions(reply: Reply) -> Extensions:
     """What an EHLO reply offers (RFC 5321 §4.1.1.1). Lines that are no keyword promise nothing."""
     offered: dict[str, tuple[str, ...]] = {}
