@@ -94,6 +94,20 @@ class Failing(MemoryStorage):
         raise StorageError(self.fault)
 
 
+class Hiccup(MemoryStorage):
+    """A storage whose first draft fails, and that is well again at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failed = False
+
+    async def draft(self) -> Draft:
+        if self.failed:
+            return await super().draft()
+        self.failed = True
+        raise StorageError(FULL)
+
+
 class Slow(MemoryStorage):
     """A storage whose commit takes its time (a virtual minute)."""
 

@@ -17,6 +17,7 @@ from tests.receive.house import (
     MESSAGE,
     Broken,
     Failing,
+    Hiccup,
     Slow,
     Taker,
     begin,
@@ -333,6 +334,19 @@ async def test_a_spool_that_fails_in_mid_body_is_told_after_the_dot_and_the_dial
     assert (await talk.send(b".\r\n")).startswith("452 4.3.1")
     assert await talk.say("NOOP") == "250 2.0.0 OK"
     assert talk.house.in_flight.held == 0
+
+
+@virtual
+async def test_a_body_that_lost_a_piece_is_never_stored_though_the_spool_is_well_again() -> None:
+    talk = await begin(make_house(Hiccup(), ReceiveSettings(spill=1000)))
+    await talk.open_data()
+    for _ in range(10):
+        talk.stream.write(b"Subject: a line of a body\r\n" * 30)
+        await settled(5)
+    assert (await talk.send(b".\r\n")).startswith("452 4.3.1")
+    assert await talk.stored() == []
+    await talk.open_data()
+    assert (await talk.send(MESSAGE + b".\r\n")).startswith("250 2.0.0 Ok")
 
 
 @virtual
