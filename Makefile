@@ -2,36 +2,37 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: run test lint test-live bench clean
-
-$(VENV)/.run-ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
-
-$(VENV)/.dev-ready: $(VENV)/.run-ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
-	touch $@
 
 run: $(VENV)/.run-ready ## set up, then run the service on an embedded spool
 	$(BIN)/waypost serve --config examples/quickstart.toml
 
-test: $(VENV)/.dev-ready ## set up, then run the tests
-	$(BIN)/python -m pytest -n auto
+test: $(VENV)/.dev-ready ## set up, then run the tests that need nothing but this machine's loopback
+	$(BIN)/python -m pytest -n auto -m "not live"
 
-lint: $(VENV)/.dev-ready
+lint: $(VENV)/.dev-ready ## style, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-live: $(VENV)/.dev-ready ## against real peers; tests/live/README.md says which
+test-live: $(VENV)/.dev-ready ## against real peers, as root; tests/live/README.md says which
 	$(BIN)/python -m pytest -m live tests/live
 
-bench: $(VENV)/.dev-ready
+bench: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.md
 	$(BIN)/python -m bench.relay
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .run
+
+$(VENV)/.run-ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/.dev-ready: $(VENV)/.run-ready
+	$(PIP) install --group dev
+	touch $@

@@ -1,0 +1,113 @@
+"""The how-to guides' configurations work as printed: only addresses of this test take the place of the printed ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.live.dovecot import dovecot
+from tests.live.mail import MESSAGES, send
+from tests.live.process import free_port, run, until
+from tests.live.service import Service, running
+from tests.live.sink import sink
+
+pytestmark = pytest.mark.live
+
+GUIDES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
+PASSWORD = "smart-host.password"
+
+
+def printed(guide: str) -> str:
+    """The one configuration of a guide."""
+    (config,) = re.findall(r"^```toml\n(.*?)^```$", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL)
+    return str(config)
+
+
+@contextlib.asynccontextmanager
+async def as_printed(guide: str, place: Path, instead: Mapping[str, str]) -> AsyncIterator[Service]:
+    """The service as a guide has it, but for what stands in `instead`; each of that must be in the guide."""
+    text, admin_port, port = printed(guide), free_port(), free_port()
+    for old, new in instead.items():
+        if old not in text:
+            raise AssertionError(f"{guide} no longer has {old!r}")
+        text = text.replace(old, new)
+    text, listeners = re.subn(r'address = ".*:(25|2525)"', f'address = "127.0.0.1:{port}"', text)
+    assert listeners == 1
+    text = re.sub(r'\[admin\]\naddress = ".*"\n', "", text) + f'\n[admin]\naddress = "127.0.0.1:{admin_port}"\n'
+    config = place / "waypost.toml"
+    config.write_text(text)
+    async with running(Service(place, config, port, admin_port)) as service:
+        yield service
+
+
+@pytest.mark.parametrize("guide", [path.name for path in GUIDES.glob("*.md") if path.name != "README.md"])
+async def test_the_printed_configuration_is_in_order_as_it_stands(guide: str, place: Path) -> None:
+    config = place / "waypost.toml"
+    config.write_text(printed(guide))
+    (place / PASSWORD).write_text("secret\n")
+
+    checked = await run(sys.executable, "-m", "waypost", "check", "--config", config)
+
+    assert checked.code == 0, checked.output + checked.errors
+
+
+async def test_the_smart_host_gets_no_password_without_tls_and_the_mail_waits(place: Path) -> None:
+    (place / PASSWORD).write_text("secret\n")
+    async with sink(extensions=("AUTH PLAIN LOGIN",)) as provider:
+        instead = {
+            "/var/spool/waypost": str(place / "spool"),
+            "smtp://smtp.provider.example:587": f"smtp://127.0.0.1:{provider.port}",
+        }
+        async with as_printed("smart-host.md", place, instead) as service:
+            await asyncio.to_thread(send, service, MESSAGES["plain"])
+
+            async def tried() -> bool:
+                return any(entry["attempts"] for entry in await service.queue())
+
+            await until(tried, "an attempt", log=service.log)
+            (entry,) = await service.queue()
+            assert "TLS" in str(entry["last_outcome"]), entry
+            assert provider.taken == []
+            assert "AUTH" not in provider.verbs
+
+
+async def test_the_mx_puts_mail_into_dovecots_mailboxes(place: Path, peer_place: Path) -> None:
+    async with dovecot(peer_place, "bob") as store:
+        instead = {
+            "/var/spool/waypost": str(place / "spool"),
+            "/run/dovecot/lmtp": str(store.socket),
+            "=example.com": "=example.test",
+        }
+        async with as_printed("mx-for-dovecot.md", place, instead) as service:
+            await asyncio.to_thread(send, service, MESSAGES["plain"])
+
+            async def there() -> bool:
+                return store.mailbox("bob").exists() and any(store.mailbox("bob").iterdir())
+
+            await until(there, "the message in bob's mailbox", log=service.log)
+
+
+async def test_the_inbox_shows_what_an_application_sent(place: Path) -> None:
+    async with as_printed("inbox-for-development.md", place, {}) as service:
+        await asyncio.to_thread(send, service, MESSAGES["plain"], "you@example.com")
+
+        async def kept() -> bool:
+            return bool(inbox(service))
+
+        await until(kept, "the message in the inbox", log=service.log)
+        assert [message["recipients"] for message in inbox(service)] == [["you@example.com"]]
+
+
+def inbox(service: Service) -> list[dict[str, object]]:
+    """What GET /api/inbox tells."""
+    with urlopen(f"http://127.0.0.1:{service.admin_port}/api/inbox", timeout=10) as answer:
+        messages: list[dict[str, object]] = json.load(answer)["messages"]
+        return messages
