@@ -42,7 +42,7 @@ from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import SmtpDelivery
 from waypost.mail.attempt import Attempt
 from waypost.net.clock import Clock, SystemClock
-from waypost.net.dialer import AsyncioDialer
+from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.resolver import DnspythonResolver
 from waypost.net.stream import Endpoint
 from waypost.queue.ids import MessageIds
@@ -56,6 +56,7 @@ from waypost.report.journal import Journal
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
 from waypost.report.reporter import Reporter
+from waypost.route.hosts import HostFinder
 from waypost.route.route import NoRoute
 from waypost.route.table import RouteTable
 from waypost.smtp.server import ServerSettings
@@ -79,6 +80,18 @@ class Running:
     admin_endpoint: Endpoint
     operations: Operations
     log: Log
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that meet the world outside; a benchmark puts others in their place."""
+
+    storage: Callable[[Config], Storage] = spool
+    dialer: Callable[[], Dialer] = AsyncioDialer
+    receiver: Callable[[tuple[Door, ...], House], Receiver] = Receiver
+
+
+_REAL: Final = Parts()
 
 
 def run(config: Config, *, ready: Callable[[Running], None]) -> int:
@@ -105,96 +118,147 @@ async def _until_stopped(config: Config, ready: Callable[[Running], None]) -> in
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Running]:
+async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Running]:
     """The service, while the block lasts. Raises: StorageError, ListenError, OSError: it cannot start, and why."""
+    base = _base(config, parts)
+    async with AsyncExitStack() as stack:
+        await base.storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
+        stack.push_async_callback(base.storage.close)
+        stack.push_async_callback(base.resolver.close)
+        await _reroute(base.storage, base.table, base.log)
+
+        dispatcher = _dispatcher(base, parts.dialer())
+        stack.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
+        reporter = _reporter(base, dispatcher)
+        receiver = _receiver(base, dispatcher, parts)
+        stack.push_async_callback(receiver.stop, DRAIN_RECEIVING)
+        watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
+        watch.keep("dispatcher", dispatcher.run)
+        watch.keep("reporter", reporter.run)
+        watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
+        await receiver.start()
+
+        operations = _operations(base, receiver, dispatcher, watch)
+        admin = AdminServer(
+            operations, config.admin.address, metrics=base.metrics.collect, not_ready=operations.not_ready
+        )
+        await stack.enter_async_context(admin)
+        facts = operations.facts
+        base.log.logger.info("serving", durability=facts.durability, spool=facts.spool, version=facts.version)
+        yield Running(tuple(receiver.endpoints), admin.endpoint, operations, base.log)
+
+
+# ---- the parts
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What the parts are built from and share."""
+
+    config: Config
+    clock: Clock
+    dice: random.Random
+    storage: Storage
+    table: RouteTable
+    resolver: DnspythonResolver
+    finder: HostFinder
+    ids: MessageIds
+    log: Log
+    metrics: Metrics
+    journal: _Journal
+
+
+def _base(config: Config, parts: Parts) -> _Base:
     clock = SystemClock()
     dice = random.Random()  # noqa: S311 - jitter, shuffled hosts and ids that need to differ, not to be secret
-    storage = spool(config)
-    log = _log(config, sys.stderr, clock)
-    metrics = Metrics(storage)
-    async with AsyncExitStack() as parts:
-        await storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
-        parts.push_async_callback(storage.close)
-        table = config.route_table()
-        await _reroute(storage, table, log)
-        resolver = DnspythonResolver(resolver_settings(config), clock)
-        parts.push_async_callback(resolver.close)
-        finder = host_finder(config, resolver, dice)
-        ids = MessageIds(clock, dice)
-        journal = _Journal(log, metrics)
+    storage = parts.storage(config)
+    resolver = DnspythonResolver(resolver_settings(config), clock)
+    log, metrics = _log(config, sys.stderr, clock), Metrics(storage)
+    return _Base(
+        config=config,
+        clock=clock,
+        dice=dice,
+        storage=storage,
+        table=config.route_table(),
+        resolver=resolver,
+        finder=host_finder(config, resolver, dice),
+        ids=MessageIds(clock, dice),
+        log=log,
+        metrics=metrics,
+        journal=_Journal(log, metrics),
+    )
 
-        pool = Pool(clock)
-        opener = Opener(
-            Ends(AsyncioDialer(), clock, config.service.hostname, _time_outs(config)),
-            HostMemory(clock, time_to_live=config.helo_memory.ttl),
-            TlsContexts.system(),
-        )
-        policy = config.retry_policy()
-        runner = Runner(
-            SmtpDelivery(finder, opener, pool, clock),
-            MaildirDelivery(config.service.hostname, clock),
-            policy=policy,
-            clock=clock,
-            dice=dice,
-            journal=journal,
-        )
-        dispatcher = Dispatcher(
-            storage,
-            table,
-            runner,
-            Settler(storage, clock, journal),
-            pool,
-            policy=policy,
-            clock=clock,
-            journal=journal,
-            capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
-        )
-        parts.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
-        reporter = Reporter(
-            storage,
-            table,
-            hostname=config.service.hostname,
-            postmaster=config.service.postmaster,
-            clock=clock,
-            ids=ids,
-            log=journal,
-            filed=dispatcher.wake,
-        )
-        journal.report_due = reporter.poke
-        house = House(
-            storage=storage,
-            router=table,
-            relay=RelayPolicy(config.relay.networks),
-            settings=_receive_settings(config),
-            clock=clock,
-            ids=ids,
-            log=journal,
-            onward=dispatcher,
-            in_flight=InFlight(config.limits.memory),
-        )
-        receiver = Receiver(_doors(config), house)
-        parts.push_async_callback(receiver.stop, DRAIN_RECEIVING)
-        watched = await parts.enter_async_context(_Watch.over(log, clock))
-        watched.keep("dispatcher", dispatcher.run)
-        watched.keep("reporter", reporter.run)
-        watched.keep("housekeeper", lambda: _keep_house(config, storage, clock))
-        await receiver.start()
-        endpoints = tuple(receiver.endpoints)
 
-        operations = Operations(
-            storage=storage,
-            table=table,
-            finder=finder,
-            resolver=resolver,
-            clock=clock,
-            facts=_facts(config, storage, endpoints, clock),
-            not_ready=lambda: _not_ready(storage, watched),
-            changed=dispatcher.wake,
-        )
-        admin = AdminServer(operations, config.admin.address, metrics=metrics.collect, not_ready=operations.not_ready)
-        await parts.enter_async_context(admin)
-        log.logger.info("serving", durability=storage.durability.value, spool=str(config.spool), version=__version__)
-        yield Running(endpoints, admin.endpoint, operations, log)
+def _dispatcher(base: _Base, dialer: Dialer) -> Dispatcher:
+    config, clock, journal, policy = base.config, base.clock, base.journal, base.config.retry_policy()
+    pool = Pool(clock)
+    opener = Opener(
+        Ends(dialer, clock, config.service.hostname, _time_outs(config)),
+        HostMemory(clock, time_to_live=config.helo_memory.ttl),
+        TlsContexts.system(),
+    )
+    runner = Runner(
+        SmtpDelivery(base.finder, opener, pool, clock),
+        MaildirDelivery(config.service.hostname, clock),
+        policy=policy,
+        clock=clock,
+        dice=base.dice,
+        journal=journal,
+    )
+    return Dispatcher(
+        base.storage,
+        base.table,
+        runner,
+        Settler(base.storage, clock, journal),
+        pool,
+        policy=policy,
+        clock=clock,
+        journal=journal,
+        capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
+    )
+
+
+def _reporter(base: _Base, dispatcher: Dispatcher) -> Reporter:
+    service = base.config.service
+    reporter = Reporter(
+        base.storage,
+        base.table,
+        hostname=service.hostname,
+        postmaster=service.postmaster,
+        clock=base.clock,
+        ids=base.ids,
+        log=base.journal,
+        filed=dispatcher.wake,
+    )
+    base.journal.report_due = reporter.poke
+    return reporter
+
+
+def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
+    config = base.config
+    house = House(
+        storage=base.storage,
+        router=base.table,
+        relay=RelayPolicy(config.relay.networks),
+        settings=_receive_settings(config),
+        clock=base.clock,
+        ids=base.ids,
+        log=base.journal,
+        onward=dispatcher,
+        in_flight=InFlight(config.limits.memory),
+    )
+    return parts.receiver(_doors(config), house)
+
+
+def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: _Watch) -> Operations:
+    return Operations(
+        storage=base.storage,
+        table=base.table,
+        finder=base.finder,
+        resolver=base.resolver,
+        clock=base.clock,
+        facts=_facts(base.config, base.storage, receiver.endpoints, base.clock),
+        not_ready=lambda: _not_ready(base.storage, watch),
+        changed=dispatcher.wake,
+    )
 
 
 # ---- what runs by itself
