@@ -146,8 +146,8 @@ async def measure(profile: cProfile.Profile | None) -> float:
         async def relay(batches: int) -> None:
             for _ in range(batches):
                 await asyncio.gather(*(receiver.serve(door, BANNER, Scripted(*CLIENT_SAYS)) for _ in range(SESSIONS)))
-            while (await storage.counts()).recipients:
-                await asyncio.sleep(0.001)  # noqa: ASYNC110 - a queue rings no bell when it is empty
+            while (await storage.counts()).recipients:  # noqa: ASYNC110 - an empty queue rings no bell
+                await asyncio.sleep(0.001)
 
         await relay(BATCHES)
         if profile is not None:
