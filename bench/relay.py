@@ -42,6 +42,8 @@ SESSIONS = 20
 OCTETS = 4096
 WARM_UP = 500
 PATIENCE = 120.0
+QUIET = 0.5
+"""The load average above which a machine is not fit for a benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ async def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "kernel": platform.release(),
         "processor": processor(),
+        "load before": f"{os.getloadavg()[0]:.1f}",
     }
 
 
@@ -272,6 +275,8 @@ async def main() -> None:
     names = asked.only or (["waypost"] if asked.profile else ["waypost", "postfix"])
     facts = await versions()
     print(json.dumps(facts), file=sys.stderr)
+    if os.getloadavg()[0] > QUIET:
+        print("this machine is busy with something else: the figures will be too low", file=sys.stderr)
     if not asked.only and not asked.profile:
         await compare(["wire"], 1, asked.messages, None)
     found = await compare(names, asked.runs, asked.messages, asked.profile)
