@@ -84,8 +84,9 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that meet the world outside; a benchmark puts others in their place."""
+    """The parts that meet the world outside; a benchmark or a test puts others in their place."""
 
+    clock: Callable[[], Clock] = SystemClock
     storage: Callable[[Config], Storage] = spool
     dialer: Callable[[], Dialer] = AsyncioDialer
     receiver: Callable[[tuple[Door, ...], House], Receiver] = Receiver
@@ -167,7 +168,7 @@ class _Base:
 
 
 def _base(config: Config, parts: Parts) -> _Base:
-    clock = SystemClock()
+    clock = parts.clock()
     dice = random.Random()  # noqa: S311 - jitter, shuffled hosts and ids that need to differ, not to be secret
     storage = parts.storage(config)
     resolver = DnspythonResolver(resolver_settings(config), clock)
