@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.mail import MESSAGES, to_port
+from tests.live.postfix import postfix, relay_to
 from tests.live.process import must_run
 from tests.live.service import waypost, without_trace
 from tests.live.sink import sink
@@ -69,6 +70,23 @@ async def test_every_octet_arrives_as_it_was_sent(sender: Sender, place: Path) -
             taken = (await far_end.messages(1))[0]
             assert without_trace(taken.octets) == octets, name
             assert (taken.reverse_path, taken.forward_paths) == ("alice@origin.test", ("bob@example.test",))
+            far_end.taken.clear()
+
+
+async def test_postfix_hands_over_what_it_was_given(place: Path, peer_place: Path) -> None:
+    async with (
+        sink() as far_end,
+        waypost(place, to_port(far_end.port)) as service,
+        postfix(peer_place, relay_to(service.port)) as before,
+    ):
+        for name, octets in MESSAGES.items():
+            message = place / f"{name}.eml"
+            message.write_bytes(octets)
+
+            await by_smtplib(before.port, message)
+
+            taken = (await far_end.messages(1))[0]
+            assert without_trace(taken.octets).endswith(octets), name
             far_end.taken.clear()
 
 
