@@ -31,7 +31,7 @@ SOON = timedelta(hours=3)
 HOSTNAME = "mx.example.net"
 BANNER = Reply(220, (f"{HOSTNAME} ESMTP",))
 OURS = Route(NextHop("ours"), Capture(), "rule 1")
-ELSEWHERE = Route(NextHop("elsewhere"), Capture(), "rule 2", by_catch_all=True)
+ELSEWHERE = Route(NextHop("elsewhere"), Capture(), "rule 2", relay_only=True)
 CLOSED_MAILBOX = Route(NextHop("closed"), Reject(Reply.of(550, "5.1.1", "no such user here")), "rule 3")
 
 MESSAGE = b"Subject: hello\r\n\r\nHow are you?\r\n"

@@ -17,7 +17,7 @@ from waypost.smtp.server import BodyFault
 
 BOB: Mailbox = parse_mailbox("bob@example.org")
 NOWHERE = NoRoute("no rule for example.org")
-NOBODY_ELSE = Route(NextHop("-"), Reject(Reply.of(550, "5.7.1", "not through here")), "rule 9", by_catch_all=True)
+NOBODY_ELSE = Route(NextHop("-"), Reject(Reply.of(550, "5.7.1", "not through here")), "rule 9", relay_only=True)
 
 
 @pytest.mark.parametrize(

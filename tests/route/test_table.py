@@ -115,18 +115,18 @@ def test_the_bare_postmaster_goes_where_our_postmaster_goes_and_is_open_to_anyon
     found = routes.route(Postmaster())
     assert isinstance(found, Route)
     assert found.next_hop == "smtp://inner.example.net:25"
-    assert not found.by_catch_all
+    assert not found.relay_only
 
 
 # ---- whose mail
 def test_what_only_the_catch_all_matches_is_never_open() -> None:
     routes = table(rule("example.com *", "smtp://inner.example.net"))
-    assert not routed(routes, "example.com").by_catch_all
-    assert routed(routes, "example.org").by_catch_all
+    assert not routed(routes, "example.com").relay_only
+    assert routed(routes, "example.org").relay_only
 
 
 def test_a_route_for_relay_clients_is_closed_to_others() -> None:
-    assert routed(table(rule("example.com", "mx:", relay_only=True)), "example.com").by_catch_all
+    assert routed(table(rule("example.com", "mx:", relay_only=True)), "example.com").relay_only
 
 
 # ---- keys

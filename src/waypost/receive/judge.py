@@ -74,7 +74,7 @@ def judge_recipient(path: ForwardPath, route: Route | NoRoute, *, trusted: bool)
             return Denied(Reply.of(550, "5.1.2", f"no route leads to <{path}>"))
         case Route(transport=Reject(reply=reply)):
             return Denied(reply)
-        case Route(by_catch_all=True) if not trusted:
+        case Route(relay_only=True) if not trusted:
             return Denied(_relaying_denied(path))
         case Route(next_hop=next_hop):
             return Granted(next_hop)

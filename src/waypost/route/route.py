@@ -97,9 +97,9 @@ class Route:
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
     credentials: Credentials | NoCredentials = field(default_factory=NoCredentials)
     limits: Limits = field(default_factory=Limits)
-    #: Whether the domain is not ours, so that only those who may relay through us are let in to it: `*` alone matched,
-    #: or the route says so (`accept_from = "relay"`).
-    by_catch_all: bool = False
+    #: Whether only those who may relay through us are let in to it, since the domain is not ours: `*` alone matched, or
+    #: the route says so (`accept_from = "relay"`).
+    relay_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

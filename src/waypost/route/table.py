@@ -144,7 +144,7 @@ class RouteTable:
             tls=rule.means.tls,
             credentials=rule.means.credentials,
             limits=rule.means.limits,
-            by_catch_all=rule.relay_only or pattern.match is Match.EVERYTHING,
+            relay_only=rule.relay_only or pattern.match is Match.EVERYTHING,
         )
 
     def _key(self, rule: Rule, means: set[Means]) -> NextHop:
@@ -158,7 +158,7 @@ class RouteTable:
 
     @staticmethod
     def _open(found: Route | NoRoute) -> Route | NoRoute:
-        return replace(found, by_catch_all=False) if isinstance(found, Route) else found
+        return replace(found, relay_only=False) if isinstance(found, Route) else found
 
 
 def _domain_of_key(next_hop: NextHop) -> Domain:
