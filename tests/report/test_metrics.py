@@ -10,6 +10,7 @@ from tests.report.attempts import ATTEMPT, DELIVERED, IN_DOUBT, REFUSED, WAITING
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Counts, Durability, Gone, Notice, StorageError, StoreFault, StoreFaultKind
 from waypost.report.metrics import Metrics, reference
+from waypost.report.tally import Spread
 from waypost.smtp.reply import Reply
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
@@ -62,6 +63,22 @@ def test_attempts_are_counted_by_transport_and_outcomes_by_recipient(metrics: Me
 def test_the_way_from_the_250_to_delivery_is_measured(metrics: Metrics) -> None:
     metrics.attempted(ATTEMPT, [fate(DELIVERED, Gone())], helo=False)
     assert value(metrics, "delivery_seconds_sum") == pytest.approx(ATTEMPT.ended_at - ATTEMPT.message.received_at)
+
+
+def test_each_bucket_counts_the_deliveries_that_took_no_longer() -> None:
+    spread = Spread("seconds", "", (0.1, 1, 10), created=7.0)
+    for seconds in (0.0, 0.1, 0.2, 10.0, 11.0):
+        spread.observe(seconds)
+    (family,) = spread.collect()
+    assert [(sample.name, sample.labels.get("le", ""), sample.value) for sample in family.samples] == [
+        ("seconds_bucket", "0.1", 2),
+        ("seconds_bucket", "1.0", 3),
+        ("seconds_bucket", "10.0", 4),
+        ("seconds_bucket", "+Inf", 5),
+        ("seconds_count", "", 5),
+        ("seconds_sum", "", pytest.approx(21.3)),
+        ("seconds_created", "", 7.0),
+    ]
 
 
 def test_sessions_and_refusals_are_counted(metrics: Metrics) -> None:

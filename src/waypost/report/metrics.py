@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, assert_never
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Info, generate_latest
 
 from waypost.mail.attempt import Attempt
 from waypost.mail.outcome import Deferred, Delivered, InDoubt, Outcome, Rejected
+from waypost.net.clock import SystemClock
 from waypost.queue.storage import Counts, Durability, Notice, Settled, StorageError
+from waypost.report.tally import Counters, Level, Number, Spread
 from waypost.smtp.reply import Reply
 
 #: Seconds from the 250 that took a message to its delivery: a healthy relay lives left of 1, a retry schedule right.
@@ -39,31 +41,31 @@ class Metrics:
     def __init__(self, storage: Countable) -> None:
         self._storage = storage
         self.registry = CollectorRegistry()
-        counter, gauge = self._counter, self._gauge
+        self._created = SystemClock().now()
+        counter, counters, gauge = self._counter, self._counters, self._gauge
         # receiving
         self._sessions = counter("sessions", "Sessions clients have opened")
         self._open_sessions = gauge("sessions_open", "Sessions of clients open now")
         self._received = counter("messages_received", "Messages taken responsibility for with a 250")
         self._octets = counter("octets_received", "Octets of those messages")
-        refused = counter("refused", "Replies that refused something to a client, by class", ["code"])
-        self._refused = {digit: refused.labels(f"{digit}yz") for digit in (4, 5)}
+        self._refused = counters(
+            "refused", "Replies that refused something to a client, by class", "code", ("4yz", "5yz")
+        )
         # delivering
-        attempts = counter("attempts", "Attempts ended, by transport", ["transport"])
-        self._attempts = {transport: attempts.labels(transport) for transport in _TRANSPORTS}
-        outcomes = counter("outcomes", "What attempts came to, counted by recipient", ["outcome"])
-        self._outcomes = {outcome: outcomes.labels(outcome) for outcome in _OUTCOMES}
+        self._attempts = counters("attempts", "Attempts ended, by transport", "transport", _TRANSPORTS)
+        self._outcomes = counters("outcomes", "What attempts came to, counted by recipient", "outcome", _OUTCOMES)
         self._helo = counter("helo_fallbacks", "Attempts that opened a session with HELO, as EHLO failed there")
         self._in_doubt = counter("in_doubt", "Recipients who may get a second copy: no reply came to the final dot")
         self._crashes = counter("crashes", "Bugs of ours that were caught within an attempt or a report")
-        self._latency = Histogram(
+        self._latency = Spread(
             "waypost_delivery_seconds",
             "From the 250 that took the message to its delivery, by recipient",
-            buckets=_LATENCIES,
-            registry=self.registry,
+            _LATENCIES,
+            self._created,
         )
+        self.registry.register(self._latency)
         # reporting
-        reports = counter("reports", "DSNs queued, by kind", ["notice"])
-        self._reports = {notice: reports.labels(notice) for notice in _REPORTED}
+        self._reports = counters("reports", "DSNs queued, by kind", "notice", _REPORTED)
         self._reports_dropped = counter("reports_dropped", "Reports that were due and told to nobody")
         # the queue
         self._storage_failures = counter("storage_failures", "Times the queue could not be asked or told")
@@ -76,45 +78,52 @@ class Metrics:
         )
         durability.info({"durability": storage.durability.value})
 
-    def _counter(self, name: str, help_text: str, labels: Iterable[str] = ()) -> Counter:
-        return Counter(f"waypost_{name}", help_text, labels, registry=self.registry)
+    def _counter(self, name: str, help_text: str) -> Number:
+        return self._counters(name, help_text, "", ("",))[""]
 
-    def _gauge(self, name: str, help_text: str) -> Gauge:
-        return Gauge(f"waypost_{name}", help_text, registry=self.registry)
+    def _counters(self, name: str, help_text: str, label: str, values: Iterable[str]) -> dict[str, Number]:
+        family = Counters(f"waypost_{name}", help_text, label, values, self._created)
+        self.registry.register(family)
+        return family.series
+
+    def _gauge(self, name: str, help_text: str) -> Level:
+        gauge = Level(f"waypost_{name}", help_text)
+        self.registry.register(gauge)
+        return gauge
 
     # ---- receiving
     def session_opened(self) -> None:
         """A client has connected."""
-        self._sessions.inc()
-        self._open_sessions.inc()
+        self._sessions.value += 1
+        self._open_sessions.value += 1
 
     def session_closed(self) -> None:
         """A client's session has ended."""
-        self._open_sessions.dec()
+        self._open_sessions.value -= 1
 
     def received(self, octets: int) -> None:
         """A message of so many octets was taken."""
-        self._received.inc()
-        self._octets.inc(octets)
+        self._received.value += 1
+        self._octets.value += octets
 
     def refused(self, reply: Reply) -> None:
         """A client was refused something."""
-        self._refused[4 if reply.is_transient else 5].inc()
+        self._refused["4yz" if reply.is_transient else "5yz"].value += 1
 
     # ---- delivering
     def attempted(self, attempt: Attempt, settled: Sequence[Settled], *, helo: bool) -> None:
         """An attempt has ended; `helo`: a session of it was opened with HELO."""
         scheme = attempt.next_hop.partition(":")[0]
-        self._attempts[scheme if scheme in self._attempts else "other"].inc()
+        self._attempts[scheme if scheme in self._attempts else "other"].value += 1
         if helo:
-            self._helo.inc()
+            self._helo.value += 1
         for one in settled:
-            self._outcomes[kind_of(one.outcome)].inc()
+            self._outcomes[kind_of(one.outcome)].value += 1
             match one.outcome:
                 case Delivered():
                     self._latency.observe(max(0.0, attempt.ended_at - attempt.message.received_at))
                 case InDoubt():
-                    self._in_doubt.inc()
+                    self._in_doubt.value += 1
                 case Deferred() | Rejected():
                     pass
                 case _:
@@ -122,21 +131,21 @@ class Metrics:
 
     def crashed(self) -> None:
         """A bug was caught."""
-        self._crashes.inc()
+        self._crashes.value += 1
 
     def storage_failed(self) -> None:
         """The queue failed."""
-        self._storage_failures.inc()
+        self._storage_failures.value += 1
 
     # ---- reporting
     def reported(self, notice: Notice) -> None:
         """A DSN has come into the queue."""
         if notice is not Notice.NONE:
-            self._reports[notice.value].inc()
+            self._reports[notice.value].value += 1
 
     def report_dropped(self) -> None:
         """A report was told to nobody."""
-        self._reports_dropped.inc()
+        self._reports_dropped.value += 1
 
     # ---- showing
     async def collect(self) -> bytes:
@@ -149,7 +158,7 @@ class Metrics:
             numbers = (float("nan"),) * 4
         gauges = (self._queue_messages, self._queue_recipients, self._queue_held, self._reports_due)
         for gauge, number in zip(gauges, numbers, strict=True):
-            gauge.set(number)
+            gauge.value = number
         return generate_latest(self.registry)
 
 
