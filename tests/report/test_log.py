@@ -46,6 +46,16 @@ def test_the_clock_is_written_to_the_millisecond() -> None:
     assert timestamp(1_767_225_600) == "2026-01-01T00:00:00.000Z"
 
 
+@pytest.mark.parametrize("pretty", [True, False])
+@pytest.mark.parametrize("level", ["debug", "warning"])
+def test_the_short_way_says_what_the_logger_says(level: str, pretty: bool) -> None:  # noqa: FBT001 - a table's cell
+    short, usual = io.BytesIO(), io.BytesIO()
+    log(short, level=level, pretty=pretty).info("delivered", {"id": "m1", "text": "caf\udce9", "seconds": 0.5})
+    log(usual, level=level, pretty=pretty).logger.info("delivered", id="m1", text="caf\udce9", seconds=0.5)
+    assert short.getvalue() == usual.getvalue()
+    assert bool(short.getvalue()) == (level == "debug")
+
+
 def test_what_is_below_the_level_is_not_said() -> None:
     stream = io.BytesIO()
     quiet = log(stream, level="warning")

@@ -19,7 +19,7 @@ from waypost.net.clock import Instant
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Gone, Hold, Lease, Notice, Report, Settled, StorageError, Wait
 from waypost.report.log import Log, timestamp
-from waypost.report.metrics import Metrics
+from waypost.report.metrics import Metrics, kind_of
 from waypost.smtp.path import NullPath
 from waypost.smtp.reply import Reply
 
@@ -58,17 +58,19 @@ class Journal:
         self._metrics.received(size)
         if not self._log.says_info:
             return
-        recipients = envelope.recipients
-        self._say.info(
+        recipients, origin = envelope.recipients, envelope.origin
+        self._log.info(
             "received",
-            id=id,
-            client=str(client),
-            client_name=envelope.origin.client_name,
-            protocol=envelope.origin.protocol,
-            reverse_path=str(envelope.reverse_path),
-            recipient=str(recipients[0].forward_path),
-            recipients=len(recipients),
-            size=size,
+            {
+                "id": id,
+                "client": str(client),
+                "client_name": origin.client_name,
+                "protocol": origin.protocol,
+                "reverse_path": str(envelope.reverse_path),
+                "recipient": str(recipients[0].forward_path),
+                "recipients": len(recipients),
+                "size": size,
+            },
         )
 
     def trouble(self, client: Endpoint, what: str, error: Exception) -> None:
@@ -86,26 +88,11 @@ class Journal:
         """An attempt has ended: a line a recipient, with what follows."""
         helo = opened_with_helo(attempt)
         self._metrics.attempted(attempt, settled, helo=helo)
-        message = attempt.message
-        seconds = round(attempt.ended_at - attempt.started_at, 3)
-        fell_back = {"helo": True} if helo else {}
         for one in settled:
-            in_doubt = isinstance(one.outcome, InDoubt)
-            if not (in_doubt or self._log.says_info):
-                continue
-            details = as_details(one.outcome)
-            say = self._say.warning if in_doubt else self._say.info
-            say(
-                str(details.pop("outcome")),
-                id=message.id,
-                recipient=str(one.recipient.forward_path),
-                next_hop=attempt.next_hop,
-                attempt=one.recipient.attempts + 1,
-                seconds=seconds,
-                follows=follows(message, one),
-                **fell_back,
-                **details,
-            )
+            if isinstance(one.outcome, InDoubt):
+                self._say.warning("in doubt", **_line(attempt, one, helo=helo))
+            elif self._log.says_info:
+                self._log.info(kind_of(one.outcome), _line(attempt, one, helo=helo))
 
     def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
         """A bug of ours was caught within an attempt."""
@@ -189,6 +176,23 @@ class Journal:
 def opened_with_helo(attempt: Attempt) -> bool:
     """Whether a session of this attempt was opened with HELO: after EHLO failed, now or at an earlier attempt."""
     return any(mark == "C" and text[:4] == "HELO" for _, mark, text in attempt.transcript.lines)
+
+
+def _line(attempt: Attempt, settled: Settled, *, helo: bool) -> dict[str, object]:
+    """What an attempt's line says of one recipient."""
+    fields: dict[str, object] = {
+        "id": attempt.message.id,
+        "recipient": str(settled.recipient.forward_path),
+        "next_hop": attempt.next_hop,
+        "attempt": settled.recipient.attempts + 1,
+        "seconds": round(attempt.ended_at - attempt.started_at, 3),
+        "follows": follows(attempt.message, settled),
+    }
+    if helo:
+        fields["helo"] = True
+    fields |= as_details(settled.outcome)
+    del fields["outcome"]  # it is the event
+    return fields
 
 
 def follows(message: QueuedMessage, settled: Settled) -> str:

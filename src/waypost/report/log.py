@@ -110,11 +110,21 @@ class Log:
         self.sink = Sink(stream)
         self.says_debug = _LEVELS[level] <= logging.DEBUG
         self.says_info = _LEVELS[level] <= logging.INFO
-        self._processors = [_Pretty(clock, colors=stream.isatty()) if pretty else _Json(clock)]
+        self._render = _Pretty(clock, colors=stream.isatty()) if pretty else _Json(clock)
+        self._processors = [self._render]
         self._wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
         self.logger: FilteringBoundLogger = structlog.wrap_logger(
             self.sink, processors=self._processors, wrapper_class=self._wrapper
         ).bind()
+
+    def info(self, event: str, fields: EventDict) -> None:
+        """Say what `logger.info(event, **fields)` would; `fields` may be changed.
+
+        For the lines that every message writes: structlog's way from a call to the renderer costs more than rendering.
+        """
+        if self.says_info:
+            fields["event"] = event
+            self.sink.gather(self._render(self, "info", fields))
 
     def become_default(self) -> None:
         """Let `structlog.get_logger()` lead here, and write what waits when the interpreter ends."""
