@@ -6,8 +6,7 @@ Not here: reading them off the wire (framing.py), and what they mean for a messa
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Final
 
 _ENHANCED: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?= |$)")
@@ -41,12 +40,14 @@ class EnhancedStatus:
         return EnhancedStatus(5, self.subject, self.detail)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: they would cost each reply an assignment of the empty `_octets`
 class Reply:
     """One SMTP reply; `code` is 200 to 599, `lines` holds one text a line, without code, separator or CRLF."""
 
     code: int
     lines: tuple[str, ...]
+    #: What `encode` made: what a server says is, but for one reply a message, one of a few dozen constants.
+    _octets: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 200 <= self.code <= 599:
@@ -88,15 +89,11 @@ class Reply:
 
     def encode(self) -> bytes:
         """The octets on the wire, CRLF and all."""
-        return _encode(self)
+        if not self._octets:
+            *first, last = self.lines or ("",)
+            text = "".join([f"{self.code}-{line}\r\n" for line in first]) + f"{self.code} {last}\r\n"
+            object.__setattr__(self, "_octets", text.encode("utf-8", "surrogateescape"))
+        return self._octets
 
     def __str__(self) -> str:
         return f"{self.code} {' '.join(self.lines)}".rstrip()
-
-
-@lru_cache(maxsize=1024)
-def _encode(reply: Reply) -> bytes:
-    # Most replies are one of a few dozen constants; the cache makes the common one a dictionary look-up.
-    *first, last = reply.lines or ("",)
-    text = "".join(f"{reply.code}-{line}\r\n" for line in first) + f"{reply.code} {last}\r\n"
-    return text.encode("utf-8", "surrogateescape")
