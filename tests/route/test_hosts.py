@@ -211,6 +211,16 @@ async def test_a_server_named_twice_is_tried_once() -> None:
     assert names(answer) == ["10.0.0.9 10.0.0.9"]
 
 
+async def test_servers_by_address_are_found_at_once_and_servers_by_name_asked_for_each_time() -> None:
+    resolver = WrittenResolver({}, {"a.example": at("192.0.2.1")})
+    search = finder(resolver)
+    literal, mixed = (Server("10.0.0.9", 25),), (Server("10.0.0.9", 25), Server("a.example", 25))
+    assert await search.hosts(SmtpServers(literal)) is await search.hosts(SmtpServers(literal))
+    for _ in range(2):
+        assert names(await search.hosts(SmtpServers(mixed))) == ["10.0.0.9 10.0.0.9", "a.example 192.0.2.1"]
+    assert resolver.asked == ["a.example"] * 2
+
+
 async def test_a_named_server_may_be_on_loopback_but_not_ourselves() -> None:
     search = finder(WrittenResolver({}, {}))
     assert names(await search.hosts(SmtpServers((Server("127.0.0.1", 2626),)))) == ["127.0.0.1 127.0.0.1"]

@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final, TypeAlias, assert_never
 
@@ -39,6 +40,8 @@ LOOP: Final = EnhancedStatus(5, 4, 6)  # RFC 3463 §3.5: routing loop detected
 #: MX hosts that are looked up, and addresses that are tried: no zone, however odd, keeps an attempt busy for ever.
 MAX_MX_HOSTS: Final = 20
 MAX_ADDRESSES: Final = 50
+#: Lists of literal addresses whose hosts are remembered: those of all routes, and what operators ask about.
+MAX_LITERAL: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +89,30 @@ class HostFinder:
         self._own_endpoints = frozenset(Endpoint(host, port) for host in own_addresses for port in own_ports)
         self._dice = dice
         self._allow_loopback_mx = allow_loopback_mx
+        self._literal: dict[tuple[Server, ...], HostsAnswer] = {}
 
     async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer:
         """The addresses to try. NoSuchHost: permanent; DnsFailed: later."""
         match transport:
             case SmtpServers(servers) | LmtpServers(servers):
-                return await self._listed(servers)
+                return self._literal.get(servers) or await self._listed(servers)
             case SmtpMx(domain, port):
                 return await self._exchangers(domain, port)
             case _:
                 assert_never(transport)
 
     # ---- servers named by the administrator
-    async def _listed(self, servers: Sequence[Server]) -> HostsAnswer:
+    async def _listed(self, servers: tuple[Server, ...]) -> HostsAnswer:
         """All addresses of all servers, in the order of the list.
 
         None at all is the route's mistake, which no author can mend: mail waits, for somebody will mend it.
         """
+        answer = await self._looked_up(servers)
+        if all(_is_literal(server.host) for server in servers) and len(self._literal) < MAX_LITERAL:
+            self._literal[servers] = answer  # it never changes, and costs a message 14 µs to find again
+        return answer
+
+    async def _looked_up(self, servers: Sequence[Server]) -> HostsAnswer:
         candidates = await self._look_up([(server.host, server.port, 0) for server in servers])
         found = [host for candidate in candidates for host in candidate.hosts]
         others = [host for host in found if host.endpoint not in self._own_endpoints]
@@ -172,10 +182,13 @@ class HostFinder:
         ]
 
     async def _addresses(self, name: str) -> AddressAnswer:
-        """A literal, and a Unix socket's path, are addresses themselves."""
-        if name.startswith("/") or is_address(name):
-            return Addresses((name,))
-        return await self._resolver.addresses(name)
+        return Addresses((name,)) if _is_literal(name) else await self._resolver.addresses(name)
+
+
+@lru_cache(maxsize=1024)  # `ipaddress` takes some 5 µs to see that a name is none
+def _is_literal(name: str) -> bool:
+    """A literal, and a Unix socket's path, are addresses themselves."""
+    return name.startswith("/") or is_address(name)
 
 
 def _hosts(found: Sequence[Host]) -> Hosts:
