@@ -16,6 +16,7 @@ from waypost.mail.outcome import (
     Deferred,
     Delivered,
     DnsFailed,
+    Expired,
     Host,
     InDoubt,
     LocalTrouble,
@@ -35,6 +36,7 @@ CLOSED = Fault(FaultKind.CLOSED)
 LATER = EnhancedStatus(4, 4, 2)
 NEVER = EnhancedStatus(5, 1, 1)
 NO_USER = Reply(550, ("5.1.1 no such user",))
+GREYLISTED = Reply(450, ("4.7.1 no",))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,11 @@ NO_USER = Reply(550, ("5.1.1 no such user",))
             Deferred(DnsFailed("example.com", "SERVFAIL"), LATER),
             "deferred: DNS gave no usable answer for example.com: SERVFAIL",
         ),
-        (Rejected(PolicyRefused("gave up after 5 days", NEVER), NEVER), "rejected: gave up after 5 days"),
+        (Rejected(PolicyRefused("too big for mx.test", NEVER), NEVER), "rejected: too big for mx.test"),
+        (
+            Rejected(Expired("5 days", Deferred(Answered(MX, "RCPT", GREYLISTED), LATER)), NEVER),
+            "rejected: given up after 5 days; at last deferred: mx.test[192.0.2.1:25] answered RCPT with 450 4.7.1 no",
+        ),
         (Deferred(LocalTrouble("/x: disk full"), LATER), "deferred: trouble on this machine: /x: disk full"),
         (
             InDoubt(MX, Fault(FaultKind.TIMED_OUT)),
@@ -99,6 +105,24 @@ def test_a_refusal_is_reported_with_the_servers_own_words_and_name() -> None:
     assert fields.diagnostic == "smtp; 550 5.1.1 no such user"
     assert fields.remote_mta == "dns; mx.test"
     assert fields.explanation == "The mail server mx.test does not accept this address."
+
+
+def test_what_expired_is_reported_with_what_the_server_said_last() -> None:
+    """RFC 3464 §2.3.5, §2.3.6: the author learns who never took the message, and what that one said."""
+    fields = report_fields(Rejected(Expired("5 days", Deferred(Answered(MX, "RCPT", GREYLISTED), LATER)), NEVER))
+    assert fields.status == str(NEVER)
+    assert fields.diagnostic == "smtp; 450 4.7.1 no"
+    assert fields.remote_mta == "dns; mx.test"
+    assert fields.explanation == (
+        "It could not be passed on within 5 days. At the last attempt: "
+        "The mail server mx.test does not accept this address for now."
+    )
+
+
+def test_what_expired_in_doubt_is_not_reported_as_not_delivered() -> None:
+    fields = report_fields(Rejected(Expired("5 days", InDoubt(MX, CLOSED)), NEVER))
+    assert fields.remote_mta == "dns; mx.test"
+    assert "may already have been delivered" in fields.explanation
 
 
 @pytest.mark.parametrize(
@@ -193,6 +217,7 @@ CAUSES = st.one_of(
     st.builds(PolicyRefused, TEXT, STATUSES),
     st.builds(LocalTrouble, TEXT),
 )
+CAUSES = CAUSES | st.builds(Expired, TEXT, st.builds(Deferred, CAUSES, STATUSES) | st.builds(InDoubt, HOSTS, FAULTS))
 OUTCOMES = st.one_of(
     st.builds(Delivered, TEXT, REPLIES, st.booleans(), st.booleans()),
     st.builds(Deferred, CAUSES, STATUSES),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.contract.letters import BUSY, HOST, NO_SUCH_USER, NOW, OK, envelope, name, path
 from waypost.mail.envelope import NotInDoubt, PossiblyAt, QueuedMessage, QueuedRecipient
-from waypost.mail.outcome import Delivered, InDoubt, Outcome, PolicyRefused, Rejected
+from waypost.mail.outcome import Deferred, Delivered, Expired, InDoubt, Outcome, Rejected
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue.schedule import PAUSE_IN_DOUBT, RetryPolicy, in_words, settle_recipient
 from waypost.queue.storage import Gone, Notice, Settled, Wait
@@ -95,14 +95,13 @@ def test_the_last_attempt_is_made_when_time_is_up() -> None:
 
 
 @pytest.mark.parametrize("outcome", [BUSY, IN_DOUBT])
-def test_after_that_it_is_given_up_and_reported_with_what_happened_last(outcome: Outcome) -> None:
+def test_after_that_it_is_given_up_and_reported_with_what_happened_last(outcome: Deferred | InDoubt) -> None:
     settled = settle(outcome, recipient=replace(RECIPIENT, attempts=9), now=NOW + 5 * DAY)
     assert settled.next == Gone()
     assert settled.notice is Notice.FAILED
     assert isinstance(settled.outcome, Rejected)
     assert str(settled.outcome.status) == "5.4.7"
-    assert isinstance(settled.outcome.cause, PolicyRefused)
-    assert settled.outcome.cause.detail.startswith("gave up after 5 days; last: ")
+    assert settled.outcome.cause == Expired("5 days", outcome)
 
 
 def test_a_first_attempt_long_after_receipt_is_not_the_last() -> None:

@@ -17,6 +17,7 @@ from waypost.mail.outcome import (
     ConnectionLost,
     Deferred,
     DnsFailed,
+    Expired,
     LocalTrouble,
     Misbehaved,
     NoSuchHost,
@@ -59,6 +60,8 @@ def _transient_status(cause: Cause) -> EnhancedStatus:
             return EnhancedStatus(4, 3, 0)
         case NoSuchHost(_, _, status) | PolicyRefused(_, status):
             return status.as_transient()
+        case Expired():
+            return EnhancedStatus(4, 4, 7)
         case _:
             assert_never(cause)
 

@@ -16,6 +16,7 @@ from waypost.mail.outcome import (
     Deferred,
     Delivered,
     DnsFailed,
+    Expired,
     Host,
     InDoubt,
     LocalTrouble,
@@ -108,6 +109,8 @@ def describe_cause(cause: Cause) -> str:
             return plain(detail)
         case LocalTrouble(detail):
             return plain(f"trouble on this machine: {detail}")
+        case Expired(after, last):
+            return plain(f"given up after {after}; at last {describe(last)}")
         case _:
             assert_never(cause)
 
@@ -140,7 +143,7 @@ def report_fields(outcome: Outcome) -> ReportFields:
         case Deferred(cause, status) | Rejected(cause, status):
             return ReportFields(
                 status=str(status),
-                diagnostic=_diagnostic(cause.reply) if isinstance(cause, Answered) else "",
+                diagnostic=_diagnostic_of(cause),
                 remote_mta=_remote_mta_of(cause),
                 explanation=_explain(cause),
             )
@@ -162,6 +165,16 @@ def _diagnostic(reply: Reply) -> str:
     return plain(f"smtp; {reply}")
 
 
+def _diagnostic_of(cause: Cause) -> str:
+    match cause:
+        case Answered(_, _, reply):
+            return _diagnostic(reply)
+        case Expired(_, last):
+            return report_fields(last).diagnostic
+        case _:
+            return ""
+
+
 def _remote_mta(name: str) -> str:
     if not name or name.startswith("/") or not name.isascii() or not name.isprintable() or " " in name:
         return ""  # a Unix socket, a Maildir …: RFC 3464 §2.3.5 knows the type "dns" only
@@ -178,6 +191,8 @@ def _remote_mta_of(cause: Cause) -> str:
             return _remote_mta(host.name)
         case NoSuchHost() | DnsFailed() | PolicyRefused() | LocalTrouble():
             return ""
+        case Expired(_, last):
+            return report_fields(last).remote_mta
         case _:
             assert_never(cause)
 
@@ -201,6 +216,9 @@ def _explain(cause: Cause) -> str:
             return plain(f"{detail[:1].upper()}{detail[1:].removesuffix('.')}.")
         case LocalTrouble():
             return "This mail system had a trouble of its own; its administrators can find it in their log."
+        case Expired(after, last):
+            at_last = report_fields(last).explanation
+            return plain(f"It could not be passed on within {after}. At the last attempt: {at_last}")
         case _:
             assert_never(cause)
 
@@ -264,5 +282,7 @@ def _cause_details(cause: Cause) -> dict[str, object]:
             return {"cause": "policy refused", "detail": plain(detail)}
         case LocalTrouble(detail):
             return {"cause": "local trouble", "detail": plain(detail)}
+        case Expired(after, last):
+            return {"cause": "expired", "after": plain(after), "last": as_details(last)}
         case _:
             assert_never(cause)

@@ -78,7 +78,7 @@ class DnsFailed:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRefused:
-    """A rule of ours: a route that refuses, an extension the next hop lacks, expiry. `detail` is a sentence."""
+    """A rule of ours: a route that refuses, an extension the next hop lacks. `detail` is a sentence."""
 
     detail: str
     status: EnhancedStatus
@@ -91,8 +91,24 @@ class LocalTrouble:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Time is up. `after` says how long was tried, in words; `last` is what came of the last attempt."""
+
+    after: str
+    last: Deferred | InDoubt
+
+
 Cause: TypeAlias = (
-    Answered | NotConnected | ConnectionLost | Misbehaved | NoSuchHost | DnsFailed | PolicyRefused | LocalTrouble
+    Answered
+    | NotConnected
+    | ConnectionLost
+    | Misbehaved
+    | NoSuchHost
+    | DnsFailed
+    | PolicyRefused
+    | LocalTrouble
+    | Expired
 )
 
 

@@ -11,8 +11,7 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from waypost.mail.envelope import Doubt, PossiblyAt, QueuedMessage, QueuedRecipient
-from waypost.mail.explain import describe
-from waypost.mail.outcome import Deferred, Delivered, InDoubt, Outcome, PolicyRefused, Rejected
+from waypost.mail.outcome import Deferred, Delivered, Expired, InDoubt, Outcome, Rejected
 from waypost.net.clock import Instant
 from waypost.queue.storage import Gone, Notice, Settled, Wait
 from waypost.smtp.path import NullPath
@@ -101,9 +100,7 @@ def _wait(
 def _give_up(
     message: QueuedMessage, recipient: QueuedRecipient, last: Deferred | InDoubt, policy: RetryPolicy
 ) -> Settled:
-    outcome = Rejected(
-        PolicyRefused(f"gave up after {in_words(policy.expire)}; last: {describe(last)}", EXPIRED), EXPIRED
-    )
+    outcome = Rejected(Expired(in_words(policy.expire), last), EXPIRED)
     # The report must not say "not delivered" where the last attempt, too, may have left a copy.
     recipient = replace(recipient, doubt=_doubt(recipient, last))
     return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
