@@ -82,7 +82,11 @@ class Source:
 
     async def _settle(self, number: int, reader: asyncio.StreamReader) -> None:
         self.ledger.in_doubt.add(number)
-        await _expect(reader, b"250")
+        try:
+            await _expect(reader, b"250")
+        except UnexpectedReplyError:
+            self.ledger.in_doubt.discard(number)  # refused: no doubt about that
+            raise
         self.ledger.in_doubt.discard(number)
         self.ledger.promised[number] = asyncio.get_running_loop().time()
 
