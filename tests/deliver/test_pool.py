@@ -125,7 +125,7 @@ async def test_a_connection_the_peer_closed_while_idle_is_thrown_away_unasked() 
     await asyncio.sleep(2)
     assert isinstance((await world.attempt())[0], Delivered)
     assert len(peer.connections) == 2
-    assert "died while idle" not in str(world.transcript)
+    assert "of no more use" not in str(world.transcript)
     await world.close()
 
 

@@ -166,7 +166,7 @@ class _Attempt:
                     connection = Nothing()
                     self._leave_with(batch, due)
                 case After.STALE:
-                    self._transcript_note("it had died while idle: the same again on a fresh connection")
+                    self._transcript_note("of no more use since the last message: the same again on a fresh connection")
                     connection = Nothing()
                     due.extendleft(reversed(batch))
                 case _:

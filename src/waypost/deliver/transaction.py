@@ -54,7 +54,7 @@ class After(Enum):
 
     REUSABLE = auto()  # a session at READY
     SPENT = auto()  # a connection that is closed, or must be: what is open goes to the next host
-    STALE = auto()  # a reused connection that was dead before it answered anything: the same host, on a fresh one
+    STALE = auto()  # a reused connection that proved of no use before it took anything: the same host, on a fresh one
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +234,9 @@ class _Run:
             return _ON
         if reply.code == 421:
             return await self._on_closing(reply, Stage.MAIL)
+        if self._is_stale and reply.code == 503:  # its session is out of step: not the message's fault
+            await self._connection.leave()
+            return After.STALE
         self._answered = self._refused = True
         cause = Answered(self._host, Stage.MAIL.value, reply)
         self._all(Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
