@@ -107,3 +107,12 @@ def test_a_composed_message_has_the_fields_it_needs_and_no_injected_ones() -> No
 @pytest.mark.parametrize("octets", [b"a\nb", b"a\r\nb\r\n", b"a\rb\n", b"a\r\nb"])
 def test_a_files_line_ends_become_crlf(octets: bytes) -> None:
     assert with_crlf(octets) == b"a\r\nb\r\n"
+
+
+@pytest.mark.parametrize("fault", ["ehlo:extra", "data:extra", "dot:early"])
+async def test_a_server_that_says_more_than_it_was_asked_makes_no_success_and_no_bug(fault: str) -> None:
+    """Two replies in one read: the first gave leave to go on, the second ended the session."""
+    async with FaultyPeer(fault) as peer:
+        result, _ = await sent(peer)
+        assert not result.all_accepted
+        assert "nobody asked" in result.trouble

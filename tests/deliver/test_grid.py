@@ -43,6 +43,8 @@ GRID: dict[str, dict[Behaviour, Fate]] = {
         "554 5.7.1 no": Fate.HERE,
         "521 no": Fate.HERE,
         "354 what": Fate.HERE,
+        "250 peer.example\r\n250 nobody asked": Fate.HERE,
+        "250 peer.example\r\n421 4.3.2 later": Fate.NEXT,
     },
     "HELO": {
         **WRONGS,
@@ -50,6 +52,7 @@ GRID: dict[str, dict[Behaviour, Fate]] = {
         "451 4.3.0 later": Fate.NEXT,
         "550 5.7.1 no": Fate.NEXT,
         "354 what": Fate.NEXT,
+        "250 peer.example\r\n250 nobody asked": Fate.NEXT,
     },
     "MAIL": {
         **WRONGS,
@@ -73,6 +76,9 @@ GRID: dict[str, dict[Behaviour, Fate]] = {
         "451 4.3.0 later": Fate.NEXT,
         "554 5.6.0 no": Fate.REJECTED,
         "250 what": Fate.NEXT,
+        "354 go on\r\n250 nobody asked": Fate.NEXT,
+        "354 go on\r\n421 4.3.2 later": Fate.NEXT,
+        "354 go on\r\n552 5.3.4 too large": Fate.REJECTED,
     },
     "body": {
         **WRONGS,
@@ -95,8 +101,14 @@ GRID: dict[str, dict[Behaviour, Fate]] = {
         "554 5.6.0 no": Fate.HERE,
     },
 }
+
+
+def _short(wrong: Behaviour) -> str:
+    return wrong.name if isinstance(wrong, Enum) else "+".join(line[:3] for line in wrong.split("\r\n"))
+
+
 CELLS = [
-    pytest.param(state, wrong, fate, id=f"{state}-{wrong.name if isinstance(wrong, Wrong) else wrong[:3]}")
+    pytest.param(state, wrong, fate, id=f"{state}-{_short(wrong)}")
     for state, row in GRID.items()
     for wrong, fate in row.items()
 ]

@@ -171,7 +171,8 @@ class _Errand:
     async def _act(self, event: ClientEvent, stream: Stream) -> None:
         match event:
             case Opened():
-                self._begin()
+                if self.session.awaiting is Stage.READY:  # else the server ended it in the same breath: the next event
+                    self._begin()
             case OpeningRefused(_, reply, why):
                 self._end(f"{why}: {reply}")
             case MailAnswered(reply):
@@ -181,7 +182,7 @@ class _Errand:
                 if not reply.is_positive:
                     self.replies.setdefault(index, reply)
             case DataAnswered(reply, body_due):
-                if body_due:
+                if body_due and self.session.awaiting is Stage.BODY:
                     await self._body(stream)
                 elif not reply.is_intermediate:
                     self._note_rest(reply)

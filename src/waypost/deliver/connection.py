@@ -318,12 +318,15 @@ async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSL
         for event in heard:
             match event:
                 case Opened():
-                    return connection
+                    if connection.session.awaiting is Stage.READY:
+                        return connection
+                    # else the peer said more in the same breath, and the event behind this one tells how it ended
                 case HandshakeDue():
                     secured = await connection.handshake(dialer, context)
                     if isinstance(secured, Fault):
                         return await _not_opened(connection, Stage.HANDSHAKE, secured)
                 case Violation(stage, detail):
+                    stage = connection.awaited if stage is Stage.READY else stage
                     connection.note(f"{stage.value}: {detail}")
                     return await _not_opened(connection, stage, event)
                 case OpeningRefused(stage):

@@ -260,7 +260,10 @@ class _Run:
 
     async def _on_data(self, reply: Reply, *, body_due: bool) -> After | _Goes:
         if body_due:
-            return await self._send_body()
+            if self._connection.session.awaiting is Stage.BODY:
+                return await self._send_body()
+            self._connection.awaited = Stage.BODY  # ended in the same breath: the event behind this one tells how
+            return _ON
         if reply.code == 421:
             return await self._on_closing(reply, Stage.DATA)
         cause = Answered(self._host, Stage.DATA.value, reply)
