@@ -64,6 +64,8 @@ class Stage(Enum):
     QUIT = "QUIT"
     CLOSED = "closed"
 
+    __hash__ = object.__hash__  # as good, and no call of a Python function for every look-up in a table
+
 
 class Opening(Enum):
     """Which table opens the session. Policy chooses one; it is never a flag in the loop."""
@@ -203,8 +205,7 @@ class Transaction:
     @property
     def has_wide_addresses(self) -> bool:
         """Whether an address is not ASCII."""
-        paths = (self.reverse_path, *(path for path, _ in self.recipients))
-        return not all(is_ascii(path) for path in paths)
+        return not (is_ascii(self.reverse_path) and all(is_ascii(path) for path, _ in self.recipients))
 
 
 # ---- the tables of the opening
@@ -270,6 +271,8 @@ TRANSACTION: Final = {
     Stage.RSET: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
 }
 
+#: A command of a transaction: the stage of its reply, the index of the recipient it concerns, and its line.
+_Command: TypeAlias = tuple[Stage, int, str]
 #: The index of what concerns no recipient: MAIL, DATA, RSET, and the final dot for all.
 _ALL: Final = -1
 #: The index of the reply to a lone dot, which ends a DATA that came too late to be taken back; nothing depends on it.
@@ -302,8 +305,8 @@ class ClientSession:
         self._said: deque[str] = deque(maxlen=KEPT)
         self._heard: deque[Reply] = deque(maxlen=KEPT)
         # of the transaction:
-        self._unsaid: deque[tuple[Stage, int, str]] = deque()
-        self._due: deque[tuple[Stage, int]] = deque()  # whose replies are outstanding, in order
+        self._unsaid: list[_Command] = []
+        self._due: deque[_Command] = deque()  # whose replies are outstanding, in order
         self._mail_taken = False
         self._accepted: list[int] = []
         self._stuffer = DotStuffer()
@@ -373,15 +376,18 @@ class ClientSession:
         self._require(Stage.READY)
         offered = self._extensions
         parameters = transaction.parameters
-        if not parameters.smtputf8 and transaction.has_wide_addresses:
+        if transaction.has_wide_addresses:
+            if "SMTPUTF8" not in offered:
+                raise LocalProtocolError("an address is not ASCII, and the peer does not offer SMTPUTF8")
             parameters = replace(parameters, smtputf8=True)
-        if parameters.smtputf8 and "SMTPUTF8" not in offered and transaction.has_wide_addresses:
-            raise LocalProtocolError("an address of the transaction is not ASCII, and the peer does not offer SMTPUTF8")
-        mail = Mail(transaction.reverse_path, parameters)
-        unsaid = self._unsaid = deque([(Stage.MAIL, _ALL, mail.line(offered))])
-        for index, (forward_path, own) in enumerate(transaction.recipients):
-            unsaid.append((Stage.RCPT, index, Rcpt(forward_path, own).line(offered)))
-        unsaid.append((Stage.DATA, _ALL, "DATA"))
+        self._unsaid = [
+            (Stage.MAIL, _ALL, Mail(transaction.reverse_path, parameters).line(offered)),
+            *(
+                (Stage.RCPT, index, Rcpt(forward_path, own).line(offered))
+                for index, (forward_path, own) in enumerate(transaction.recipients)
+            ),
+            (Stage.DATA, _ALL, "DATA"),
+        ]
         self._mail_taken = False
         self._accepted = []
         self._say_group()
@@ -401,7 +407,7 @@ class ClientSession:
         self._stage = Stage.DOT
         self._early = self._early or self._reader.pending
         self._said.append(".")
-        self._due.extend((Stage.DOT, index) for index in (self._accepted if self._lmtp else [_ALL]))
+        self._due.extend([(Stage.DOT, index, ".") for index in (self._accepted if self._lmtp else (_ALL,))])
         return self._stuffer.finish()
 
     def reset(self) -> None:
@@ -428,10 +434,10 @@ class ClientSession:
         if self.awaiting is not stage:
             raise LocalProtocolError(f"only at {stage.value}, and the session is at {self.awaiting.value}")
 
-    def _say(self, line: str, shown: str = "") -> None:
+    def _say(self, *lines: str, shown: str = "") -> None:
         self._early = self._early or self._reader.pending
-        self._out.append(line)
-        self._said.append(shown or line)
+        self._out.extend(lines)
+        self._said.extend((shown,) if shown else lines)
 
     def _enter(self, stage: Stage) -> None:
         """Go to `stage`, saying the command it stands for."""
@@ -549,36 +555,38 @@ class ClientSession:
 
     def _say_group(self) -> None:
         """Say what may be said before the next replies: one command, or with PIPELINING as many as one group holds."""
-        room = GROUP_COMMANDS if self._pipelines else 1
-        octets = 0
-        while self._unsaid and room > 0 and octets < GROUP_OCTETS:
-            stage, index, line = self._unsaid.popleft()
-            self._due.append((stage, index))
-            self._say(line)
-            room -= 1
+        commands = octets = 0
+        most = GROUP_COMMANDS if self._pipelines else 1
+        for _, _, line in self._unsaid[:most]:
+            if octets >= GROUP_OCTETS:
+                break
+            commands += 1
             octets += len(line)
+        group = self._unsaid[:commands]
+        del self._unsaid[:commands]
+        self._due.extend(group)
+        self._say(*[line for _, _, line in group])
 
     @property
     def _pipelines(self) -> bool:
         return "PIPELINING" in self._extensions and not self._reader.bare_newline
 
     def _answered(self, reply: Reply, events: list[ClientEvent]) -> None:
-        stage, index = self._due[0]
+        stage, index, _ = self._due[0]
         verdict = TRANSACTION[stage][reply.code // 100 - 2]
         if verdict is Verdict.ODD and index != _LONE_DOT:
             self._violation(f"{reply.code} is no answer to {stage.value}", str(reply), events)
             return
         self._due.popleft()
-        self._tell(stage, index, reply, events)
+        self._tell(stage, index, reply, verdict is Verdict.TAKEN, events)
         if reply.code == 421:
             events.append(PeerClosing(reply))
             self._close()
         elif not self._due:
             self._advance(stage, index, verdict, events)
 
-    def _tell(self, stage: Stage, index: int, reply: Reply, events: list[ClientEvent]) -> None:
+    def _tell(self, stage: Stage, index: int, reply: Reply, taken: bool, events: list[ClientEvent]) -> None:  # noqa: FBT001 - the reply's meaning
         """The event of one reply. After a refused MAIL the rest of its group says nothing new."""
-        taken = TRANSACTION[stage][reply.code // 100 - 2] is Verdict.TAKEN
         match stage:
             case Stage.MAIL:
                 self._mail_taken = taken
@@ -602,7 +610,7 @@ class ClientSession:
                 self._stuffer = DotStuffer()
             case Stage.DATA if verdict is Verdict.TAKEN:
                 self._say(".")
-                self._due.append((Stage.RSET, _LONE_DOT))
+                self._due.append((Stage.RSET, _LONE_DOT, "."))
             case Stage.DOT:
                 self._finish(events, in_step=True)
             case Stage.RSET:
@@ -623,7 +631,7 @@ class ClientSession:
     def _say_rset(self) -> None:
         # However the peer understood what was refused, after this no transaction is open.
         self._say("RSET")
-        self._due.append((Stage.RSET, _ALL))
+        self._due.append((Stage.RSET, _ALL, "RSET"))
 
     def _finish(self, events: list[ClientEvent], *, in_step: bool) -> None:
         self._stage = Stage.READY
