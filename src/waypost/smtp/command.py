@@ -65,6 +65,9 @@ class Verb(Enum):
     ETRN = "ETRN"
     UNKNOWN = ""
 
+    # A member is equal to itself alone. Enum hashes the name instead, in Python, for each command of each client.
+    __hash__ = object.__hash__
+
 
 _VERBS: Final = {verb.value: verb for verb in Verb}
 
@@ -104,7 +107,7 @@ class Rcpt:
 def split_command(line: str) -> tuple[Verb, str]:
     """The verb, in whatever case it came, and what stands behind it and one space."""
     word, _, argument = line.partition(" ")
-    return _VERBS.get(word.upper() or "?", Verb.UNKNOWN), argument
+    return _VERBS.get(word.upper(), Verb.UNKNOWN), argument
 
 
 def parse_hello(verb: Verb, argument: str) -> Hello | Reply:

@@ -40,6 +40,7 @@ BODY_LINE: Final = 64 * 1024
 #: Characters of a peer's words that a log line or a fault quotes.
 EXCERPT: Final = 120
 
+_DOT: Final = b"\r\n."
 _END_OF_DATA: Final = b"\r\n.\r\n"
 #: What the end of a piece may be the beginning of `_END_OF_DATA` by, longest first.
 _UNDECIDED: Final = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
@@ -88,7 +89,7 @@ class CommandReader:
     __slots__ = ("_at", "_beginning", "_discarded", "_octets")
 
     def __init__(self) -> None:
-        self._octets = b""
+        self._octets = b""  # empty when nothing waits
         self._at = 0
         self._discarded = 0  # octets of an over-long line that were thrown away so far
         self._beginning = b""  # its first octets, for the log
@@ -101,7 +102,7 @@ class CommandReader:
     @property
     def pending(self) -> bool:
         """Whether octets wait that no line was made of yet."""
-        return self._at < len(self._octets)
+        return bool(self._octets)
 
     def starts_with(self, prefix: bytes) -> bool:
         """Whether the waiting octets begin so."""
@@ -116,17 +117,26 @@ class CommandReader:
 
     def next_line(self) -> str | BadLine | Incomplete:
         """The next line without its CRLF."""
-        end = self._octets.find(b"\n", self._at) + 1
+        octets, begin = self._octets, self._at
+        if not octets:
+            return INCOMPLETE
+        end = octets.find(b"\n", begin) + 1
         if end == 0:
             return self._wait()
-        line = self._octets[self._at : end]
-        self._at = end
+        if end < len(octets):
+            octets = octets[begin:end]
+            self._at = end
+        else:
+            octets = self.take_rest()
+        if self._discarded or len(octets) > COMMAND_LINE:
+            return self._over_long(octets)
+        return _command_text(octets)
+
+    def _over_long(self, line: bytes) -> BadLine:
         length = len(line) + self._discarded
-        if length > COMMAND_LINE:
-            beginning = self._beginning if self._discarded else line
-            self._discarded = 0
-            return BadLine(LineFault.FLOOD if length > COMMAND_FLOOD else LineFault.OVER_LONG, excerpt(beginning))
-        return _command_text(line)
+        beginning = self._beginning if self._discarded else line
+        self._discarded = 0
+        return BadLine(LineFault.FLOOD if length > COMMAND_FLOOD else LineFault.OVER_LONG, excerpt(beginning))
 
     def _wait(self) -> BadLine | Incomplete:
         # An over-long line is not gathered: only its length is, until its end comes.
@@ -141,13 +151,14 @@ class CommandReader:
 
 
 def _command_text(line: bytes) -> str | BadLine:
-    if line[-2:] != b"\r\n" or b"\r" in line[:-2]:
+    octets, _, end = line.partition(b"\r")
+    if end != b"\n":
         return BadLine(LineFault.BARE_NEWLINE, excerpt(line))
     try:
-        text = line[:-2].decode()
+        text = octets.decode()
     except UnicodeDecodeError:
         return BadLine(LineFault.NOT_UTF8, excerpt(line))
-    if _CONTROLS.search(text):
+    if not text.isprintable() and _CONTROLS.search(text):
         return BadLine(LineFault.CONTROL, excerpt(line))
     return text
 
@@ -189,7 +200,9 @@ class BodyReader:
     def take(self, octets: bytes) -> bytes:
         """The body octets that can be told now; once `ended`, `rest` holds what came behind the final dot."""
         data = self._held + octets
-        end = data.find(_END_OF_DATA)
+        # One search, where as a rule the first line that begins with a dot is the last one.
+        dot = data.find(_DOT)
+        end = data.find(_END_OF_DATA, dot) if dot >= 0 else -1
         if end >= 0:
             self.ended = True
             self.rest = data[end + 5 :]
@@ -197,13 +210,12 @@ class BodyReader:
         else:
             self._held = next((tail for tail in _UNDECIDED if data.endswith(tail)), b"")
             piece = data[: len(data) - len(self._held)]
-        return self._pass_on(piece)
+        return self._pass_on(piece, stuffed=0 <= dot < len(piece) - 2) if piece else b""
 
-    def _pass_on(self, piece: bytes) -> bytes:
-        if not piece:
-            return b""
+    def _pass_on(self, piece: bytes, *, stuffed: bool) -> bytes:
         fault = self._judge(piece)
-        piece = piece.replace(b"\r\n.", b"\r\n")
+        if stuffed:
+            piece = piece.replace(_DOT, b"\r\n")
         if self._skip:
             piece = piece[self._skip :]
             self._skip = 0

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import lru_cache
+from functools import cached_property
 from typing import Final, TypeAlias, assert_never
 
 from waypost.smtp.command import (
@@ -129,7 +129,7 @@ _DATA_START: Final = DataStart()
 _TRANSACTION_RESET: Final = TransactionReset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what follows from the settings is kept beside them
 class ServerSettings:
     """What a listener offers and allows.
 
@@ -144,6 +144,34 @@ class ServerSettings:
     dsn: bool = True
     max_recipients: int = 1000
     max_errors: int = 20
+
+    # What follows from these: made once a listener, not once a session.
+
+    @cached_property
+    def offers(self) -> Extensions:
+        """The extensions on offer to EHLO and LHLO."""
+        offered: dict[str, tuple[str, ...]] = {"PIPELINING": (), "SIZE": (str(self.size_limit),), "8BITMIME": ()}
+        offered["ENHANCEDSTATUSCODES"] = ()
+        if self.smtputf8:
+            offered["SMTPUTF8"] = ()
+        if self.dsn:
+            offered["DSN"] = ()
+        return Extensions(offered)
+
+    @cached_property
+    def ehlo_reply(self) -> Reply:
+        """The 250 to EHLO and LHLO. No enhanced status: RFC 2034 §4 exempts it, and the next."""
+        return Reply(250, (self.hostname, *extension_lines(self.offers)))
+
+    @cached_property
+    def helo_reply(self) -> Reply:
+        """The 250 to HELO, which knows of no extension."""
+        return Reply(250, (self.hostname,))
+
+    @cached_property
+    def goodbye(self) -> Reply:
+        """The 221 to QUIT."""
+        return Reply.of(221, "2.0.0", f"{self.hostname} goodbye")
 
 
 # ---- the order of commands
@@ -161,6 +189,9 @@ class State(Enum):
     BODY = auto()  # 354 said
     CLOSED = auto()
 
+    # A member is equal to itself alone. Enum hashes the name instead, in Python, at each look into `ORDER`.
+    __hash__ = object.__hash__
+
 
 def _due(sentence: str) -> Reply:
     return Reply.of(503, "5.5.1", sentence)
@@ -174,6 +205,8 @@ _QUIT_DUE: Final = _due("no service here: say QUIT")
 
 #: The columns of the table: commands that share their cells.
 _HELLO, _MAIL, _RCPT, _DATA, _RSET, _OTHER, _QUIT = range(7)
+#: Those behind which a client has to wait for the reply.
+_ENDS_A_GROUP: Final = (_HELLO, _DATA)
 _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.EHLO: _HELLO,
     Verb.HELO: _HELLO,
@@ -220,25 +253,6 @@ _LINE_REPLIES: Final[Mapping[LineFault, Reply]] = {
 }
 
 
-@lru_cache(maxsize=64)
-def _offers(settings: ServerSettings) -> Extensions:
-    """What EHLO offers; one a listener."""
-    offered: dict[str, tuple[str, ...]] = {"PIPELINING": (), "SIZE": (str(settings.size_limit),), "8BITMIME": ()}
-    offered["ENHANCEDSTATUSCODES"] = ()
-    if settings.smtputf8:
-        offered["SMTPUTF8"] = ()
-    if settings.dsn:
-        offered["DSN"] = ()
-    return Extensions(offered)
-
-
-@lru_cache(maxsize=64)
-def _hello_reply(settings: ServerSettings, verb: str) -> Reply:
-    # No enhanced status here: RFC 2034 §4 exempts the greeting and the replies to EHLO and HELO.
-    lines = () if verb == "HELO" else extension_lines(_offers(settings))
-    return Reply(250, (settings.hostname, *lines))
-
-
 # ---- the session
 
 
@@ -254,21 +268,21 @@ _NOTHING: Final = _Nothing.NOTHING
 class ServerSession:
     """One client's session, from the banner to its end."""
 
+    _body: BodyReader  # of State.BODY
+
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._offered = _offers(settings)
         self._state = State.NEW
         self._reader = CommandReader()
-        self._body = BodyReader(settings.size_limit)
         self._out: list[bytes] = []
         self._coming: deque[Event] = deque()  # events to give out before more is read
         self._waiting: Hello | Mail | Rcpt | DataStart | DataEnd | _Nothing = _NOTHING
-        self._replies_due = 0  # to the DataEnd that waits
+        self._more_replies = 0  # due to the DataEnd that waits, behind the first
         self._recipients = 0  # accepted in this transaction
         self._utf8 = False
         self._errors = 0
         self._idle = 0
-        self._heard_anything = False
+        self._heard_a_line = False
 
     # ---- the caller's side
 
@@ -277,7 +291,7 @@ class ServerSession:
         if self._reader.pending:
             self._end(_SPOKE_TOO_SOON, "the client spoke before the banner")
             return
-        self._say(reply)
+        self._out.append(reply.encode())
         if reply.code == 421:
             self._close("turned away with 421")
         else:
@@ -291,20 +305,19 @@ class ServerSession:
         """The next event. Raises: LocalProtocolError, when the last event still waits for its reply."""
         if self._waiting is not _NOTHING:
             raise LocalProtocolError(f"{type(self._waiting).__name__} waits for its reply")
-        while True:
-            if self._coming:
-                event = self._coming.popleft()
-                if isinstance(event, Closing):
-                    self._coming.append(event)  # nothing ever comes after it
-                return event
-            told = self._read()
+        while not self._coming:
+            told = self._read_body() if self._state is State.BODY else self._read_command()
             if told is not _NOTHING:
                 return told
+        event = self._coming.popleft()
+        if isinstance(event, Closing):
+            self._coming.append(event)  # nothing ever comes after it
+        return event
 
     def hello_reply(self) -> Reply:
         """The 250 that accepts a Hello, with the extensions on offer."""
-        verb = self._waiting.verb if isinstance(self._waiting, Hello) else "EHLO"
-        return _hello_reply(self._settings, verb)
+        is_helo = isinstance(self._waiting, Hello) and self._waiting.verb == "HELO"
+        return self._settings.helo_reply if is_helo else self._settings.ehlo_reply
 
     def reply(self, reply: Reply) -> None:
         """Answer the event that waits. The code decides the state: a refused MAIL opens no transaction.
@@ -312,20 +325,20 @@ class ServerSession:
         421 ends the session, whatever it answers (RFC 5321 §3.8). Raises: LocalProtocolError, when nothing waits.
         """
         event = self._waiting
-        if isinstance(event, _Nothing):
+        if event is _NOTHING:
             raise LocalProtocolError(f"nothing waits for the reply {reply}")
-        if isinstance(event, DataStart) and self._reader.pending:
+        if event is _DATA_START and self._reader.pending:
             # Whatever the answer: what came is a body sent blindly, and never to be read as commands.
             self._waiting = _NOTHING
             self._end(_SPOKE_TOO_SOON, "the client sent its body before 354")
             return
-        self._say(reply)
-        if isinstance(event, DataEnd):
-            self._replies_due -= 1
-        if self._replies_due == 0 or reply.code == 421:
-            self._waiting = _NOTHING
-            self._replies_due = 0
-            self._settle(event, reply)
+        self._out.append(reply.encode())
+        if self._more_replies and reply.code != 421:
+            self._more_replies -= 1
+            return
+        self._waiting = _NOTHING
+        self._more_replies = 0
+        self._settle(event, reply)
 
     def say_goodbye(self, reply: Reply) -> None:
         """Close from our side, unasked: 421 on time-out or shutdown (RFC 5321 §3.8)."""
@@ -335,17 +348,11 @@ class ServerSession:
 
     def octets_to_send(self) -> bytes:
         """What is to be written now, once; empty when nothing is."""
-        out = self._out
-        if not out:
-            return b""
-        octets = out[0] if len(out) == 1 else b"".join(out)
-        self._out = []
+        octets = b"".join(self._out)
+        self._out.clear()
         return octets
 
     # ---- replies
-
-    def _say(self, reply: Reply) -> None:
-        self._out.append(reply.encode())
 
     def _settle(self, event: Hello | Mail | Rcpt | DataStart | DataEnd, reply: Reply) -> None:
         """Where the caller's answer to `event` leads."""
@@ -382,14 +389,14 @@ class ServerSession:
 
     def _refuse(self, line: str, reply: Reply) -> Refused:
         """Refuse by ourselves, and end the session when that happened too often."""
-        self._say(reply)
+        self._out.append(reply.encode())
         self._errors += reply.code in _ERRORS and reply is not _RCPT_DUE
         if self._errors >= self._settings.max_errors:
             self._end(_TOO_MANY_ERRORS, "too many errors")
         return Refused(line[:EXCERPT], reply)
 
     def _end(self, reply: Reply, reason: str) -> None:
-        self._say(reply)
+        self._out.append(reply.encode())
         self._close(reason)
 
     def _close(self, reason: str) -> None:
@@ -398,11 +405,6 @@ class ServerSession:
         self._coming.append(Closing(reason))
 
     # ---- reading
-
-    def _read(self) -> Event | _Nothing:
-        if self._state is State.BODY:
-            return self._read_body()
-        return _NEED_OCTETS if self._state is State.NEW else self._read_command()
 
     def _read_body(self) -> Event:
         body = self._body
@@ -416,20 +418,31 @@ class ServerSession:
                 return _NEED_OCTETS
         self._reader.feed(body.rest)
         self._waiting = DataEnd(body.size, body.fault)
-        self._replies_due = self._recipients if self._settings.lmtp else 1
+        self._more_replies = self._recipients - 1 if self._settings.lmtp else 0
         return self._waiting
 
     def _read_command(self) -> Event | _Nothing:
-        if not self._heard_anything and self._reader.starts_with(TLS_HANDSHAKE):
+        if not self._heard_a_line and self._reader.pending:
+            return self._read_first_command()
+        line = self._reader.next_line()
+        if line is INCOMPLETE:
+            return _NEED_OCTETS
+        return self._obey(line) if isinstance(line, str) else self._bad_line(line)
+
+    def _read_first_command(self) -> Event | _Nothing:
+        """The first line, where a client shows that it has come to the wrong place."""
+        if self._state is State.NEW:
+            return _NEED_OCTETS
+        if self._reader.starts_with(TLS_HANDSHAKE):
             self._end(_NOT_SMTP, "the client began a TLS handshake in clear")
             return _NOTHING
         line = self._reader.next_line()
         if line is INCOMPLETE:
             return _NEED_OCTETS
-        first, self._heard_anything = not self._heard_anything, True
+        self._heard_a_line = True
         if isinstance(line, BadLine):
             return self._bad_line(line)
-        if first and is_http(line):
+        if is_http(line):
             self._end(_NOT_SMTP, "the client spoke HTTP")
             return Refused(line[:EXCERPT], _NOT_SMTP)
         return self._obey(line)
@@ -444,7 +457,7 @@ class ServerSession:
     def _obey(self, line: str) -> Event | _Nothing:
         verb, argument = split_command(line)
         column = _COLUMN[verb]
-        if column in (_HELLO, _DATA) and self._reader.pending:
+        if column in _ENDS_A_GROUP and self._reader.pending:
             self._end(_SPOKE_TOO_SOON, f"the client said more behind {verb.value}")
             return Refused(line[:EXCERPT], _SPOKE_TOO_SOON)
         cell = ORDER[self._state][column]
@@ -473,7 +486,7 @@ class ServerSession:
         return parse_hello(verb, argument)
 
     def _mail(self, argument: str) -> Mail | Reply:
-        mail = parse_mail(argument, self._offered)
+        mail = parse_mail(argument, self._settings.offers)
         limit = self._settings.size_limit
         if isinstance(mail, Mail) and 0 < limit < mail.parameters.size:
             return Reply.of(552, "5.3.4", f"{mail.parameters.size} octets are more than the {limit} taken here")
@@ -482,13 +495,13 @@ class ServerSession:
     def _rcpt(self, argument: str) -> Rcpt | Reply:
         if self._recipients >= self._settings.max_recipients:
             return _TOO_MANY_RECIPIENTS
-        return parse_rcpt(argument, self._offered, utf8=self._utf8)
+        return parse_rcpt(argument, self._settings.offers, utf8=self._utf8)
 
     def _answer(self, verb: Verb, line: str, argument: str) -> Event | _Nothing:
         """The commands that nobody but the session need hear of."""
         match verb:
             case Verb.QUIT:
-                self._end(Reply.of(221, "2.0.0", f"{self._settings.hostname} goodbye"), "QUIT")
+                self._end(self._settings.goodbye, "QUIT")
                 return _NOTHING
             case Verb.RSET if argument.strip(" "):
                 return self._refuse(line, _NO_ARGUMENT)
@@ -513,7 +526,7 @@ class ServerSession:
         self._idly(_OK)
 
     def _idly(self, reply: Reply) -> None:
-        self._say(reply)
+        self._out.append(reply.encode())
         self._idle += 1
         if self._idle >= IDLE_COMMANDS:
             self._end(_TOO_IDLE, "too many commands without a message")
