@@ -30,7 +30,7 @@ from waypost.mail.envelope import (
     QueuedRecipient,
 )
 from waypost.mail.outcome import Host, LocalTrouble, Outcome
-from waypost.net.memory import MemoryDialer
+from waypost.net.memory import MemoryDialer, MemoryStream
 from waypost.net.stream import FLUSHED, Endpoint, Fault, Flushed, Stream
 from waypost.queue.storage import Lease
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, Server, SmtpMx, SmtpServers
@@ -47,20 +47,34 @@ class Wrong(Enum):
 
     FIN = "hangs up"
     RST = "resets"
+    HALF_CLOSE = "ends what it says, and goes on listening"
     STALL = "says nothing"
-    DRIP = "drips an octet every ten seconds"
+    DRIP = "drips an octet a second"
     GARBAGE = "answers garbage"
+    NULS = "answers NULs"
     LONG = "answers a line without end"
     ENDLESS = "answers lines without end"
     TRUNCATED = "hangs up after half a reply"
     MIXED = "answers with two codes in one reply"
 
 
+class Spoilt(Enum):
+    """The reply that is due, but not quite as it should be."""
+
+    NUL = "with a NUL in its text"
+    BARE_LF = "ended by LF alone"
+    EXTRA = "with another behind it"
+
+
+EXTRA_REPLY = "250 2.0.0 and more"
+
+
 class Gone(Exception):  # noqa: N818 - how a peer's session ends, not an error
     """The session is over."""
 
 
-Behaviour = Wrong | str
+#: A text is the reply itself; with CRLF in it, several.
+Behaviour = Wrong | Spoilt | str
 #: What a peer does at each occurrence of a state, in order; afterwards it behaves.
 Plan = Mapping[str, Sequence[Behaviour]]
 GOOD = {
@@ -161,7 +175,7 @@ class _Session:
 
     async def _body(self, recipients: list[str]) -> None:
         early = self._peer.due("body")
-        if early:
+        if early and not isinstance(early, Spoilt):
             await self._read()
             await self._do(early)
         self._buffer = b"\r\n" + self._buffer  # a lone dot ends an empty body
@@ -169,6 +183,7 @@ class _Session:
         for group in [[one] for one in recipients] if self._peer.lmtp else [recipients]:
             if (await self._reply("dot")).startswith("2"):
                 self._peer.accepted.append((tuple(group), body))
+        await self._idle()
 
     def _ehlo(self) -> str:
         offered = [name for name in self._peer.extensions if not (self._secured and name == "STARTTLS")]
@@ -176,9 +191,28 @@ class _Session:
         return "\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
 
     async def _reply(self, state: str, good: str = "") -> str:
-        return await self._do(self._peer.due(state) or good or GOOD.get(state, "500 5.5.2 unknown"))
+        good = good or GOOD.get(state, "500 5.5.2 unknown")
+        behaviour = self._peer.due(state) or good
+        return self._spoil(behaviour, good) if isinstance(behaviour, Spoilt) else await self._do(behaviour)
 
-    async def _do(self, behaviour: Behaviour) -> str:
+    def _spoil(self, spoilt: Spoilt, good: str) -> str:
+        match spoilt:
+            case Spoilt.NUL:
+                self._stream.write(f"{good} \0\r\n".encode())
+            case Spoilt.BARE_LF:
+                self._stream.write(good.replace("\r\n", "\n").encode() + b"\n")
+            case Spoilt.EXTRA:
+                self._stream.write(f"{good}\r\n{EXTRA_REPLY}\r\n".encode())
+        return good
+
+    async def _idle(self) -> None:
+        """A second after a message: what it does unasked, if anything."""
+        unasked = self._peer.due("idle")
+        if unasked and not isinstance(unasked, Spoilt):
+            await asyncio.sleep(1)
+            await self._do(unasked)
+
+    async def _do(self, behaviour: Wrong | str) -> str:
         stream = self._stream
         match behaviour:
             case str():
@@ -191,16 +225,24 @@ class _Session:
             case Wrong.RST:
                 stream.abort()
                 raise Gone
+            case Wrong.HALF_CLOSE:
+                assert isinstance(stream, MemoryStream)
+                stream.half_close()
+                while True:
+                    await self._read()
             case Wrong.STALL:
                 await asyncio.sleep(FOREVER.total_seconds())
                 raise Gone
             case Wrong.DRIP:
-                for octet in b"250-" + b"x" * 400:
+                for octet in b"250-" + b"x" * 900:  # longer than any time-out
                     stream.write(bytes([octet]))
-                    await asyncio.sleep(10)
+                    await asyncio.sleep(1)
                 raise Gone
             case Wrong.GARBAGE:
                 stream.write(b"\x16\x03\x01 what is this?\r\n")
+                return ""
+            case Wrong.NULS:
+                stream.write(b"\0\0\0 \0\r\n")
                 return ""
             case Wrong.LONG:
                 stream.write(b"250 " + b"x" * 100_000 + b"\r\n")

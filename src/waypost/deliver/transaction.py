@@ -323,7 +323,9 @@ class _Run:
         heard = await self._connection.overhear()  # also behind a failed write: the peer may have said why
         if not isinstance(heard, Fault) and heard:
             return await self._take(heard)
-        return self._lost(sent) if isinstance(sent, Fault) else _ON
+        # A peer that half-closed takes octets still, but could never answer the final dot: that would be in doubt.
+        ended = sent if isinstance(sent, Fault) else heard
+        return self._lost(ended) if isinstance(ended, Fault) else _ON
 
     # -- what can end it early
     def _lost(self, fault: Fault) -> After:
