@@ -3,206 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from tests.deliver.peer import BODY, EXTENSIONS, ROUTE, SMTP, Peer, World, Wrong
+from tests.deliver.peer import EXTENSIONS, ROUTE, Peer, Wrong
+from tests.deliver.town import Town
 from tests.virtual import settled, virtual
-from waypost.deliver.dispatch import Capacity, Dispatcher
-from waypost.deliver.journal import NullJournal
-from waypost.deliver.maildir import MaildirDelivery
-from waypost.deliver.runner import Runner
-from waypost.deliver.settler import Settler
+from waypost.deliver.dispatch import Capacity
 from waypost.mail.attempt import Attempt
-from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Origin, QueuedMessage, Recipient
-from waypost.mail.outcome import Cause, Deferred, Delivered, Host, InDoubt
+from waypost.mail.envelope import MessageId, NextHop
+from waypost.mail.outcome import Deferred, Delivered, InDoubt
 from waypost.net.stream import Fault, FaultKind
-from waypost.queue.memory import MemoryStorage
-from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import (
     CLAIM,
     Gone,
     Hold,
-    Lease,
     RecipientState,
     Selection,
     Settled,
-    Settlement,
-    StorageError,
-    Stored,
-    StoreFault,
-    StoreFaultKind,
 )
 from waypost.route.route import (
     Capture,
     Discard,
-    Hosts,
-    HostsAnswer,
-    LmtpServers,
     NoRoute,
     Reject,
     Route,
-    SmtpMx,
-    SmtpServers,
 )
 from waypost.smtp.client import Credentials
-from waypost.smtp.path import parse_mailbox
 from waypost.smtp.reply import Reply
-
-POLICY = RetryPolicy(
-    tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 30, 60)), expire=timedelta(days=5), jitter=0.0
-)
-
-
-@dataclass
-class Notes(NullJournal):
-    """A journal that keeps what it is told."""
-
-    attempts: list[tuple[Attempt, Sequence[Settled]]] = field(default_factory=list)
-    crashes: list[Exception] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    lost: list[Lease] = field(default_factory=list)
-    rests: list[tuple[NextHop, float]] = field(default_factory=list)
-    refused: list[NextHop] = field(default_factory=list)
-
-    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
-        self.attempts.append((attempt, settled))
-
-    def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
-        self.crashes.append(error)
-
-    def storage_failed(self, doing: str, detail: str) -> None:
-        self.failures.append(doing)
-
-    def lease_lost(self, lease: Lease) -> None:
-        self.lost.append(lease)
-
-    def destination_rests(self, next_hop: NextHop, cause: Cause, until: float) -> None:
-        self.rests.append((next_hop, until))
-
-    def credentials_refused(self, next_hop: NextHop, cause: Cause, until: float) -> None:
-        self.refused.append(next_hop)
-
-
-class FlakyStorage(MemoryStorage):
-    """A queue in memory that fails while it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fails = False
-
-    async def settle(self, settlement: Settlement) -> bool:
-        self._check()
-        return await super().settle(settlement)
-
-    async def claim(self, next_hop: NextHop, *, now: float, until: float, messages: int) -> Sequence[Lease]:
-        self._check()
-        return await super().claim(next_hop, now=now, until=until, messages=messages)
-
-    def _check(self) -> None:
-        if self.fails:
-            raise StorageError(StoreFault(StoreFaultKind.FULL, "the disk is full"))
-
-
-class ByServer:
-    """A Finder: the server's name in a route is the host's."""
-
-    def __init__(self, hosts: Mapping[str, Host]) -> None:
-        self._hosts = hosts
-        self.bug: Callable[[], None] = lambda: None
-
-    async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer:
-        self.bug()
-        assert isinstance(transport, SmtpServers)
-        return Hosts((self._hosts[transport.servers[0].host],))
-
-
-class Town:
-    """A dispatcher, its queue, and one peer a next hop (`hop0`, `hop1` …)."""
-
-    def __init__(
-        self,
-        *peers: Peer | Fault,
-        capacity: Capacity | None = None,
-        routes: Mapping[str, Route | NoRoute] | None = None,
-    ) -> None:
-        self.world = World(*peers)
-        self.clock = self.world.clock
-        self.notes = Notes()
-        self.storage = FlakyStorage()
-        by_name = {f"hop{number}": host for number, host in enumerate(self.world.hosts)}
-        self.finder = ByServer(by_name)
-        self.world.smtp._finder = self.finder
-        self.routes = dict(routes or {})
-        for name in by_name:
-            server = replace(SMTP.servers[0], host=name)
-            self.routes.setdefault(name, replace(ROUTE, next_hop=NextHop(name), transport=SmtpServers((server,))))
-        dice = random.Random(1)  # noqa: S311 - no secret
-        runner = Runner(
-            self.world.smtp,
-            MaildirDelivery("us.example", self.clock),
-            policy=POLICY,
-            clock=self.clock,
-            dice=dice,
-            journal=self.notes,
-        )
-        self.dispatcher = Dispatcher(
-            self.storage,
-            self,
-            runner,
-            Settler(self.storage, self.clock, self.notes),
-            self.world.pool,
-            policy=POLICY,
-            clock=self.clock,
-            journal=self.notes,
-            capacity=capacity or Capacity(),
-        )
-        self.numbers = iter(range(1_000_000))
-
-    def change(self, hop: str, **fields: object) -> None:
-        """Give the route of `hop` other fields."""
-        route = self.routes[hop]
-        assert isinstance(route, Route)
-        self.routes[hop] = replace(route, **fields)  # type: ignore[arg-type]  # the fields' names are the test's
-
-    def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
-        return self.routes[next_hop]
-
-    async def __aenter__(self) -> Town:
-        await self.storage.open(owner="test")
-        self.task = asyncio.ensure_future(self.dispatcher.run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.storage.fails = False
-        await self.dispatcher.stop(timedelta(seconds=1))
-        await asyncio.wait_for(self.task, 60)
-
-    async def queue(self, hop: str, count: int = 1, *, hand_over: bool = False) -> list[MessageId]:
-        """Put messages into the queue; handed over, or left for the dispatcher to find."""
-        names = []
-        for _ in range(count):
-            name = MessageId(f"M{next(self.numbers):012}")
-            envelope = Envelope(
-                parse_mailbox("alice@example.org"),
-                (Recipient(parse_mailbox("bob@example.com"), NextHop(hop)),),
-                Origin("SMTP"),
-            )
-            now = self.clock.now()
-            until = now + CLAIM.total_seconds() if hand_over else now
-            stored = await self.storage.accept(envelope, InMemory(BODY), id=name, now=now, claim_until=until)
-            assert isinstance(stored, Stored)
-            self.dispatcher.take(stored.leases)
-            names.append(name)
-        self.dispatcher.wake()
-        return names
-
-    async def left(self) -> int:
-        return (await self.storage.counts()).recipients
 
 
 @virtual
