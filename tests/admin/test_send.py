@@ -67,11 +67,12 @@ async def test_a_lost_ehlo_leads_to_helo_on_a_new_connection() -> None:
     ("fault", "trouble"),
     [
         ("banner:554 go away", "554"),
+        ("banner:close", "closed by the peer while waiting for the greeting"),
         ("helo:close", "closed by the peer while waiting for the reply to HELO"),
         ("mail:reset", "while waiting for the reply to MAIL"),
         ("mail:garbage", "no reply"),
         ("rcpt:close", "while waiting for the reply to RCPT"),
-        ("dot:close", "while waiting for the reply to final dot"),
+        ("dot:close", "while waiting for the reply to the final dot"),
     ],
 )
 async def test_a_dialogue_that_breaks_is_no_success_and_says_where(fault: str, trouble: str) -> None:

@@ -71,8 +71,16 @@ GREYLISTED = Reply(450, ("4.7.1 no",))
             "rejected: mx.test[192.0.2.1:25] answered RCPT with 550 5.1.1 no such user",
         ),
         (
+            Deferred(Answered(MX, "greeting", GREYLISTED), LATER),
+            "deferred: mx.test[192.0.2.1:25] greeted us with 450 4.7.1 no",
+        ),
+        (
+            Deferred(Answered(MX, "final dot", GREYLISTED), LATER),
+            "deferred: mx.test[192.0.2.1:25] answered the final dot with 450 4.7.1 no",
+        ),
+        (
             Deferred(Misbehaved(MX, "MAIL", "'HTTP'"), LATER),
-            "deferred: mx.test[192.0.2.1:25] sent what is no SMTP reply, while waiting for the reply to MAIL: 'HTTP'",
+            "deferred: mx.test[192.0.2.1:25] did not keep to SMTP while waiting for the reply to MAIL: 'HTTP'",
         ),
         (
             Rejected(NoSuchHost("example.com", "the domain takes no mail", NEVER), NEVER),

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from waypost.mail.explain import plain
 from waypost.net.clock import Instant
@@ -38,6 +38,9 @@ from waypost.smtp.client import (
 from waypost.smtp.extension import BodyType, MailParameters, RcptParameters
 from waypost.smtp.path import Mailbox, ReversePath
 from waypost.smtp.reply import Reply
+
+#: What is waited for, where it is no reply to a command by name.
+_AWAITED: Final = {Stage.GREETING: "the greeting", Stage.DOT: "the reply to the final dot"}
 
 Watch: TypeAlias = Callable[[str, str], None]
 """Told each line of the dialogue: mark (`C` we said, `S` the server said, `*` what happened), text."""
@@ -147,7 +150,7 @@ class _Errand:
             await self._say(stream)
             octets = await stream.read(self.within)
             if isinstance(octets, Fault):
-                self._end(f"{octets} while waiting for the reply to {stage.value}")
+                self._end(f"{octets} while waiting for {_AWAITED.get(stage, f'the reply to {stage.value}')}")
                 self.lost_on_ehlo = stage is Stage.EHLO
                 return
             self._heard(octets)

@@ -35,7 +35,15 @@ _WHILE: Final = {
     "greeting": "while waiting for the greeting",
     "TLS handshake": "during the TLS handshake",
     "body": "while sending the body",
+    "final dot": "while waiting for the reply to the final dot",
     "ready": "while idle",
+}
+
+#: Stages that are no command by name: how a reply to them is put.
+_ANSWERED: Final = {
+    "greeting": "greeted us with",
+    "body": "answered the body with",
+    "final dot": "answered the final dot with",
 }
 
 #: What a refusal at a stage refused. A stage not named here belongs to the opening: the session itself was refused.
@@ -94,13 +102,13 @@ def describe_cause(cause: Cause) -> str:
     """Why a recipient was deferred or rejected: who said or did what, and when in the dialogue."""
     match cause:
         case Answered(host, stage, reply):
-            return plain(f"{host} answered {stage} with {reply}")
+            return plain(f"{host} {_ANSWERED.get(stage, f'answered {stage} with')} {reply}")
         case NotConnected(host, fault):
             return plain(f"no connection to {host}: {fault}")
         case ConnectionLost(host, stage, fault):
             return plain(f"{_lost(host, fault)} {_while(stage)}")
         case Misbehaved(host, stage, detail):
-            return plain(f"{host} sent what is no SMTP reply, {_while(stage)}: {detail}")
+            return plain(f"{host} did not keep to SMTP {_while(stage)}: {detail}")
         case NoSuchHost(domain, detail):
             return plain(f"nowhere to deliver mail for {domain}: {detail}")
         case DnsFailed(domain, detail):
