@@ -64,12 +64,10 @@ class Receiver:
         session = Session(stream, door, self._house)
         if len(self._sessions) >= limits.connections:
             await session.run(TOO_MANY)
-        elif self._clients[client] >= limits.connections_per_client:
+            return
+        if self._clients[client] >= limits.connections_per_client:
             await session.run(TOO_MANY_OF_YOURS)
-        else:
-            await self._serve(session, client, banner)
-
-    async def _serve(self, session: Session, client: str, banner: Reply) -> None:
+            return
         self._sessions.add(session)
         self._clients[client] += 1
         if self._stopping:

@@ -11,6 +11,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
@@ -113,6 +114,8 @@ class _Incoming:
     refusal: Reply | _NoBody
 
 
+#: What a log raises: it costs no mail, and there is nobody else to tell.
+_UNHEARD: Final = suppress(Exception)
 _NO_TIME: Final = timedelta()
 _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
@@ -142,7 +145,8 @@ class Session:
         self._task = asyncio.current_task() or _NO_BODY
         reason = "an error of ours"
         try:
-            self._tell_beginning()
+            with _UNHEARD:
+                self._house.log.connected(self._stream.peer, self._door.name)
             self._hear_early_talker()
             self._smtp.greet(greeting)
             reason = await self._converse()
@@ -155,7 +159,8 @@ class Session:
             await self._cut_off(Reply.of(421, "4.3.0", "local error in processing; try again later"))
         finally:
             await self._forget()
-            self._tell_end(reason)
+            with _UNHEARD:
+                self._house.log.ended(self._stream.peer, reason, self._messages)
 
     def leave(self) -> None:
         """End soon: at once where nothing is under way, else after this transaction (RFC 5321 §3.8)."""
@@ -173,16 +178,16 @@ class Session:
                     ended = await self._exchange()
                     if ended:
                         return ended
+                case Mail() | Rcpt() | DataStart() | Hello():
+                    self._smtp.reply(self._answer(event))
                 case DataChunk(octets):
                     await self._gather(octets)
-                case Hello() | Mail() | Rcpt() | DataStart():
-                    self._smtp.reply(self._answer(event))
                 case DataEnd():
                     await self._end_of_data(event)
                 case TransactionReset():
                     await self._forget()
                 case Refused(line, reply):
-                    self._tell_refused(line, reply)
+                    self._refuse(line, reply)
                 case Closing(reason):
                     await self._say(self._smtp.octets_to_send())
                     await self._stream.close()
@@ -197,12 +202,15 @@ class Session:
             unsaid = await self._say(octets)
             if isinstance(unsaid, Fault):
                 return await self._lost(unsaid)
-        within = self._time_given() if octets else self._time_left()
-        idle = self._transaction is _NO_TRANSACTION
+        limits, idle = self._house.settings, self._transaction is _NO_TRANSACTION
         if self._leaving and idle:
             return await self._say_goodbye()
-        if within <= _NO_TIME:
-            return await self._give_up()
+        if octets:
+            within = limits.command if self._incoming is _NO_BODY else limits.body_block
+        else:
+            within = self._time_left()
+            if within <= _NO_TIME:
+                return await self._give_up()
         self._between = idle
         try:
             heard = await self._stream.read(within)
@@ -221,11 +229,6 @@ class Session:
         self._stream.write(octets)
         self._since = self._house.clock.monotonic()
         return await self._stream.flush(self._house.settings.reply)
-
-    def _time_given(self) -> timedelta:
-        """How long the client may take from our reply on."""
-        limits = self._house.settings
-        return limits.command if self._incoming is _NO_BODY else limits.body_block
 
     def _time_left(self) -> timedelta:
         """How long it may yet take: for the whole of a command, or the next piece of a body that is not too slow."""
@@ -270,25 +273,21 @@ class Session:
     # ---- commands
     def _answer(self, event: _Asking) -> Reply:
         try:
-            reply = self._judged(event)
+            match event:
+                case Rcpt():
+                    return self._rcpt(event)
+                case Mail():
+                    return self._mail(event)
+                case DataStart():
+                    return self._data()
+                case Hello():
+                    self._hello = event
+                    return self._smtp.hello_reply()
+                case _:
+                    assert_never(event)
         except Exception as error:  # noqa: BLE001 - a bug of ours is a 4yz to one command, and no more
             self._trouble(type(event).__name__, error)
             return LOCAL_ERROR
-        return reply
-
-    def _judged(self, event: _Asking) -> Reply:
-        match event:
-            case Rcpt():
-                return self._rcpt(event)
-            case Mail():
-                return self._mail(event)
-            case DataStart():
-                return self._data()
-            case Hello():
-                self._hello = event
-                return self._smtp.hello_reply()
-            case _:
-                assert_never(event)
 
     def _mail(self, mail: Mail) -> Reply:
         if self._messages >= self._house.settings.messages:
@@ -328,10 +327,6 @@ class Session:
         if isinstance(self._trust, _NoBody):
             self._trust = self._house.relay.trusts(self._stream.peer.host)
         return self._trust
-
-    def _refuse(self, line: str, reply: Reply) -> Reply:
-        self._tell_refused(line, reply)
-        return reply
 
     # ---- the message
     async def _gather(self, octets: bytes) -> None:
@@ -404,23 +399,19 @@ class Session:
         self, envelope: Envelope, octets: InMemory | Draft, name: MessageId, now: float, until: float
     ) -> Stored | StoreFault:
         """The storage's answer, waited for though we are told to end: the client is to hear what became of it."""
-        storing = asyncio.get_running_loop().create_task(
-            self._house.storage.accept(envelope, octets, id=name, now=now, claim_until=until)
-        )
-        try:
-            return await asyncio.shield(storing)
-        except asyncio.CancelledError:
-            if storing.cancelled():
-                raise
-            self._leaving = True
+        loop = asyncio.get_running_loop()
+        storing = loop.create_task(self._house.storage.accept(envelope, octets, id=name, now=now, claim_until=until))
         while not storing.done():
+            # What is cancelled is our waiting for this, never the storing.
+            told: asyncio.Future[None] = loop.create_future()
+            storing.add_done_callback(partial(_wake, told))
             try:
-                await asyncio.wait({storing})
+                await told
             except asyncio.CancelledError:
-                continue
-        if isinstance(self._task, asyncio.Task):
-            while self._task.uncancel():
-                pass
+                self._leaving = True
+        if self._leaving and isinstance(self._task, asyncio.Task) and not storing.cancelled():
+            while self._task.cancelling():
+                self._task.uncancel()
         return storing.result()
 
     async def _hand_over(self, envelope: Envelope, stored: Stored, size: int) -> None:
@@ -446,17 +437,15 @@ class Session:
                 self._trouble("draft", error)
 
     def _trouble(self, what: str, error: Exception) -> None:
-        with suppress(Exception):  # a log that fails costs no mail, and there is nobody else to tell
+        with _UNHEARD:
             self._house.log.trouble(self._stream.peer, what, error)
 
-    def _tell_beginning(self) -> None:
-        with suppress(Exception):  # as above
-            self._house.log.connected(self._stream.peer, self._door.name)
-
-    def _tell_refused(self, line: str, reply: Reply) -> None:
-        with suppress(Exception):  # as above
+    def _refuse(self, line: str, reply: Reply) -> Reply:
+        with _UNHEARD:
             self._house.log.refused(self._stream.peer, line, reply)
+        return reply
 
-    def _tell_end(self, reason: str) -> None:
-        with suppress(Exception):  # as above
-            self._house.log.ended(self._stream.peer, reason, self._messages)
+
+def _wake(told: asyncio.Future[None], _: asyncio.Task[Stored | StoreFault]) -> None:
+    if not told.done():
+        told.set_result(None)
