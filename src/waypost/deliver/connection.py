@@ -146,29 +146,29 @@ class Connection:
         octets = self.session.octets_to_send()
         if octets:
             self.stream.write(octets)
-            self._note_said()
+            self._note_said(self._clock.monotonic())
 
     async def hear(self) -> Sequence[ClientEvent] | Fault:
         """Say what is to be said, then wait for the next events; a Fault where the reply due does not come in time."""
         session, clock = self.session, self._clock
         stage = self.awaited = session.awaiting
         within = self._time_outs.of(stage)
-        ends = clock.monotonic() + within.total_seconds()
+        began = clock.monotonic()
         while True:
             self.say()
             octets = await self.stream.read(within)
             if isinstance(octets, Fault):
                 return self._lost(self._too_late(stage) if octets.kind is FaultKind.TIMED_OUT else octets)
-            events = self._take(octets)
+            now = clock.monotonic()
+            events = self._take(octets, now)
             if events:
                 return events
-            now = clock.monotonic()
             if session.awaiting is not stage:  # a reply ended that is no event: the greeting, an AUTH challenge …
                 stage = self.awaited = session.awaiting
-                ends = now + self._time_outs.of(stage).total_seconds()
-            if now >= ends:
+                began = now
+            within = self._time_outs.of(stage) - timedelta(seconds=now - began)
+            if within <= timedelta():
                 return self._lost(self._too_late(stage))
-            within = timedelta(seconds=ends - now)
 
     def _too_late(self, stage: Stage) -> Fault:
         return Fault(FaultKind.TIMED_OUT, f"no whole reply within {self._time_outs.of(stage).total_seconds():g} s")
@@ -180,7 +180,7 @@ class Connection:
             come = await self.stream.read(self._time_outs.block)
         if isinstance(come, Flushed):
             return ()
-        return self._lost(come) if isinstance(come, Fault) else self._take(come)
+        return self._lost(come) if isinstance(come, Fault) else self._take(come, self._clock.monotonic())
 
     async def send(self, octets: bytes) -> Flushed | Fault:
         """Write part of a body; waits while the peer takes none."""
@@ -192,8 +192,9 @@ class Connection:
     def send_last(self, octets: bytes, size: int) -> None:
         """Write the end of a body of `size` octets, with its final dot; the reply is waited for by `hear`."""
         self.stream.write(octets)
-        self.note(f"body of {size} octets sent")
-        self._note_said()
+        at = self._clock.monotonic()
+        self.transcript.add(at, "*", f"body of {size} octets sent")
+        self._note_said(at)
 
     async def handshake(self, dialer: Dialer, context: ssl.SSLContext) -> Flushed | Fault:
         """Take the connection into TLS, after 220 to STARTTLS."""
@@ -221,8 +222,8 @@ class Connection:
         self.say()
         await self.stream.close()
 
-    def _take(self, octets: bytes) -> Sequence[ClientEvent]:
-        self._note_heard(octets)
+    def _take(self, octets: bytes, at: float) -> Sequence[ClientEvent]:
+        self._note_heard(octets, at)
         events = self.session.receive(octets)
         if not self.starttls_offered and "STARTTLS" in self.session.extensions:
             self.starttls_offered = True
@@ -230,25 +231,24 @@ class Connection:
 
     def _lost(self, fault: Fault) -> Fault:
         if self._partial:
-            self._note_heard(b"\n")
+            self._note_heard(b"\n", self._clock.monotonic())
         self.note(f"{self.session.awaiting.value}: {fault}")
         return fault
 
-    def _note_said(self) -> None:
-        at = self._clock.monotonic()
-        for line in self.session.said():  # the engine leaves secrets out
-            self.transcript.add(at, "C", line)
+    def _note_said(self, at: float) -> None:
+        said = self.session.said()  # the engine leaves secrets out
+        if said:
+            self.transcript.add(at, "C", "\n".join(said))
 
-    def _note_heard(self, octets: bytes) -> None:
-        """Write down what the peer said as it said it, a line at a time: also what is no reply."""
+    def _note_heard(self, octets: bytes, at: float) -> None:
+        """Write down what the peer said as it said it, in whole lines: also what is no reply."""
         whole, newline, rest = (self._partial + octets).rpartition(b"\n")
         if len(rest) > _TAP:
             whole, newline, rest = whole + newline + rest, b"\n", b""
         self._partial = rest
         if newline:
-            at = self._clock.monotonic()
-            for line in whole.split(b"\n"):
-                self.transcript.add(at, "S", line.rstrip(b"\r").decode("utf-8", "backslashreplace"))
+            text = whole.decode("utf-8", "backslashreplace")
+            self.transcript.add(at, "S", text.replace("\r\n", "\n").rstrip("\r"))
 
 
 @dataclass(frozen=True, slots=True)

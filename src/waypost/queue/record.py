@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from waypost.mail.attempt import Attempt
+from waypost.mail.attempt import Attempt, lines_of
 from waypost.mail.envelope import (
     Envelope,
     MessageId,
@@ -222,7 +222,7 @@ def attempt_details(attempt: Attempt, settled: Sequence[Settled]) -> dict[str, o
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "outcomes": [_outcome_details(one) for one in settled],
-        "transcript": attempt.transcript.lines,
+        "transcript": attempt.transcript.passages,
     }
 
 
@@ -251,12 +251,14 @@ def attempted(id: MessageId, at: Instant, details: dict[str, object]) -> History
     distinct = list(dict.fromkeys(texts))
     rest = f" (and {len(distinct) - 1} other outcomes)" if len(distinct) > 1 else ""
     text = (distinct[0] if distinct else "tried") + rest
-    return HistoryEvent(at, id, "attempt", text, details | {"transcript": _rounded(details["transcript"])})
+    return HistoryEvent(at, id, "attempt", text, details | {"transcript": _transcript_lines(details["transcript"])})
 
 
-def _rounded(lines: object) -> list[list[object]]:
-    """A transcript's lines with their times to 0.1 ms: rounded for who reads, not for who writes 1,000 a second."""
-    return [[round(at, 4), mark, text] for at, mark, text in lines] if isinstance(lines, list) else []
+def _transcript_lines(passages: object) -> list[list[object]]:
+    """A transcript a line each, times to 0.1 ms: done for who reads, not for who writes 1,000 of them a second."""
+    if not isinstance(passages, list):
+        return []
+    return [[round(at, 4), mark, line] for at, mark, line in lines_of(passages)]
 
 
 def done(id: MessageId, at: Instant) -> HistoryEvent:  # noqa: A002 - the field's own name for it

@@ -175,7 +175,7 @@ class Journal:
 
 def opened_with_helo(attempt: Attempt) -> bool:
     """Whether a session of this attempt was opened with HELO: after EHLO failed, now or at an earlier attempt."""
-    return any(mark == "C" and text[:4] == "HELO" for _, mark, text in attempt.transcript.lines)
+    return any(mark == "C" and text[:4] == "HELO" for _, mark, text in attempt.transcript.passages)
 
 
 def _line(attempt: Attempt, settled: Settled, *, helo: bool) -> dict[str, object]:
