@@ -162,6 +162,9 @@ WRONG = [
     (LISTENER + SERVICE.replace('hostname = "mx.example.net"\n', ""), 3, "service.hostname", "missing", "hostname ="),
     (SERVICE.replace("mx.example.net", "mx") + LISTENER, 2, "service.hostname", "no full name", "mx.example.net"),
     (SERVICE.replace("mx.example.net", "a b.c") + LISTENER, 2, "service.hostname", "'a b'", "hyphens"),
+    (SERVICE.replace("mx.example.net", "") + LISTENER, 2, "service.hostname", "no domain name", "mx.example.net"),
+    (SERVICE.replace("mx.example.net", "192.0.2.1") + LISTENER, 2, "service.hostname", "address", '"[192.0.2.1]"'),
+    (SERVICE.replace("mx.example.net", "::1") + LISTENER, 2, "service.hostname", "address", '"[IPv6:::1]"'),
     (SERVICE.replace("postmaster@", "") + LISTENER, 4, "service.postmaster", "no mailbox", "postmaster@"),
     (
         SERVICE.replace('"spool"', '"postgresql://db"') + LISTENER,
@@ -197,7 +200,11 @@ WRONG = [
     (GOOD + "[relay]\nnetworks = '10.0.0.0/8'\n", 8, "relay.networks", "not a list", "networks = ["),
     (GOOD + "[[route]]\ndomains = []\nto = 'mx:'\n", 8, "route.domains", "is empty", "domains = ["),
     (GOOD + "[[route]]\ndomains = ['*.a']\nto = 'mx:'\n", 8, "route.domains", "wildcard", 'rite "a"'),
+    (GOOD + "[[route]]\ndomains = ['']\nto = 'mx:'\n", 8, "route.domains", "no domain name", "example.com"),
     (GOOD + ROUTE, 7, "route.to", "missing", "smtp://"),
+    (GOOD + ROUTE + "to = 'lmtp:/run/lmtp'\n", 9, "route.to", "no host", '"lmtp:///run/lmtp"'),
+    (GOOD + ROUTE + "to = 'maildir:/var/mail/{user}'\n", 9, "route.to", "'{'", "%u"),
+    (GOOD + ROUTE + "to = 'maildir:/var/mail/%n'\n", 9, "route.to", "'%n'", "%u"),
     (GOOD + ROUTE + "to = 'http://x'\n", 9, "route.to", "HTTP", '"mx:"'),
     (GOOD + ROUTE + "to = 3\n", 9, "route.to", "3 is no place", "to ="),
     (GOOD + ROUTE + "to = [3]\n", 9, "route.to", "is no place", "to ="),
@@ -250,6 +257,7 @@ WRONG = [
     (GOOD + "[retry]\nschedule = ['5m', '5']\n", 8, "retry.schedule", "no duration", '"5m"'),
     (GOOD + "[retry]\nexpire = '0s'\n", 8, "retry.expire", "out of bounds", "366d"),
     (GOOD + "[retry]\nexpire = 5\n", 8, "retry.expire", "5 is no duration in quotes", '"5d"'),
+    (GOOD + "[retry]\nexpire = true\n", 8, "retry.expire", "true is no duration in quotes", '"5d"'),
     (GOOD + "[retry]\njitter = 2.0\n", 8, "retry.jitter", "too much", "most is 1"),
     (GOOD + "[limits]\nmessage_size = '1K'\n", 8, "limits.message_size", "too little", "64K"),
     (GOOD + "[limits]\nmessage_size = 1\n", 8, "limits.message_size", "1 is no size in quotes", '"50M"'),
@@ -315,10 +323,16 @@ def test_a_password_file_holds_one_line(tmp_path: Path, octets: bytes, words: st
     assert words in complaint.problem
 
 
+def test_a_byte_order_mark_before_the_first_line_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "w.toml").write_text(GOOD, encoding="utf-8-sig")
+    assert isinstance(load(tmp_path / "w.toml"), Config)
+
+
 def test_a_password_file_that_is_missing_is_named(tmp_path: Path) -> None:
     text = "to = 'smtp://a'\ntls = 'verify'\nusername = 'u'\npassword_file = 'secret'\n"
     (complaint,) = refused(GOOD + ROUTE + text, base=tmp_path)
     assert f"{tmp_path}/secret cannot be read" in complaint.problem
+    assert complaint.remedy == "Write the password into it, and nothing else"
 
 
 def test_a_spool_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -334,6 +348,8 @@ def test_a_spool_that_is_a_file_is_refused(tmp_path: Path) -> None:
         ("[service]\nhostname = \n", 2, "column 12"),
         ("a = [1,\n", 2, "end of the file"),
         ("a = 1\na = 2\n", 2, "column 6"),
+        ("a = 1\na = 2\n", 2, "there already"),
+        ("[a]\n[a]\n", 2, "there already"),
     ],
 )
 def test_what_is_no_toml_is_told_with_its_place(text: str, line: int, words: str) -> None:

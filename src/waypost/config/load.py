@@ -33,6 +33,8 @@ from waypost.route.table import RouteTable, Rule
 _SYNTAX: Final = re.compile(
     r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL
 )
+#: How `tomllib` begins to say that a key, or a table, is there twice.
+_TWICE: Final = ("Cannot overwrite", "Cannot declare", "Cannot mutate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Config:
 def load(path: Path) -> Config | Complaints:
     """The configuration in the file `path`."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")  # some editors put a mark there
     except OSError as error:
         problem = f"The configuration cannot be read: {error.strerror}"
         return Complaints(str(path), (Complaint(0, "", problem, "Name the file with --config"),))
@@ -125,4 +127,7 @@ def _syntax_complaint(message: str, text: str) -> Complaint:
         return Complaint(
             text.count("\n") + 1, "", f"{found['what']}, at the end of the file", "Something is not closed"
         )
-    return Complaint(int(found["line"]), "", f"{found['what']}, at column {found['column']}", "Mend the TOML there")
+    line, what = int(found["line"]), f"{found['what']}, at column {found['column']}"
+    if what.startswith(_TWICE):
+        return Complaint(line, "", f"This is there already, above: {what}", "Leave one of the two")
+    return Complaint(line, "", what, "Mend the TOML there")

@@ -20,7 +20,7 @@ from waypost.config.units import format_size, parse_duration, parse_size
 from waypost.net.stream import Endpoint
 from waypost.route.domain import Pattern, host_name, literal
 from waypost.route.route import Limits as RouteLimits
-from waypost.route.target import Target, parse_target
+from waypost.route.target import Target, is_address, parse_target
 from waypost.smtp.path import DomainName, Mailbox
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -43,7 +43,8 @@ def _judged(read: Callable[[str], T], kind: str) -> Callable[[object], T]:
 
     def validate(value: object) -> T:
         if not isinstance(value, str):
-            raise PydanticCustomError("waypost", "{problem}", {"problem": f"{value!r} is no {kind}", "remedy": ""})
+            shown = str(value).lower() if isinstance(value, bool) else repr(value)
+            raise PydanticCustomError("waypost", "{problem}", {"problem": f"{shown} is no {kind}", "remedy": ""})
         try:
             return read(value)
         except ValueError as error:
@@ -57,6 +58,8 @@ def _judged(read: Callable[[str], T], kind: str) -> Callable[[object], T]:
 def _hostname(text: str) -> str:
     if text.startswith("["):
         return str(literal(text))
+    if is_address(text):
+        raise ValueError(f'{text!r} is an address; write it in brackets, "{literal(f"[{text}]")}", or better a name')
     name = host_name(text)
     if "." not in name:
         raise ValueError(

@@ -117,7 +117,9 @@ def _password_in(file: Path, path: tuple[str | int, ...], reader: Reader) -> str
     try:
         password = file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
-        reader.complain(path, f"{file} cannot be read: {error.strerror}", f"Let user {os.geteuid()} read it")
+        missing = isinstance(error, FileNotFoundError)
+        remedy = "Write the password into it, and nothing else" if missing else f"Let user {os.geteuid()} read it"
+        reader.complain(path, f"{file} cannot be read: {error.strerror}", remedy)
         return ""
     except UnicodeDecodeError:
         reader.complain(path, f"{file} is not UTF-8 text", "Write nothing but the password in it")

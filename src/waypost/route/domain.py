@@ -35,6 +35,8 @@ def host_name(text: str) -> str:
     Raises: ValueError, with a sentence, where it cannot be one (RFC 1035 §2.3.4; underscores are let through).
     """
     name = to_ascii(text.removesuffix("."))
+    if not name:
+        raise ValueError(f"{text!r} is no domain name")
     if len(name) > 253:
         raise ValueError(f"{text!r} is longer than the 253 characters a domain name can have")
     for label in name.split("."):

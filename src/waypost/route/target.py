@@ -32,7 +32,9 @@ ALLOWED: Final = (
 SMTP_PORT: Final = 25
 LMTP_PORT: Final = 24  # "any private mail system"; RFC 2033 §5 forbids 25
 
-_REJECTION: Final = re.compile(r"(5\d\d) (?:(5\.\d{1,3}\.\d{1,3}) )?([ -~]{1,400})")
+_REJECTION: Final = re.compile(r"(5\d\d) (?:(5\.\d{1,3}\.\d{1,3}) )?([!-~](?:[ -~]{0,398}[!-~])?)")
+#: What looks as if it stood for something in a Maildir's path, and would be taken as it is.
+_NO_PLACEHOLDER: Final = re.compile(r"%(?![du]).?|[{}$]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,11 @@ def _mx(text: str, rest: str) -> SmtpMx | RecipientMx:
 def _maildir(text: str, rest: str) -> Maildir:
     if not rest:
         raise ValueError(f'{text!r} names no directory; write "maildir:/var/mail/%d/%u"')
+    unknown = _NO_PLACEHOLDER.search(rest)
+    if unknown is not None:
+        raise ValueError(
+            f"{text!r} holds {unknown[0]!r}; in its path only %d (domain) and %u (local-part) stand for something"
+        )
     return Maildir(rest)
 
 
@@ -184,9 +191,10 @@ def _expect_bare(text: str, rest: str) -> None:
 
 
 def _server(text: str, rest: str, default_port: int) -> Server:
-    authority = rest.removeprefix("//")
+    authority, scheme = rest.removeprefix("//"), text.partition(":")[0]
     if authority == rest or not authority:
-        raise ValueError(f'{text!r} names no host; write "{text.partition(":")[0]}://host:{default_port}"')
+        better = f"{scheme}:///{rest.lstrip('/')}" if scheme == "lmtp" and rest else f"{scheme}://host:{default_port}"
+        raise ValueError(f'{text!r} names no host; write "{better}"')
     if "@" in authority:
         raise ValueError(f"{text!r} carries credentials; write username and password_file as keys of the route")
     host, port = _split_port(text, authority, default_port)
