@@ -25,6 +25,15 @@ def test_a_spool_is_made_for_us_alone(tmp_path: Path) -> None:
     spool.leave()
 
 
+def test_a_spool_and_what_was_made_above_it_survive_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    Spool.take(tmp_path / "var" / "spool", allow_ephemeral=False).leave()
+    assert synced == [str(tmp_path), str(tmp_path / "var")]
+
+
 def test_a_spool_in_use_names_its_process_and_is_free_again_when_that_leaves(tmp_path: Path) -> None:
     first = Spool.take(tmp_path, allow_ephemeral=False)
     with pytest.raises(StorageError, match=f"spool {tmp_path} is in use by process {os.getpid()}; "):

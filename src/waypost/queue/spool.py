@@ -42,7 +42,7 @@ class Spool:
         Raises: StorageError, with a sentence that names the place and the remedy.
         """
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(path)
             if not allow_ephemeral:
                 _refuse_ephemeral(path)
             return cls(path, _lock(path))
@@ -53,6 +53,23 @@ class Spool:
     def leave(self) -> None:
         """Let another process have it."""
         os.close(self._lock)
+
+
+def _make(path: Path) -> None:
+    """Make the directory and those above it that are missing, each so that a power cut does not undo it."""
+    if not path.exists():
+        _make(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Let the names in a directory be as durable as what the files hold."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _lock(path: Path) -> int:
