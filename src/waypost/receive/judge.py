@@ -7,7 +7,8 @@ would be backscatter. Not here: what a command must look like (waypost.smtp), or
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, TypeAlias, assert_never
 
 from waypost.mail.envelope import NextHop
@@ -26,8 +27,14 @@ class RelayPolicy:
 
     def trusts(self, client_host: str) -> bool:
         """Whether a numeric client address may relay. A client on a Unix socket (empty host) is of this machine."""
-        address = ip_address((client_host or "127.0.0.1").partition("%")[0])
+        address = _address(client_host or "127.0.0.1")
         return any(address in network for network in self.networks)
+
+
+@lru_cache(maxsize=1024)
+def _address(host: str) -> IPv4Address | IPv6Address:
+    # Reading an address costs as much as reading a command does; clients come again.
+    return ip_address(host.partition("%")[0])
 
 
 @dataclass(frozen=True, slots=True)

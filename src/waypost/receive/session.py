@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
 from waypost.net.clock import Clock
-from waypost.net.stream import Fault, FaultKind, Flushed, Stream
+from waypost.net.stream import Fault, FaultKind, Stream
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
 from waypost.receive.judge import (
@@ -189,7 +189,8 @@ class Session:
                 case Refused(line, reply):
                     self._refuse(line, reply)
                 case Closing(reason):
-                    await self._say(self._smtp.octets_to_send())
+                    self._stream.write(self._smtp.octets_to_send())
+                    await self._stream.flush(self._house.settings.reply)
                     await self._stream.close()
                     return reason
                 case _:
@@ -197,12 +198,15 @@ class Session:
 
     async def _exchange(self) -> str:
         """Say what is due, then hear more. The reason, where the session ended by that."""
+        limits = self._house.settings
         octets = self._smtp.octets_to_send()
         if octets:
-            unsaid = await self._say(octets)
+            self._stream.write(octets)
+            self._since = self._house.clock.monotonic()
+            unsaid = await self._stream.flush(limits.reply)
             if isinstance(unsaid, Fault):
                 return await self._lost(unsaid)
-        limits, idle = self._house.settings, self._transaction is _NO_TRANSACTION
+        idle = self._transaction is _NO_TRANSACTION
         if self._leaving and idle:
             return await self._say_goodbye()
         if octets:
@@ -224,11 +228,6 @@ class Session:
             self._smtp.receive(heard)
             return ""
         return await (self._give_up() if heard.kind is FaultKind.TIMED_OUT else self._lost(heard))
-
-    async def _say(self, octets: bytes) -> Flushed | Fault:
-        self._stream.write(octets)
-        self._since = self._house.clock.monotonic()
-        return await self._stream.flush(self._house.settings.reply)
 
     def _time_left(self) -> timedelta:
         """How long it may yet take: for the whole of a command, or the next piece of a body that is not too slow."""
@@ -314,7 +313,7 @@ class Session:
             protocol(hello.verb, smtputf8=transaction.parameters.smtputf8),
             self._stream.peer.host,
             hello.client_name,
-            str(self._door.endpoint),
+            self._door.address,
         )
         name = house.ids.make()
         body = Body(house.storage, house.in_flight, spill=house.settings.spill)
@@ -388,7 +387,7 @@ class Session:
             case Stored() as stored:
                 self._messages += 1
                 await self._hand_over(envelope, stored, incoming.body.size)
-                return Reply.of(250, "2.0.0", f"Ok: queued as {stored.id}")
+                return Reply(250, (f"2.0.0 Ok: queued as {stored.id}",))
             case StoreFault() as fault:
                 self._trouble("spool", StorageError(fault))
                 return self._refuse("final dot", judge_fault(fault))

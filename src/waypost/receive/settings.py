@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 from waypost.net.stream import Endpoint
 from waypost.smtp.server import ServerSettings
@@ -38,7 +39,7 @@ class ReceiveSettings:
     hops: int = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: its address is kept beside it
 class Door:
     """One address to listen on. `relay_clients_only`: only clients in the relay networks may send (submission)."""
 
@@ -46,3 +47,8 @@ class Door:
     smtp: ServerSettings
     name: str = "listener"
     relay_clients_only: bool = False
+
+    @cached_property
+    def address(self) -> str:
+        """The address as the origin of a message names it."""
+        return str(self.endpoint)

@@ -375,17 +375,15 @@ class ClientSession:
         """
         self._require(Stage.READY)
         offered = self._extensions
-        parameters = transaction.parameters
-        if transaction.has_wide_addresses:
+        mail = Mail(transaction.reverse_path, transaction.parameters).line(offered)
+        rcpts = [Rcpt(forward_path, own).line(offered) for forward_path, own in transaction.recipients]
+        if not "".join((mail, *rcpts)).isascii():  # an address: parameters always are (xtext)
             if "SMTPUTF8" not in offered:
                 raise LocalProtocolError("an address is not ASCII, and the peer does not offer SMTPUTF8")
-            parameters = replace(parameters, smtputf8=True)
+            mail = Mail(transaction.reverse_path, replace(transaction.parameters, smtputf8=True)).line(offered)
         self._unsaid = [
-            (Stage.MAIL, _ALL, Mail(transaction.reverse_path, parameters).line(offered)),
-            *(
-                (Stage.RCPT, index, Rcpt(forward_path, own).line(offered))
-                for index, (forward_path, own) in enumerate(transaction.recipients)
-            ),
+            (Stage.MAIL, _ALL, mail),
+            *((Stage.RCPT, index, line) for index, line in enumerate(rcpts)),
             (Stage.DATA, _ALL, "DATA"),
         ]
         self._mail_taken = False

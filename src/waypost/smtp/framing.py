@@ -86,10 +86,11 @@ class BadLine:
 class CommandReader:
     """Octets in, command lines out; `take_rest` hands the octets behind a line to whoever reads on from there."""
 
-    __slots__ = ("_at", "_beginning", "_discarded", "_octets")
+    __slots__ = ("_at", "_beginning", "_discarded", "_octets", "pending")
 
     def __init__(self) -> None:
-        self._octets = b""  # empty when nothing waits
+        self.pending = False  # whether octets wait that no line was made of yet
+        self._octets = b""
         self._at = 0
         self._discarded = 0  # octets of an over-long line that were thrown away so far
         self._beginning = b""  # its first octets, for the log
@@ -98,11 +99,7 @@ class CommandReader:
         """Take what was read."""
         self._octets = self._octets[self._at :] + octets if self._octets else octets
         self._at = 0
-
-    @property
-    def pending(self) -> bool:
-        """Whether octets wait that no line was made of yet."""
-        return bool(self._octets)
+        self.pending = self._octets != b""
 
     def starts_with(self, prefix: bytes) -> bool:
         """Whether the waiting octets begin so."""
@@ -113,13 +110,12 @@ class CommandReader:
         rest = self._octets[self._at :]
         self._octets = b""
         self._at = 0
+        self.pending = False
         return rest
 
     def next_line(self) -> str | BadLine | Incomplete:
         """The next line without its CRLF."""
         octets, begin = self._octets, self._at
-        if not octets:
-            return INCOMPLETE
         end = octets.find(b"\n", begin) + 1
         if end == 0:
             return self._wait()

@@ -306,7 +306,11 @@ class ServerSession:
         if self._waiting is not _NOTHING:
             raise LocalProtocolError(f"{type(self._waiting).__name__} waits for its reply")
         while not self._coming:
-            told = self._read_body() if self._state is State.BODY else self._read_command()
+            if self._state is State.BODY:
+                return self._read_body()
+            if not self._reader.pending or self._state is State.NEW:
+                return _NEED_OCTETS
+            told = self._read_command()
             if told is not _NOTHING:
                 return told
         event = self._coming.popleft()
@@ -422,7 +426,7 @@ class ServerSession:
         return self._waiting
 
     def _read_command(self) -> Event | _Nothing:
-        if not self._heard_a_line and self._reader.pending:
+        if not self._heard_a_line:
             return self._read_first_command()
         line = self._reader.next_line()
         if line is INCOMPLETE:
@@ -431,8 +435,6 @@ class ServerSession:
 
     def _read_first_command(self) -> Event | _Nothing:
         """The first line, where a client shows that it has come to the wrong place."""
-        if self._state is State.NEW:
-            return _NEED_OCTETS
         if self._reader.starts_with(TLS_HANDSHAKE):
             self._end(_NOT_SMTP, "the client began a TLS handshake in clear")
             return _NOTHING
