@@ -15,6 +15,7 @@ from tests.virtual import settled, virtual
 from waypost.deliver.dispatch import Capacity
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import MessageId, NextHop
+from waypost.mail.explain import describe
 from waypost.mail.outcome import Deferred, Delivered, InDoubt
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue.storage import (
@@ -327,7 +328,7 @@ async def test_routes_that_need_no_host_settle_at_once() -> None:
         assert len(await town.storage.captured(before=0, limit=9)) == 1
         (entry,) = await town.storage.entries(Selection(), after=(MessageId(""), -1), limit=9, now=town.clock.now())
         assert entry.next_hop == "gone"
-        assert "queue reroute" in entry.last_outcome
+        assert "write a [[route]] for its domain and start again, or use `waypost queue delete`" in entry.last_outcome
         (report,) = await town.storage.reports(limit=9)
         assert report.recipients[0].status == "5.1.1"
 
@@ -361,6 +362,7 @@ async def test_an_attempt_cut_off_by_the_end_is_written_down_for_what_it_is(stat
         await town.dispatcher.stop(timedelta(seconds=2))
         ((_, (settled_one,)),) = town.notes.attempts
         assert isinstance(settled_one.outcome, expected)
+        assert "the service was stopped" in describe(settled_one.outcome)
 
 
 @virtual

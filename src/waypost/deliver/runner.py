@@ -103,7 +103,7 @@ class Runner:
         if not fates.open():
             return Reached()
         if isinstance(route, NoRoute):
-            remedy = f"{route.detail}; add a [[route]] for it, or use `waypost queue reroute`"
+            remedy = f"{route.detail}; write a [[route]] for its domain and start again, or use `waypost queue delete`"
             local.record_all(fates, deferred(PolicyRefused(remedy, EnhancedStatus(4, 4, 4))))
             return Reached()
         match route.transport:

@@ -9,6 +9,7 @@ Not here: which connection (smtp.py), and what is said when (waypost.smtp.client
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -194,7 +195,9 @@ class _Run:
         except BaseException as error:
             connection.abort()
             if self._dot_sent:
-                self._leave_in_doubt(Fault(FaultKind.LOCAL, f"given up by this side: {type(error).__name__}"))
+                stopped = isinstance(error, asyncio.CancelledError)
+                why = "the service was stopped" if stopped else f"a bug in this service: {type(error).__name__}"
+                self._leave_in_doubt(Fault(FaultKind.LOCAL, why))
             raise
         return Ended(after, self._split)
 
