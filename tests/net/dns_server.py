@@ -62,7 +62,7 @@ class DnsServer:
 
     async def __aenter__(self) -> Self:
         self.was_asked = asyncio.Event()
-        self.records = dict(_record(line) for line in _merged(self.zone))
+        self.serve(self.zone)
         tcp_socket = socket.create_server(("127.0.0.1", 0))
         self.endpoint = Endpoint("127.0.0.1", tcp_socket.getsockname()[1])
         self._tcp = await asyncio.start_server(self._serve_tcp, sock=tcp_socket)
@@ -78,6 +78,10 @@ class DnsServer:
         self._udp.close()
         self._tcp.close()
         await self._tcp.wait_closed()
+
+    def serve(self, zone: str) -> None:
+        """Answer from `zone` from now on."""
+        self.records = dict(_record(line) for line in _merged(zone))
 
     def count(self, name: str, kind: str) -> int:
         """How often `name` was asked for records of `kind`, over any transport."""
