@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from tests.deliver.peer import BODY, LMTP, ROUTE, Peer, World, Wrong, endpoint, lease, recipient
+from tests.deliver.peer import BODY, LMTP, ROUTE, SMTP, Peer, World, Wrong, endpoint, lease, recipient
 from tests.virtual import virtual
+from waypost.deliver.fates import Fates, deferred
 from waypost.mail.envelope import InMemory, PossiblyAt
 from waypost.mail.explain import describe
 from waypost.mail.outcome import Deferred, Delivered, DnsFailed, InDoubt, LocalTrouble, NoSuchHost, Outcome, Rejected
 from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
 from waypost.route.route import Limits
+from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.extension import BodyType, MailParameters
 from waypost.smtp.reply import EnhancedStatus
 
@@ -176,6 +178,27 @@ async def test_internationalised_mail_is_rejected_where_no_host_offers_smtputf8(
     assert str(outcome.status) == "5.6.7"
 
 
+WIDE = "bj\u00f6rn@example.com"
+
+
+@virtual
+async def test_an_address_that_is_not_ascii_needs_smtputf8_though_nobody_said_so() -> None:
+    old, new = Peer(extensions=()), Peer()
+    assert kinds(await World(old, new).attempt(lease([recipient(0, WIDE)]))) == [Delivered]
+    (outcome,) = await World(old, old).attempt(lease([recipient(0, WIDE)]))
+    assert isinstance(outcome, Rejected)
+    assert str(outcome.status) == "5.6.7"
+    assert "MAIL" not in {verb for verbs in old.verbs for verb in verbs}
+
+
+@virtual
+async def test_it_waits_where_ehlo_breaks_and_helo_leaves_open_what_the_host_could_take() -> None:
+    peer = Peer(always={"EHLO": Wrong.FIN})
+    (outcome,) = await World(peer).attempt(lease([recipient(0, WIDE)]))
+    assert isinstance(outcome, Deferred)
+    assert str(outcome.status) == "4.6.7"
+
+
 @virtual
 async def test_a_next_hop_without_dsn_is_told_of_in_the_outcome() -> None:
     (with_dsn,) = await World(Peer()).attempt()
@@ -234,6 +257,21 @@ async def test_a_body_cut_anywhere_arrives_whole() -> None:
 
 
 # ---- in doubt
+@pytest.mark.parametrize("size", [10, 100_000])
+@virtual
+async def test_a_body_that_may_not_leave_us_leaves_nothing_in_doubt(size: int) -> None:
+    peer = Peer()
+    world, sent, fates = (
+        World(peer),
+        lease(octets=InMemory(b"x\r\n" * (size // 3) + b"lone\nfeed\r\n")),
+        Fates([recipient(0)]),
+    )
+    with pytest.raises(LocalProtocolError):
+        await world.smtp.deliver(sent, ROUTE, SMTP, fates, world.transcript)
+    assert kinds([outcome for _, outcome in fates.closed(deferred(LocalTrouble("a bug")))]) == [Deferred]
+    assert peer.accepted == []
+
+
 @virtual
 async def test_a_host_that_may_hold_the_message_is_asked_first_next_time() -> None:
     first, second = Peer(), Peer()

@@ -67,7 +67,8 @@ class Ended:
 
 
 class _Goes(Enum):
-    ON = auto()
+    ON = auto()  # with the next replies
+    BODY = auto()  # with the blocks of a body too large for one write
 
 
 _ON: Final = _Goes.ON
@@ -91,9 +92,14 @@ async def transact(
     The connection is closed unless it comes back REUSABLE. Whatever is raised here, replies read so far stand, and what
     was sent up to its final dot is in doubt.
     """
-    match await _fit(connection, message, octets):
+    transaction = Transaction(
+        message.reverse_path,
+        _mail_parameters(message.parameters, octets.size),
+        [(recipient.forward_path, recipient.parameters) for recipient in recipients],
+    )
+    match await _fit(connection, transaction, octets):
         case Fits():
-            return await _Run(connection, message, recipients, octets, fates).run()
+            return await _Run(connection, message, recipients, octets, fates).run(transaction)
         case unfit:
             for recipient in recipients:
                 fates.record(recipient, unfit)
@@ -106,22 +112,29 @@ class Fits:
     """The peer's extensions are enough for this message."""
 
 
-async def _fit(connection: Connection, message: QueuedMessage, octets: Octets) -> Fits | Open | Rejected:
-    extensions, host = connection.extensions, connection.host
+FITS: Final = Fits()
+
+
+async def _fit(connection: Connection, transaction: Transaction, octets: Octets) -> Fits | Open | Rejected:
+    extensions, parameters = connection.extensions, transaction.parameters
     limit = extensions.size_limit
     if 0 < limit < octets.size:
-        said = f"the message has {octets.size} octets, and {host} takes no more than {limit}"
+        said = f"the message has {octets.size} octets, and {connection.host} takes no more than {limit}"
         return _refused(said, EnhancedStatus(5, 3, 4))
-    if message.parameters.smtputf8 and "SMTPUTF8" not in extensions:
-        return Open(_refused(f"the message needs SMTPUTF8, which {host} does not offer", EnhancedStatus(5, 6, 7)))
-    declared = message.parameters.body is BodyType.EIGHT_BIT_MIME
+    if "SMTPUTF8" not in extensions and (parameters.smtputf8 or transaction.has_wide_addresses):
+        return _lacks(connection, "SMTPUTF8", EnhancedStatus(5, 6, 7))
+    declared = parameters.body is BodyType.EIGHT_BIT_MIME
     if declared and "8BITMIME" not in extensions and await _has_8bit(octets):
-        status = EnhancedStatus(5, 6, 3)
-        if connection.approach.says_helo:  # EHLO broke: that it has no 8BITMIME is a guess, and nothing to bounce for
-            said = f"the message needs 8BITMIME, which HELO cannot offer, and {host} breaks on EHLO"
-            return Open(deferred(PolicyRefused(said, status.as_transient())))
-        return Open(_refused(f"the message needs 8BITMIME, which {host} does not offer", status))
-    return Fits()
+        return _lacks(connection, "8BITMIME", EnhancedStatus(5, 6, 3))
+    return FITS
+
+
+def _lacks(connection: Connection, extension: str, status: EnhancedStatus) -> Open:
+    host = connection.host
+    if connection.approach.says_helo:  # EHLO broke: that it has no extension is a guess, and nothing to bounce for
+        said = f"the message needs {extension}, which HELO cannot offer, and {host} breaks on EHLO"
+        return Open(deferred(PolicyRefused(said, status.as_transient())))
+    return Open(_refused(f"the message needs {extension}, which {host} does not offer", status))
 
 
 def _refused(said: str, status: EnhancedStatus) -> Rejected:
@@ -149,6 +162,7 @@ class _Run:
         "_dot_sent",
         "_fates",
         "_host",
+        "_leaves",
         "_message",
         "_octets",
         "_pending",
@@ -175,23 +189,19 @@ class _Run:
         self._answered = False
         self._refused = False  # MAIL was: what follows in its group is out of sequence, and says nothing
         self._dot_sent = False
+        self._leaves = False  # by QUIT, once all is written down
 
-    async def run(self) -> Ended:
+    async def run(self, transaction: Transaction) -> Ended:
         """Until nothing of it is outstanding. Raises only what our own code or a cancellation raises."""
-        connection, message = self._connection, self._message
+        connection = self._connection
         connection.transactions += 1
-        connection.session.begin(
-            Transaction(
-                message.reverse_path,
-                _mail_parameters(message.parameters, self._octets.size),
-                [(recipient.forward_path, recipient.parameters) for recipient in self._pending.values()],
-            )
-        )
+        connection.session.begin(transaction)
         try:
             after: After | _Goes = _ON
-            while after is _ON:
-                heard = await connection.hear()
-                after = self._lost(heard) if isinstance(heard, Fault) else await self._take(heard)
+            while isinstance(after, _Goes):
+                after = await (self._send_blocks() if after is _Goes.BODY else self._hear())
+            if self._leaves:
+                await connection.leave()
         except BaseException as error:
             connection.abort()
             if self._dot_sent:
@@ -201,28 +211,31 @@ class _Run:
             raise
         return Ended(after, self._split)
 
-    async def _take(self, events: Sequence[ClientEvent]) -> After | _Goes:
-        after: After | _Goes = _ON
-        for event in events:
-            after = await self._on(event)
-            if after is not _ON:
-                break
-        return after
+    async def _hear(self) -> After | _Goes:
+        heard = await self._connection.hear()
+        return self._lost(heard) if isinstance(heard, Fault) else self._take(heard)
 
-    async def _on(self, event: ClientEvent) -> After | _Goes:
+    def _take(self, events: Sequence[ClientEvent]) -> After | _Goes:
+        for event in events:
+            after = self._on(event)
+            if after is not _ON:
+                return after
+        return _ON
+
+    def _on(self, event: ClientEvent) -> After | _Goes:
         match event:
             case MailAnswered(reply):
-                return await self._on_mail(reply)
+                return self._on_mail(reply)
             case RcptAnswered(index, reply):
-                return await self._on_rcpt(index, reply)
+                return self._on_rcpt(index, reply)
             case DataAnswered(reply, body_due):
-                return await self._on_data(reply, body_due=body_due)
+                return self._on_data(reply, body_due=body_due)
             case DotAnswered(reply, indexes):
                 return self._on_dot(reply, indexes)
             case TransactionEnded(reusable):
-                return await self._on_end(reusable=reusable)
+                return self._on_end(reusable=reusable)
             case PeerClosing(reply):
-                return await self._on_closing(reply)
+                return self._on_closing(reply)
             case Violation(stage, detail, heard):
                 return self._on_violation(stage, f"{detail}: {heard}" if heard else detail)
             case Opened() | OpeningRefused() | HandshakeDue():
@@ -231,28 +244,28 @@ class _Run:
                 assert_never(event)
 
     # -- the replies, in their order
-    async def _on_mail(self, reply: Reply) -> After | _Goes:
+    def _on_mail(self, reply: Reply) -> After | _Goes:
         if reply.is_positive:
             self._answered = True
             return _ON
         if reply.code == 421:
-            return await self._on_closing(reply, Stage.MAIL)
+            return self._on_closing(reply, Stage.MAIL)
         if self._is_stale and reply.code == 503:  # its session is out of step: not the message's fault
-            await self._connection.leave()
+            self._leaves = True
             return After.STALE
         self._answered = self._refused = True
         cause = Answered(self._host, Stage.MAIL.value, reply)
         self._all(Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
         return _ON
 
-    async def _on_rcpt(self, index: int, reply: Reply) -> After | _Goes:
+    def _on_rcpt(self, index: int, reply: Reply) -> After | _Goes:
         if self._refused:
             return _ON
         if reply.is_positive:
             self._accepted += 1
             return _ON
         if reply.code == 421:
-            return await self._on_closing(reply, Stage.RCPT)
+            return self._on_closing(reply, Stage.RCPT)
         recipient = self._pending.pop(index)
         if self._accepted and _too_many(reply):
             self._split.append(recipient)
@@ -261,14 +274,14 @@ class _Run:
         self._fates.record(recipient, Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
         return _ON
 
-    async def _on_data(self, reply: Reply, *, body_due: bool) -> After | _Goes:
+    def _on_data(self, reply: Reply, *, body_due: bool) -> After | _Goes:
         if body_due:
             if self._connection.session.awaiting is Stage.BODY:
-                return await self._send_body()
+                return self._send_body()
             self._connection.awaited = Stage.BODY  # ended in the same breath: the event behind this one tells how
             return _ON
         if reply.code == 421:
-            return await self._on_closing(reply, Stage.DATA)
+            return self._on_closing(reply, Stage.DATA)
         cause = Answered(self._host, Stage.DATA.value, reply)
         self._all(Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
         return _ON
@@ -290,24 +303,26 @@ class _Run:
             return Rejected(cause, reply.status)
         return deferred(cause)
 
-    async def _on_end(self, *, reusable: bool) -> After:
+    def _on_end(self, *, reusable: bool) -> After:
         if self._pending:  # the engine ends no transaction with a recipient unanswered; if it did, none may be lost
             raise AssertionError(f"the transaction ended with {len(self._pending)} recipients unanswered")
         if reusable:
             return After.REUSABLE
-        await self._connection.leave()
+        self._leaves = True
         return After.SPENT
 
     # -- the body
-    async def _send_body(self) -> After | _Goes:
-        connection, session, octets = self._connection, self._connection.session, self._octets
-        if isinstance(octets, InMemory) and octets.size <= ONE_WRITE:
-            body = session.send_body(octets.octets)
-            self._dot_sent = True
-            connection.send_last(body + session.end_body(), octets.size)
-            return _ON
+    def _send_body(self) -> After | _Goes:
+        octets, session = self._octets, self._connection.session
+        if not isinstance(octets, InMemory) or octets.size > ONE_WRITE:
+            return _Goes.BODY
+        self._send_last(session.send_body(octets.octets) + session.end_body())
+        return _ON
+
+    async def _send_blocks(self) -> After | _Goes:
+        connection, session = self._connection, self._connection.session
         try:
-            async for chunk in octets:
+            async for chunk in self._octets:
                 for start in range(0, len(chunk), BLOCK):
                     after = await self._send_block(session.send_body(chunk[start : start + BLOCK]))
                     if after is not _ON:
@@ -317,15 +332,19 @@ class _Run:
             connection.abort()
             self._all(deferred(LocalTrouble(f"the body of {self._message.id} could not be read: {error}")))
             return After.SPENT
-        self._dot_sent = True
-        connection.send_last(session.end_body(), octets.size)
+        self._send_last(session.end_body())
         return _ON
+
+    def _send_last(self, octets: bytes) -> None:
+        """Write the end of the body; what `octets` took to make may still have failed, and left nothing in doubt."""
+        self._dot_sent = True
+        self._connection.send_last(octets, self._octets.size)
 
     async def _send_block(self, octets: bytes) -> After | _Goes:
         sent = await self._connection.send(octets)
         heard = await self._connection.overhear()  # also behind a failed write: the peer may have said why
         if not isinstance(heard, Fault) and heard:
-            return await self._take(heard)
+            return self._take(heard)
         # A peer that half-closed takes octets still, but could never answer the final dot: that would be in doubt.
         ended = sent if isinstance(sent, Fault) else heard
         return self._lost(ended) if isinstance(ended, Fault) else _ON
@@ -341,9 +360,9 @@ class _Run:
         self._all(Open(deferred(ConnectionLost(self._host, self._connection.awaited.value, fault))))
         return After.SPENT
 
-    async def _on_closing(self, reply: Reply, stage: Stage | None = None) -> After:
+    def _on_closing(self, reply: Reply, stage: Stage | None = None) -> After:
         """The peer ends the session, or is out of step."""
-        await self._connection.leave()
+        self._leaves = True
         stage = stage or self._connection.awaited
         cause = Answered(self._host, stage.value, reply)
         if self._dot_sent:
