@@ -28,10 +28,10 @@ def test_a_spool_is_made_for_us_alone(tmp_path: Path) -> None:
 def test_a_spool_and_what_was_made_above_it_survive_a_power_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
     Spool.take(tmp_path / "var" / "spool", allow_ephemeral=False).leave()
-    assert synced == [str(tmp_path), str(tmp_path / "var")]
+    assert synced == [tmp_path, tmp_path / "var"]
 
 
 def test_a_spool_in_use_names_its_process_and_is_free_again_when_that_leaves(tmp_path: Path) -> None:
