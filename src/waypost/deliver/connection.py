@@ -99,6 +99,7 @@ class Connection:
         "host",
         "idle_since",
         "opened_at",
+        "place",
         "secured",
         "session",
         "starttls_offered",
@@ -119,6 +120,8 @@ class Connection:
         transcript: Transcript,
     ) -> None:
         self.host = host
+        #: The host as a log names it.
+        self.place = str(host)
         self.stream = stream
         self.session = session
         self.approach = approach

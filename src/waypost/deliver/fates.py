@@ -84,10 +84,13 @@ class Fates:
         else:
             self._outcomes[number] = fate
 
+    @property
+    def has_open(self) -> bool:
+        """Whether a recipient is without an outcome."""
+        return len(self._outcomes) < len(self._recipients)
+
     def open(self) -> list[QueuedRecipient]:
         """The recipients without an outcome, in their order."""
-        if len(self._outcomes) == len(self._recipients):
-            return []
         return [recipient for recipient in self._recipients if recipient.number not in self._outcomes]
 
     def left_open(self, recipients: Sequence[QueuedRecipient]) -> list[Open]:

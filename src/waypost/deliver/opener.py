@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from waypost.deliver.connection import Connection, Ends, NotDialled, NotOpened, open_connection
 from waypost.deliver.fates import deferred
@@ -42,8 +42,7 @@ from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefu
 from waypost.smtp.reply import EnhancedStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What a session must have to be of use. Sessions with equal needs and the same host may stand for each other."""
 
     tls: TlsPolicy

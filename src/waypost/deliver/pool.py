@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 from waypost.deliver.connection import Connection
 from waypost.deliver.opener import Needs
@@ -33,13 +34,18 @@ class Nothing:
     """No idle connection will do."""
 
 
+#: Address, port and needs: text, number and tuple, which are hashed without a call into Python.
+_Key: TypeAlias = tuple[str, int, Needs]
+
+
 class Pool:
     """Idle connections by host and needs."""
 
     def __init__(self, clock: Clock, limits: PoolLimits | None = None) -> None:
         self._clock = clock
         self._limits = limits or PoolLimits()
-        self._idle: dict[tuple[Endpoint, Needs], deque[Connection]] = {}
+        self._age = self._limits.age.total_seconds()
+        self._idle: dict[_Key, deque[Connection]] = {}
         self._count = 0
         self._is_closed = False
         self._is_sweeping = False
@@ -50,15 +56,16 @@ class Pool:
 
     def take(self, endpoint: Endpoint, needs: Needs, transcript: Transcript) -> Connection | Nothing:
         """An idle connection that still lives, now the caller's; the one used last, so that others may grow old."""
-        idle = self._idle.get((endpoint, needs))
+        idle = self._idle.get((endpoint.host, endpoint.port, needs))
+        now = self._clock.monotonic() if idle else 0.0
         while idle:
             connection = idle.pop()
             self._count -= 1
             if not isinstance(connection.stream.pending(), Flushed):
                 connection.abort()
-            elif self._is_fresh(connection):
+            elif now - connection.opened_at < self._age:
                 connection.transcript = transcript
-                connection.note(f"reusing the connection to {connection.host}")
+                transcript.add(now, "*", f"reusing the connection to {connection.place}")
                 return connection
             else:
                 self._dismiss(connection)
@@ -66,13 +73,15 @@ class Pool:
 
     def give(self, needs: Needs, connection: Connection, *, transactions: int) -> None:
         """Keep a connection at READY for the next message, or take leave of it; it may carry `transactions` in all."""
+        now = self._clock.monotonic()
         full = self._is_closed or self._count >= self._limits.connections
-        if full or connection.transactions >= transactions or not self._is_fresh(connection):
+        if full or connection.transactions >= transactions or now - connection.opened_at >= self._age:
             self._dismiss(connection)
             return
         connection.transcript = Transcript(0.0)  # not the ended attempt's: that one is in the history by now
-        connection.idle_since = self._clock.monotonic()
-        self._idle.setdefault((connection.host.endpoint, needs), deque()).append(connection)
+        connection.idle_since = now
+        endpoint = connection.host.endpoint
+        self._idle.setdefault((endpoint.host, endpoint.port, needs), deque()).append(connection)
         self._count += 1
         if not self._is_sweeping:
             self._is_sweeping = True
@@ -87,9 +96,6 @@ class Pool:
         self._count = 0
         if self._leaving:
             await asyncio.wait(self._leaving)
-
-    def _is_fresh(self, connection: Connection) -> bool:
-        return self._clock.monotonic() - connection.opened_at < self._limits.age.total_seconds()
 
     def _sweep(self) -> None:
         """Take leave of those idle for too long; comes again each second while any is left."""

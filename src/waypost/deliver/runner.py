@@ -40,6 +40,8 @@ from waypost.smtp.reply import EnhancedStatus
 CRASHES: Final = 3
 #: Messages whose crashes are counted at once; far more than a bug leaves standing.
 _COUNTED: Final = 1000
+_NOBODY_ASKED: Final = deferred(LocalTrouble("no host was asked"))
+_REACHED: Final = Reached()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,12 @@ class Runner:
         Never raises: a bug is caught and told, a cancellation ends the attempt where it stands.
         """
         began, transcript, fates = self._clock.now(), Transcript(self._clock.monotonic()), Fates(lease.recipients)
-        for recipient in lease.recipients:
-            if recipient.number in known:
-                fates.record(recipient, known[recipient.number])
-        reach: Reach = Reached()
-        unasked: Outcome = deferred(LocalTrouble("no host was asked"))
+        if known:
+            for recipient in lease.recipients:
+                if recipient.number in known:
+                    fates.record(recipient, known[recipient.number])
+        reach: Reach = _REACHED
+        unasked: Outcome = _NOBODY_ASKED
         held = ""
         try:
             reach = await self._deliver(lease, route, fates, transcript)
@@ -100,8 +103,8 @@ class Runner:
         return self._ended(lease, now, outcomes, transcript, Reached(), NoRoute(""), "")
 
     async def _deliver(self, lease: Lease, route: Route | NoRoute, fates: Fates, transcript: Transcript) -> Reach:
-        if not fates.open():
-            return Reached()
+        if not fates.has_open:
+            return _REACHED
         if isinstance(route, NoRoute):
             remedy = f"{route.detail}; write a [[route]] for its domain and start again, or use `waypost queue delete`"
             local.record_all(fates, deferred(PolicyRefused(remedy, EnhancedStatus(4, 4, 4))))

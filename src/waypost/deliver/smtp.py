@@ -142,7 +142,7 @@ class _Attempt:
                     return reached
                 case _:
                     assert_never(reached)
-            if not self._fates.open() or self._time_is_up():
+            if not self._fates.has_open or self._time_is_up():
                 break
         return reach if failed == len(hosts) else Reached()
 

@@ -297,7 +297,7 @@ class _Run:
         if reply.is_positive:
             lmtp = self._connection.approach.is_lmtp
             without_dsn = not lmtp and "DSN" not in self._connection.extensions
-            return Delivered(str(self._host), reply, relayed_without_dsn=without_dsn, final=lmtp)
+            return Delivered(self._connection.place, reply, relayed_without_dsn=without_dsn, final=lmtp)
         cause = Answered(self._host, Stage.DOT.value, reply)
         if reply.is_permanent:
             return Rejected(cause, reply.status)
