@@ -220,7 +220,7 @@ async def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "kernel": platform.release(),
         "processor": processor(),
-        "load before": f"{os.getloadavg()[0]:.1f}",
+        "load_before": f"{os.getloadavg()[0]:.1f}",
     }
 
 
@@ -249,6 +249,11 @@ def summary(medians: Sequence[Measured], facts: dict[str, str], runs: int, messa
         "",
         table(medians),
     ]
+    if float(facts["load_before"]) > QUIET:
+        lines += [
+            "",
+            f"The machine had other work (load average {facts['load_before']} before): these figures are too low.",
+        ]
     if {"waypost", "postfix"} <= by_name.keys():
         ratio = by_name["waypost"].messages_per_second / by_name["postfix"].messages_per_second
         lines += ["", f"Waypost relays **{ratio:.2f} times** as many messages a second as Postfix."]
@@ -275,7 +280,7 @@ async def main() -> None:
     names = asked.only or (["waypost"] if asked.profile else ["waypost", "postfix"])
     facts = await versions()
     print(json.dumps(facts), file=sys.stderr)
-    if os.getloadavg()[0] > QUIET:
+    if float(facts["load_before"]) > QUIET:
         print("this machine is busy with something else: the figures will be too low", file=sys.stderr)
     if not asked.only and not asked.profile:
         await compare(["wire"], 1, asked.messages, None)
