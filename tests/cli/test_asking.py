@@ -158,7 +158,7 @@ def test_a_failure_in_json_holds_error_and_remedy(service: Service) -> None:
 def test_where_mail_goes_is_shown_with_who_is_left_out(service: Service) -> None:
     text = service.asked("resolve", "example.org")
     assert "1. mx1.example.org at [2001:db8::1]:25" in text
-    assert "mx.example.net  192.0.2.9  left out: ourselves" in text
+    assert "mx.example.net  192.0.2.9  left out: this service itself" in text
 
 
 def test_the_inbox_is_read(service: Service) -> None:

@@ -153,7 +153,10 @@ class ResolvedHost:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Where mail for a domain goes now. `dns` is a sentence on the MX answer; `hosts` are tried in this order."""
+    """Where mail for a domain goes now; `hosts` are tried in this order.
+
+    `dns`: a sentence on the MX answer; "" where the route does not go by MX records.
+    """
 
     domain: str
     dns: str

@@ -5,6 +5,7 @@ The API (http.py) and the command line (cli.py) are two faces of it; what it ans
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers
 from waypost.route.table import RouteTable
-from waypost.route.target import target_text
-from waypost.smtp.path import AddressLiteral, Domain, DomainName, Mailbox
+from waypost.route.target import is_address, target_text
+from waypost.smtp.path import Domain, DomainName, Mailbox
 
 Readiness: TypeAlias = Callable[[], Awaitable[Sequence[str]]]
 """Why the service is not fit to serve, a sentence each; empty when it is."""
@@ -61,6 +62,8 @@ HEADER: Final = 64 * 1024
 #: Queue entries of one message that are shown with it; a message has at most 1,000 recipients.
 ENTRIES: Final = 1000
 PAGE: Final = 1000
+#: MX records that are shown; live mail looks at twenty.
+SHOWN: Final = 50
 ACTIONS: Final = ("retry", "delete", "hold", "release")
 
 
@@ -187,43 +190,36 @@ class Operations:
     # ---- where mail goes
     async def resolve(self, domain: str) -> Resolution:
         where = _domain(domain)
-        dns, exchangers = await self._ask_dns(where)
         match self.table.route(Mailbox("postmaster", where)):
             case NoRoute(detail):
-                return Resolution(str(where), dns, exchangers, "", "", (), is_local=False, trouble=detail)
+                return Resolution(str(where), "", (), "", "", (), is_local=False, trouble=detail)
             case Route() as route:
-                return await self._resolution(str(where), dns, exchangers, route)
+                return await self._resolution(str(where), route)
             case never:
                 assert_never(never)
 
-    async def _resolution(
-        self, domain: str, dns: str, exchangers: tuple[ResolvedHost, ...], route: Route
-    ) -> Resolution:
-        hosts: tuple[str, ...] = ()
+    async def _resolution(self, domain: str, route: Route) -> Resolution:
         transport = route.transport
         if not isinstance(transport, SmtpServers | SmtpMx | LmtpServers):
             trouble = f"no host: {target_text(transport)} is this machine's own affair"
-            return Resolution(
-                domain, dns, exchangers, route.rule, route.next_hop, hosts, is_local=True, trouble=trouble
-            )
+            return Resolution(domain, "", (), route.rule, route.next_hop, (), is_local=True, trouble=trouble)
+        dns, exchangers = await self._ask_dns(transport) if isinstance(transport, SmtpMx) else ("", ())
         found = await self.finder.hosts(transport)
         trouble = "" if isinstance(found, Hosts) else "; ".join(describe_hosts(found))
-        if isinstance(found, Hosts):
-            hosts = tuple(f"{host.name} at {host.endpoint}" for host in found.hosts)
-            if isinstance(transport, SmtpMx):
-                exchangers = _with_removals(exchangers, {host.name for host in found.hosts})
+        hosts = tuple(f"{host.name} at {host.endpoint}" for host in found.hosts) if isinstance(found, Hosts) else ()
         return Resolution(domain, dns, exchangers, route.rule, route.next_hop, hosts, is_local=False, trouble=trouble)
 
-    async def _ask_dns(self, domain: Domain) -> tuple[str, tuple[ResolvedHost, ...]]:
-        if isinstance(domain, AddressLiteral):
-            return "an address: it has no MX records, it is the host (RFC 5321 §5.1)", ()
-        answer = await self.resolver.mx(domain)
-        records: tuple[MxRecord, ...] = ()
+    async def _ask_dns(self, transport: SmtpMx) -> tuple[str, tuple[ResolvedHost, ...]]:
+        """A sentence on the MX answer, and each exchanger, nearest first, with why it is of no use where it is not."""
+        answer = await self.resolver.mx(transport.domain)
+        records: list[MxRecord] = []
         if isinstance(answer, MxRecords):
-            records = tuple(sorted(answer.records, key=lambda record: record.preference))
+            records = sorted(answer.records, key=lambda record: record.preference)[:SHOWN]
         elif isinstance(answer, NoRecords):
-            records = (MxRecord(0, domain),)  # the implicit MX
-        hosts = [_resolved(record, await self.resolver.addresses(record.host)) for record in records]
+            records = [MxRecord(0, transport.domain)]  # the implicit MX
+        addresses = await asyncio.gather(*(self.resolver.addresses(record.host) for record in records))
+        reasons = await self.finder.left_out(transport)
+        hosts = (_resolved(*each, reasons.get(each[0].host, "")) for each in zip(records, addresses, strict=True))
         return _mx_sentence(answer), tuple(hosts)
 
     # ---- the inbox that `capture:` keeps
@@ -318,7 +314,7 @@ async def _first(octets: Octets, limit: int) -> bytes:
 def _domain(text: str) -> Domain:
     name = text.rpartition("@")[2]
     try:
-        return literal(name) if name.startswith("[") else DomainName(host_name(name))
+        return literal(name) if name.startswith("[") or is_address(name) else DomainName(host_name(name))
     except ValueError as error:
         raise OperationError(
             FailureKind.BAD_REQUEST, str(error), "give a domain such as example.com, or an address such as [192.0.2.1]"
@@ -341,10 +337,11 @@ def _mx_sentence(answer: MxAnswer) -> str:
             assert_never(answer)
 
 
-def _resolved(record: MxRecord, answer: AddressAnswer) -> ResolvedHost:
+def _resolved(record: MxRecord, answer: AddressAnswer, left_out: str) -> ResolvedHost:
     match answer:
         case Addresses(addresses):
-            return ResolvedHost(record.host, record.preference, addresses, "")
+            trouble = f"left out: {left_out}" if left_out else ""
+            return ResolvedHost(record.host, record.preference, addresses, trouble)
         case NoRecords():
             return ResolvedHost(record.host, record.preference, (), "has no address")
         case NoSuchName():
@@ -353,15 +350,3 @@ def _resolved(record: MxRecord, answer: AddressAnswer) -> ResolvedHost:
             return ResolvedHost(record.host, record.preference, (), f"could not be looked up: {plain(detail)}")
         case _:
             assert_never(answer)
-
-
-def _with_removals(exchangers: tuple[ResolvedHost, ...], used: set[str]) -> tuple[ResolvedHost, ...]:
-    """Each exchanger that live mail would not try, with the reason: it is we, or no nearer than we (RFC 5321 §5.1)."""
-    return tuple(
-        each
-        if each.trouble or each.name in used
-        else ResolvedHost(
-            each.name, each.preference, each.addresses, "left out: ourselves, or not preferred to ourselves"
-        )
-        for each in exchangers
-    )

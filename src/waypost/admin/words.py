@@ -200,14 +200,15 @@ def _said(event: HistoryEvent) -> dict[str, str]:
 # ---- DNS
 def resolution(answer: Resolution) -> Iterator[Text]:
     """Where mail for a domain goes, and what DNS said."""
-    yield Text(f"{answer.domain}: {answer.dns}", style="bold")
-    for host in answer.exchangers:
-        addresses = ", ".join(host.addresses)
-        line = Text(f"  {host.preference:5} {host.name}  {addresses}")
-        line.append(f"  {host.trouble}" if host.trouble else "", "yellow")
-        yield line
+    yield Text(answer.domain, style="bold")
     if answer.rule:
         yield Text(f"Route {answer.rule}: {answer.next_hop}")
+    if answer.dns:
+        yield Text(f"DNS: {answer.dns}")
+    for host in answer.exchangers:
+        line = Text(f"  {host.preference:5} {host.name}  {', '.join(host.addresses)}")
+        line.append(f"  {host.trouble}" if host.trouble else "", "yellow")
+        yield line
     for number, name in enumerate(answer.hosts, 1):
         yield Text(f"  {number}. {name}", style="green")
     if answer.trouble:

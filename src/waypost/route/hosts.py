@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,16 +128,43 @@ class HostFinder:
         records = await self._records(domain)
         if not isinstance(records, tuple):
             return records
-        ordered = self._shuffled(records)[:MAX_MX_HOSTS]
-        candidates = await self._look_up([(record.host, port, record.preference) for record in ordered])
+        candidates = await self._look_up_records(self._shuffled(records)[:MAX_MX_HOSTS], port)
         nearer = self._before_ourselves(candidates)
         if not nearer:
             return NoSuchHost(domain, f"the best mail exchanger of {domain} is this service itself: a loop", LOOP)
         found = [host for candidate in nearer for host in candidate.hosts]
-        usable = [host for host in found if self._allow_loopback_mx or not _is_nowhere(host.endpoint.host)]
+        usable = self._usable(found)
         if found and not usable:
             return NoSuchHost(domain, f"all mail exchangers of {domain} point to {_list(found)}: nowhere", NO_WAY)
         return _hosts(usable) if usable else _none(domain, nearer)
+
+    async def left_out(self, transport: SmtpMx) -> Mapping[str, str]:
+        """The mail exchangers, by name, that have an address and yet are not tried, each with why.
+
+        For whoever asks where mail goes; `hosts` leaves out the same ones.
+        """
+        records = await self._records(transport.domain)
+        if not isinstance(records, tuple):
+            return {}
+        ordered = sorted(records, key=lambda record: record.preference)
+        beyond = {record.host: f"beyond the first {MAX_MX_HOSTS}" for record in ordered[MAX_MX_HOSTS:]}
+        candidates = await self._look_up_records(ordered[:MAX_MX_HOSTS], transport.port)
+        ours = [candidate.preference for candidate in candidates if self._is_us(candidate)]
+        reasons = {candidate.name: self._why_left_out(candidate, ours) for candidate in candidates}
+        return {name: why for name, why in (beyond | reasons).items() if why}
+
+    def _why_left_out(self, candidate: _Candidate, ours: Sequence[int]) -> str:
+        """A reason, or "" where it is tried, or has no address anyway. `ours`: our own preferences."""
+        if self._is_us(candidate):
+            return "this service itself"
+        if ours and candidate.preference >= min(ours):
+            return f"no nearer than this service itself, which is at preference {min(ours)}"
+        if candidate.hosts and not self._usable(candidate.hosts):
+            return "its addresses lead nowhere but to this machine (see allow_loopback_mx in [dns])"
+        return ""
+
+    def _usable(self, hosts: Sequence[Host]) -> list[Host]:
+        return [host for host in hosts if self._allow_loopback_mx or not _is_nowhere(host.endpoint.host)]
 
     async def _records(self, domain: str) -> _Exchangers:
         """The MX records, or where there are none the domain itself as its one exchanger (the implicit MX)."""
@@ -169,6 +196,9 @@ class HostFinder:
         return candidate.name in self._own_names or any(
             host.endpoint in self._own_endpoints for host in candidate.hosts
         )
+
+    async def _look_up_records(self, records: Sequence[MxRecord], port: int) -> list[_Candidate]:
+        return await self._look_up([(record.host, port, record.preference) for record in records])
 
     async def _look_up(self, wanted: Sequence[tuple[str, int, int]]) -> list[_Candidate]:
         """(name, port, preference) with addresses; all at once, so that one slow name costs its own time only."""
