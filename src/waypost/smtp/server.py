@@ -69,8 +69,11 @@ __all__ = [
 ]
 
 #: Commands that bring no message nearer (NOOP, RSET, VRFY, EXPN, HELP) before the session is ended: a client that
-#: keeps a connection warm says a few, one that says a hundred holds it for nothing.
+#: keeps a connection warm says a few, one that says a hundred holds it for nothing. EHLO again is one of them.
 IDLE_COMMANDS: Final = 100
+#: Refusals of any kind before the session is ended: ten times the recipients of a large list that are all wrong, or
+#: too many; a client that goes on after them collects addresses.
+REFUSALS: Final = 10_000
 
 
 # ---- events. Those marked (reply) wait for `session.reply(...)` before `next_event` may be called again.
@@ -241,6 +244,7 @@ _UNKNOWN: Final = Reply.of(500, "5.5.2", "no such command")
 _NO_ARGUMENT: Final = Reply.of(501, "5.5.4", "this command takes no argument")
 _TOO_MANY_RECIPIENTS: Final = Reply.of(452, "4.5.3", "too many recipients; send the rest in another transaction")
 _TOO_MANY_ERRORS: Final = Reply.of(421, "4.7.0", "too many errors")
+_TOO_MANY_REFUSALS: Final = Reply.of(421, "4.7.0", "too many refused commands")
 _TOO_IDLE: Final = Reply.of(421, "4.7.0", "too many commands without a message")
 _SPOKE_TOO_SOON: Final = Reply.of(554, "5.5.0", "wait for the reply before you say more (RFC 2920)")
 _NOT_SMTP: Final = Reply.of(554, "5.5.0", "this is a mail server")
@@ -281,6 +285,7 @@ class ServerSession:
         self._recipients = 0  # accepted in this transaction
         self._utf8 = False
         self._errors = 0
+        self._refusals = 0
         self._idle = 0
         self._heard_a_line = False
 
@@ -385,11 +390,16 @@ class ServerSession:
                 self._idle = 0
             case _:
                 assert_never(event)
+        if reply.code >= 400:
+            self._count_refusal()
 
     def _hello_accepted(self) -> None:
+        again = self._state is not State.CONNECTED
         if self._state in (State.MAIL, State.RCPT):
             self._coming.append(_TRANSACTION_RESET)
         self._state = State.READY
+        if again:
+            self._count_idle()
 
     def _refuse(self, line: str, reply: Reply) -> Refused:
         """Refuse by ourselves, and end the session when that happened too often."""
@@ -397,6 +407,8 @@ class ServerSession:
         self._errors += reply.code in _ERRORS and reply is not _RCPT_DUE
         if self._errors >= self._settings.max_errors:
             self._end(_TOO_MANY_ERRORS, "too many errors")
+        else:
+            self._count_refusal()
         return Refused(line[:EXCERPT], reply)
 
     def _end(self, reply: Reply, reason: str) -> None:
@@ -529,6 +541,14 @@ class ServerSession:
 
     def _idly(self, reply: Reply) -> None:
         self._out.append(reply.encode())
+        self._count_idle()
+
+    def _count_idle(self) -> None:
         self._idle += 1
         if self._idle >= IDLE_COMMANDS:
             self._end(_TOO_IDLE, "too many commands without a message")
+
+    def _count_refusal(self) -> None:
+        self._refusals += 1
+        if self._refusals == REFUSALS:
+            self._end(_TOO_MANY_REFUSALS, "too many refused commands")
