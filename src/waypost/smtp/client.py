@@ -542,8 +542,9 @@ class ClientSession:
     def _authenticated(self, reply: Reply, leads_to: Stage) -> Stage:
         """Where AUTH goes on; answers a challenge, tries the next mechanism after 504 (RFC 4954 §4)."""
         if leads_to is Stage.AUTH:
-            # "*" cancels an exchange that asks for more than the mechanism has (RFC 4954 §4); a 501 answers it.
-            self._say(self._responses.popleft() if self._responses else "*", shown="(response not shown)")
+            if not self._responses:  # it asks for more than the mechanism has; that says nothing of our credentials
+                return Stage.QUIT
+            self._say(self._responses.popleft(), shown="(response not shown)")
         elif reply.code == 504 and self._mechanisms and isinstance(self._credentials, Credentials):
             self._say_auth(self._mechanisms.pop(0), self._credentials)
             return Stage.AUTH
