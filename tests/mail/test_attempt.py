@@ -37,3 +37,22 @@ def test_a_line_that_is_much_too_long_is_cut_and_its_neighbours_are_not() -> Non
     transcript = Transcript(0.0)
     transcript.add(0.0, "S", "250-short\n250 " + "x" * 1000)
     assert transcript.lines == [(0.0, "S", "250-short"), (0.0, "S", ("250 " + "x" * 1000)[:512])]
+
+
+def test_an_event_amid_an_endless_dialogue_is_kept_before_what_was_said() -> None:
+    transcript = Transcript(0.0)
+    for line in range(300):
+        transcript.add(0.0, "S", f"250-{line}")
+    transcript.add(1.0, "*", "EHLO: a reply of more than 256 lines")
+    for line in range(300):
+        transcript.add(2.0, "S", f"250-{line}")
+    assert (1.0, "*", "EHLO: a reply of more than 256 lines") in transcript.lines
+    assert len(transcript.lines) == Transcript.LIMIT + 1 + Transcript.LAST
+
+
+def test_events_without_end_are_capped_too() -> None:
+    transcript = Transcript(0.0)
+    for number in range(1000):
+        transcript.add(0.0, "*", f"event {number}")
+    assert len(transcript.lines) == Transcript.LIMIT + 1 + Transcript.LAST
+    assert transcript.lines[-1] == (0.0, "*", "event 999")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ class Transcript:
 
     #: Lines kept from the start: a dialogue with 50 recipients fits whole; an endless reply does not fill the disk.
     LIMIT = 200
-    #: Lines kept from the end, beyond those: how it went on, and ended.
+    #: Lines kept from the end, beyond those: how it went on, and ended. Events are given up last: they tell why.
     LAST = 20
     #: Characters kept of one line (RFC 5321 §4.5.3.1.5 has reply lines of 512 octets).
     WIDTH = 512
@@ -31,7 +30,7 @@ class Transcript:
         self._started = started
         self._passages: list[tuple[float, str, str]] = []
         self._count = 0  # lines, those not kept included
-        self._last: deque[tuple[float, str, str]] = deque(maxlen=self.LAST)
+        self._last: list[tuple[float, str, str]] = []
 
     def add(self, at: float, mark: str, text: str) -> None:
         """Write a passage down; `at` is monotonic seconds, as `started` was."""
@@ -47,6 +46,8 @@ class Transcript:
             kept = self._passages if self._count < self.LIMIT else self._last
             kept.append((at - self._started, mark, line[: self.WIDTH]))
             self._count += 1
+            if len(self._last) > self.LAST:
+                del self._last[next((index for index, (_, of, _) in enumerate(self._last) if of != "*"), 0)]
 
     @property
     def passages(self) -> list[tuple[float, str, str]]:
