@@ -39,9 +39,12 @@ class Notes(NullJournal):
     lost: list[Lease] = field(default_factory=list)
     rests: list[tuple[NextHop, float]] = field(default_factory=list)
     refused: list[NextHop] = field(default_factory=list)
+    #: Set by each attempt that ends.
+    told: asyncio.Event = field(default_factory=asyncio.Event)
 
     def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
         self.attempts.append((attempt, settled))
+        self.told.set()
 
     def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
         self.crashes.append(error)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
 
 import pytest
 
+from tests.route.written import WrittenResolver
 from waypost.mail.outcome import DnsFailed, Host, NoSuchHost
 from waypost.net.resolver import (
     AddressAnswer,
@@ -23,23 +23,6 @@ from waypost.net.resolver import (
 from waypost.net.stream import Endpoint
 from waypost.route.hosts import MAX_ADDRESSES, MAX_MX_HOSTS, HostFinder, describe_hosts
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Server, SmtpMx, SmtpServers
-
-
-class WrittenResolver:
-    """Answers what the test wrote down; any other name does not exist."""
-
-    def __init__(self, mx: Mapping[str, MxAnswer], addresses: Mapping[str, AddressAnswer]) -> None:
-        self._mx, self._addresses = mx, addresses
-        self.asked: list[str] = []
-
-    async def mx(self, domain: str) -> MxAnswer:
-        self.asked.append(domain)
-        return self._mx.get(domain, NoSuchName())
-
-    async def addresses(self, host: str) -> AddressAnswer:
-        self.asked.append(host)
-        return self._addresses.get(host, NoSuchName())
-
 
 TROUBLE = DnsTrouble("A of x: 192.0.2.53:53 timed out")
 
