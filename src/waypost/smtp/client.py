@@ -542,10 +542,12 @@ class ClientSession:
     def _authenticated(self, reply: Reply, leads_to: Stage) -> Stage:
         """Where AUTH goes on; answers a challenge, tries the next mechanism after 504 (RFC 4954 §4)."""
         if leads_to is Stage.AUTH:
-            if not self._responses:  # it asks for more than the mechanism has; that says nothing of our credentials
-                return Stage.QUIT
-            self._say(self._responses.popleft(), shown="(response not shown)")
-        elif reply.code == 504 and self._mechanisms and isinstance(self._credentials, Credentials):
+            # Where it asks for more than the mechanism has, "*" cancels (RFC 4954 §4), and the answer is not waited for:
+            # it would seem to refuse our credentials, which were not judged.
+            has_more = bool(self._responses)
+            self._say(self._responses.popleft() if has_more else "*", shown="(response not shown)")
+            return leads_to if has_more else Stage.QUIT
+        if reply.code == 504 and self._mechanisms and isinstance(self._credentials, Credentials):
             self._say_auth(self._mechanisms.pop(0), self._credentials)
             return Stage.AUTH
         return leads_to
