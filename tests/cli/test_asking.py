@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -110,6 +111,18 @@ def test_a_page_names_the_next() -> None:
         assert len(service.asked_json("queue", "list", "--after", place)["entries"]) == 1
 
 
+def test_a_queue_is_read_at_any_width(service: Service) -> None:
+    """It was a table of nine columns, which a terminal of eighty broke in the middle of every word."""
+    lines = service.asked("queue", "list").splitlines()
+    assert any(line.endswith("<b@example.com>") and " waiting until " in line for line in lines)
+    assert any("450 4.2.1 later" in line for line in lines)
+
+
+def test_a_message_that_is_done_is_shown_with_where_to_look(service: Service) -> None:
+    id = service.asked_json("inbox", "list")["messages"][0]["id"]  # noqa: A001 - the field's own name
+    assert f"waypost trace {id}" in service.asked("queue", "show", id)
+
+
 def test_a_message_is_shown(service: Service) -> None:
     id = service.asked_json("queue", "list")["entries"][0]["id"]  # noqa: A001 - the field's own name
     text = service.asked("queue", "show", id)
@@ -137,6 +150,10 @@ def test_a_life_is_told_with_its_dialogue_and_control_characters_harmless(servic
         (("queue", "hold"), 2),
         (("queue", "retry", "--id", "nonsense"), 2),
         (("queue", "retry", "--domain", "elsewhere.example"), 1),
+        (("queue", "show", ""), 2),
+        (("trace", ""), 2),
+        (("resolve", ""), 2),
+        (("inbox", "show", "1", "--raw", "--json"), 2),
         (("inbox", "show", "999"), 1),
         (("inbox", "show", "0"), 2),
         (("resolve", "nowhere.example"), 1),
@@ -178,6 +195,23 @@ def test_holding_releasing_retrying_and_deleting_say_how_many() -> None:
         assert "nothing of that kind" in service.asked("queue", "list")
 
 
+def test_deleting_for_a_program_asks_nothing_and_answers_in_json(service: Service) -> None:
+    problem = service.asked_json("queue", "delete", "--all", code=2)
+    assert "--yes" in problem["remedy"]
+    assert "b@example.com" in service.asked("queue", "list")
+
+
+def test_nobody_is_asked_whether_to_delete_nothing(service: Service) -> None:
+    result = waypost("queue", "delete", "--domain", "elsewhere.example", service.admin)
+    assert (result.exit_code, "for good?" in result.output) == (1, False)
+
+
+def test_who_cannot_answer_deletes_nothing(service: Service) -> None:
+    result = waypost("queue", "delete", "--all", service.admin)
+    assert result.exit_code == 1
+    assert "nothing was deleted" in result.stderr
+
+
 def test_deleting_asks_first_and_no_means_no() -> None:
     with running() as service:
         service.does(lambda office: office.waiting())
@@ -216,6 +250,9 @@ def test_a_service_that_does_not_run_is_not_ready(tmp_path: Path) -> None:
     result = waypost("status", configured(tmp_path))
     assert result.exit_code == 1
     assert "Not ready: the service is not running" in result.stdout
+    assert "up since" not in result.stdout
+    assert "Listening" not in result.stdout
+    assert not json.loads(waypost("status", configured(tmp_path), "--json").stdout)["service"]["is_running"]
 
 
 def test_a_local_route_resolves_without_service_and_spool(tmp_path: Path) -> None:
@@ -229,6 +266,38 @@ def test_an_address_where_nothing_listens_is_named_with_what_to_do() -> None:
     assert result.exit_code == 1
     assert "start it with waypost serve" in result.stderr
     assert json.loads(waypost("status", "--admin=127.0.0.1:1", "--json").stdout)["remedy"]
+
+
+def test_without_any_configuration_the_defaults_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("waypost.admin.terminal.DEFAULT_ADMIN", Endpoint("127.0.0.1", 1))
+    result = waypost("resolve", "192.0.2.1")
+    assert result.exit_code == 0
+    assert "1. 192.0.2.1 at 192.0.2.1:25" in result.stdout
+    assert "the defaults answer" in result.stderr
+
+
+def test_where_a_service_was_named_no_defaults_answer_in_its_stead() -> None:
+    result = waypost("resolve", "192.0.2.1", "--admin=127.0.0.1:1")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+def test_a_listener_that_is_no_api_is_not_said_to_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def speak() -> None:
+            connections = [other.accept()[0] for _ in range(2)]  # the first only looks whether anybody is there
+            for connection in connections:
+                with connection:
+                    connection.sendall(b"220 mx.example.net ESMTP\r\n")
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        result = waypost("status", f"--admin=127.0.0.1:{other.getsockname()[1]}", "--json")
+        thread.join(10)
+    error = json.loads(result.stdout)["error"]
+    assert "did not answer: 220 mx.example.net ESMTP" in error
+    assert error.isprintable()
 
 
 def test_without_any_configuration_the_default_address_is_asked(
@@ -257,6 +326,12 @@ def test_all_complaints_come_at_once_with_their_lines(tmp_path: Path) -> None:
         assert place in result.stderr
     complaints = json.loads(waypost("check", f"--config={file}", "--json").stdout)["complaints"]
     assert {2, 3, 6} <= {complaint["line"] for complaint in complaints}
+
+
+def test_a_configuration_without_a_route_is_said_to_take_no_mail(tmp_path: Path) -> None:
+    file = tmp_path / "waypost.toml"
+    file.write_text(CONFIG.partition("[[route]]")[0])
+    assert "every recipient will be refused" in waypost("check", f"--config={file}").stdout
 
 
 def test_a_missing_configuration_is_a_sentence(tmp_path: Path) -> None:

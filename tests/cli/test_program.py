@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 from tests.cli.service import BIN, asked, run, serving
+from waypost import __version__
 
 CONFIG = """\
 [service]
@@ -138,7 +141,33 @@ def test_what_waits_is_held_released_and_delivered_at_once(tmp_path: Path) -> No
             assert "now  <b@example.com>  delivered" in life
 
 
+SEND = ("send", "--from", "a@example.org", "--to", "b@example.com")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (("--server", "nonsense"), "no port", 2),
+        (("--server", "127.0.0.1"), "no port", 2),
+        (("--server", "[::1]"), "no port", 2),
+        (("--server", "no..name:25"), "no address is known", 1),
+        (("--to", "nobody"), "no domain", 2),
+        (("--file", "/nowhere/at/all"), "cannot be read", 1),
+        (("--file", "x", "--body", "y"), "--body", 2),
+    ],
+)
+def test_what_cannot_be_sent_is_told_in_json_too(arguments: tuple[str, ...], words: str, code: int) -> None:
+    problem = json.loads(asked(*SEND, *arguments, "--json", code=code))
+    assert words in problem["error"]
+    assert "int()" not in problem["error"]
+
+
+def test_the_version_is_told_however_it_is_asked_for() -> None:
+    assert asked("--version") == asked("version") == f"waypost {__version__}\n"
+
+
 def test_the_peer_says_what_it_can_do_when_asked_for_more() -> None:
+    assert asked("peer", "--times", "often", code=2) == ""
     assert asked("peer", "--fault", "ehlo:explode", code=2) == ""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         problem = json.loads(asked("peer", "--port", str(taken.getsockname()[1]), "--json", code=1))

@@ -48,7 +48,7 @@ class ListenerFacts:
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """What stays the same while the service runs."""
+    """What stays the same while the service runs. Where it does not, its configuration tells, and nothing listens."""
 
     version: str
     hostname: str
@@ -56,6 +56,7 @@ class ServiceFacts:
     durability: str
     listeners: tuple[ListenerFacts, ...]
     started_at: Instant
+    is_running: bool = True
 
 
 @dataclass(frozen=True, slots=True)

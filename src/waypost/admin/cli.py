@@ -57,6 +57,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
         console.print(Text(f"Listening: {listener.role} on {listener.address}"))
     for line in table:
         console.print(Text(f"Route: {line}"))
+    if not table:
+        console.print(Text("No [[route]]: every recipient will be refused.", style="yellow"))
 
 
 def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
@@ -147,12 +149,23 @@ def queue_delete(
     Example: waypost queue delete --id 1dvq3kbaxm00g --yes
     """
     wanted, asked = selection(id, address, domain, next_hop), context(config, admin, json=json)
+    if json and not yes:
+        fail("with --json nothing is asked, so nothing was deleted", "give --yes", as_json_value=True, code=2)
     if not yes and (everything or wanted != Selection()):
         page = asked.answer(lambda found: found.queue(wanted, limit=1000))
         count = words.counted(len(page.entries), "recipient") + (" or more" if page.next else "")
-        if not typer.confirm(f"Delete {count} for good?", err=True):
-            fail("nothing was deleted", "answer y, or give --yes", as_json_value=json)
+        if page.entries and not _agreed(f"Delete {count} for good?"):
+            fail("nothing was deleted", "answer y, or give --yes")
     _act("delete", wanted, everything=everything, asked=asked)
+
+
+def _agreed(question: str) -> bool:
+    """Whether a person said yes; whoever cannot answer did not."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        typer.echo(err=True)  # the end of the line on which nothing was answered
+        return False
 
 
 def queue_hold(
@@ -277,6 +290,8 @@ def inbox_show(
 
     Example: waypost inbox show 1
     """
+    if raw and json:
+        fail("--raw is the octets alone, and --json a value", "give one of the two", as_json_value=True, code=2)
     asked = context(config, admin, json=json)
     if raw:
         typer.echo(asked.answer(lambda found: found.captured_octets(number)), nl=False)
@@ -285,6 +300,20 @@ def inbox_show(
 
 
 # ---- all of it
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over so
+    if asked:
+        typer.echo(f"waypost {__version__}")
+        raise typer.Exit
+
+
+def _program(
+    _version: Annotated[  # noqa: FBT002
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """What stands before any command; its help is the program's."""
+
+
 def commands() -> typer.Typer:
     """The commands of this file."""
     app = typer.Typer(
@@ -297,6 +326,7 @@ def commands() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+    app.callback()(_program)
     queue = typer.Typer(help="See and change what waits.", no_args_is_help=True)
     queue.command("list")(queue_list)
     queue.command("show")(queue_show)

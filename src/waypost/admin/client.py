@@ -33,6 +33,7 @@ from waypost.admin.answers import (
     to_json,
 )
 from waypost.config import Config
+from waypost.mail.explain import plain
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Selection
 
@@ -66,20 +67,20 @@ class ServiceDesk:
         return await self._get(f"/api/queue?{urlencode([pair for pair in asked if pair[1]])}", QueuePage)
 
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
-        return await self._get(f"/api/queue/{quote(id, safe='')}", QueuedDetail)
+        return await self._get(f"/api/queue/{_segment(id)}", QueuedDetail)
 
     async def act(self, action: str, selection: Selection, *, everything: bool, by: str, reason: str = "") -> Acted:
         body = ActBody(
             selection.ids, selection.address, selection.domain, selection.next_hop, everything, by=by, reason=reason
         )
-        answer = await self._ask("POST", f"/api/queue/{quote(action, safe='')}", to_json(body))
+        answer = await self._ask("POST", f"/api/queue/{_segment(action)}", to_json(body))
         return _understood(answer, Acted)
 
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
-        return await self._get(f"/api/trace/{quote(asked, safe='@')}?limit={limit}", Traces)
+        return await self._get(f"/api/trace/{_segment(asked)}?limit={limit}", Traces)
 
     async def resolve(self, domain: str) -> Resolution:
-        return await self._get(f"/api/resolve/{quote(domain, safe='')}", Resolution)
+        return await self._get(f"/api/resolve/{_segment(domain)}", Resolution)
 
     async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage:
         return await self._get(f"/api/inbox?before={before}&limit={limit}", InboxPage)
@@ -99,7 +100,7 @@ class ServiceDesk:
         except (OSError, http.client.HTTPException) as error:
             raise OperationError(
                 FailureKind.UNAVAILABLE,
-                f"the service at {self.address} did not answer: {str(error) or type(error).__name__}",
+                f"the service at {self.address} did not answer: {plain(str(error)).strip() or type(error).__name__}",
                 "is it Waypost that listens there? compare [admin] address in the configuration",
             ) from error
         if status < 400:
@@ -121,6 +122,13 @@ class ServiceDesk:
                 return True
         except OSError:
             return False
+
+
+def _segment(text: str) -> str:
+    """`text` as one segment of a path. Raises: OperationError, where there is none."""
+    if not text:
+        raise OperationError(FailureKind.BAD_REQUEST, "nothing is named", "give a message's id, an address or a domain")
+    return quote(text, safe="@")
 
 
 def _refused(status: int, octets: bytes) -> OperationError:
@@ -149,7 +157,12 @@ DEFAULT_ADMIN: Final = Endpoint("127.0.0.1", 8025)
 
 @dataclass(frozen=True, slots=True)
 class NoConfig:
-    """No configuration was named or found: only a running service can answer."""
+    """No configuration was named or found: what needs no queue can be answered by the defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyService:
+    """A running service was named: nobody else is to answer in its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +170,7 @@ class Asked:
     """Where the service would answer, and what is known of it."""
 
     address: Endpoint
-    config: Config | NoConfig
+    config: Config | NoConfig | OnlyService
 
 
 @asynccontextmanager
@@ -170,13 +183,17 @@ async def desk(asked: Asked, *, spool: bool) -> AsyncIterator[tuple[Desk, str]]:
     if await service.is_there():
         yield service, f"the service at {asked.address} answers"
         return
-    if isinstance(asked.config, NoConfig):
+    if isinstance(asked.config, OnlyService) or (spool and isinstance(asked.config, NoConfig)):
         raise OperationError(
             FailureKind.UNAVAILABLE,
             f"no service is running at {asked.address}",
             "start it with waypost serve, or name its configuration with --config to read its spool without it",
         )
-    from waypost.admin.offline import offline  # noqa: PLC0415 - the whole engine; asking a service need not wait for it
+    from waypost.admin.offline import DEFAULTS, offline  # noqa: PLC0415 - the whole engine; a service asked needs none
 
-    async with offline(asked.config, spool=spool) as found:
-        yield found, f"no service is running at {asked.address}; the spool at {asked.config.spool} answers"
+    if isinstance(asked.config, NoConfig):
+        config, who = DEFAULTS, "nor is there a configuration: the defaults answer, and send all mail by MX records"
+    else:
+        config, who = asked.config, f"{f'the spool at {asked.config.spool}' if spool else asked.config.where} answers"
+    async with offline(config, spool=spool) as found:
+        yield found, f"no service is running at {asked.address}; {who}"

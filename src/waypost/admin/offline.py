@@ -9,17 +9,41 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
 
 from waypost import __version__
 from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
 from waypost.admin.operations import Operations
-from waypost.config import Config
+from waypost.config import Complaints, Config, parse
 from waypost.config.parts import host_finder, resolver_settings
 from waypost.config.parts import spool as config_spool
 from waypost.net.clock import Instant, SystemClock
 from waypost.net.resolver import DnspythonResolver
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage, StorageError
+
+
+def _defaults() -> Config:
+    """What a mail service would do that nobody has configured: everything goes by MX records."""
+    text = """\
+[service]
+hostname = "localhost.localdomain"
+spool = "spool"
+postmaster = "postmaster@localhost.localdomain"
+[[listener]]
+address = "127.0.0.1:25"
+[[route]]
+domains = ["*"]
+to = "mx:"
+"""
+    found = parse(text, where="the defaults", base=Path("/"))
+    if isinstance(found, Complaints):
+        raise RuntimeError(str(found))  # noqa: TRY004 - not a type is wrong but the text, and that is ours
+    return found
+
+
+DEFAULTS: Final = _defaults()
 
 
 @asynccontextmanager
@@ -72,6 +96,7 @@ def _facts(config: Config, storage: Storage, now: Instant) -> ServiceFacts:
         durability=storage.durability.value,
         listeners=listeners,
         started_at=now,
+        is_running=False,
     )
 
 

@@ -21,7 +21,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from waypost.admin.answers import Desk, FailureKind, OperationError
-from waypost.admin.client import DEFAULT_ADMIN, Asked, NoConfig, desk
+from waypost.admin.client import DEFAULT_ADMIN, Asked, NoConfig, OnlyService, desk
 from waypost.config import Complaints, Config, load
 from waypost.net.stream import Endpoint
 
@@ -95,9 +95,10 @@ class Context:
 
     async def _ask(self, question: Callable[[Desk], Awaitable[T]], *, spool: bool) -> T:
         async with desk(self.asked, spool=spool) as (found, whom):
+            answer = await with_progress(question(found), "waiting for the answer")
             if not self.json:
                 err().print(Text(whom, style="dim"))
-            return await with_progress(question(found), "waiting for the answer")
+            return answer
 
 
 async def with_progress(awaited: Awaitable[T], text: str) -> T:
@@ -113,8 +114,8 @@ async def with_progress(awaited: Awaitable[T], text: str) -> T:
 
 # ---- options that many commands share
 ConfigOption = Annotated[
-    Path,
-    typer.Option("--config", "-c", envvar="WAYPOST_CONFIG", help="The configuration file."),
+    Path,  # whether it can be read is told by the loader, in its own words
+    typer.Option("--config", "-c", envvar="WAYPOST_CONFIG", readable=False, help="The configuration file."),
 ]
 AdminOption = Annotated[
     str,
@@ -150,25 +151,23 @@ def complain(complaints: Complaints, *, as_json_value: bool) -> NoReturn:
 def context(config: Path, admin: str, *, json: bool) -> Context:
     """What the shared options say. Without any file, a service with the default admin address is asked."""
     if admin:
-        return Context(Asked(server_address(admin, "--admin"), NoConfig()), json)
+        return Context(Asked(server_address(admin, "--admin", as_json_value=json), OnlyService()), json)
     if config == DEFAULT_CONFIG and not config.exists():
         return Context(Asked(DEFAULT_ADMIN, NoConfig()), json)
     found = configured(config, as_json_value=json)
     return Context(Asked(found.admin.address, found), json)
 
 
-def server_address(text: str, option: str) -> Endpoint:
+def server_address(text: str, option: str, *, as_json_value: bool) -> Endpoint:
     """HOST:PORT, the host a name or an address; of several addresses the first."""
-    try:
-        return _found(text)
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{text!r}: {error}; write it as 127.0.0.1:2525", param_hint=option) from None
-
-
-def _found(text: str) -> Endpoint:
     host, _, port = text.rpartition(":")
-    if not 0 < int(port) < 65536:
-        raise ValueError(f"{port} is no port")
-    found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM)
+    if not (host and port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        problem = f"{option} {text!r} has no host, or no port from 1 to 65535"
+        fail(problem, "write it as 127.0.0.1:2525", as_json_value=as_json_value, code=2)
+    try:
+        found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = f"no address is known for {host!r}: {error.strerror if isinstance(error, OSError) else 'it is no name'}"
+        fail(why, "check the name, or give an address", as_json_value=as_json_value)
     address, number = found[0][4][:2]
     return Endpoint(str(address), int(number))

@@ -46,11 +46,14 @@ def send_command(
 
     Example: waypost send --from me@example.org --to you@example.com --body "Hello" -v
     """
-    reverse_path = _reverse_path(sender)
-    recipients = tuple(_mailbox(each, "--to") for each in to)
+    if file and body:
+        fail("--file is a whole message, and --body a text for one", "give one of the two", as_json_value=json, code=2)
+    reverse_path = _reverse_path(sender, as_json_value=json)
+    recipients = tuple(_mailbox(each, "--to", as_json_value=json) for each in to)
+    address = server_address(server, "--server", as_json_value=json)
     name = hello or socket.gethostname()
     if file:
-        octets = with_crlf(_octets(file))
+        octets = with_crlf(_octets(file, as_json_value=json))
     else:
         text = body or ("" if sys.stdin.isatty() else sys.stdin.read())
         message_id = f"<{random.SystemRandom().getrandbits(64):016x}@{name}>"
@@ -58,9 +61,7 @@ def send_command(
             reverse_path, recipients, subject, text or "A test.\n", now=SystemClock().now(), message_id=message_id
         )
     letter = Letter(reverse_path, recipients, octets)
-    sent = asyncio.run(
-        _send(letter, server_address(server, "--server"), name, timedelta(seconds=within), verbose=verbose)
-    )
+    sent = asyncio.run(_send(letter, address, name, timedelta(seconds=within), verbose=verbose))
     show(sent, _sent, as_json_value=json)
     raise typer.Exit(0 if sent.all_accepted else 1)
 
@@ -83,24 +84,24 @@ def _sent(sent: Sent) -> Iterable[Text]:
         yield Text(f"Not sent: {sent.trouble}", style="red")
 
 
-def _reverse_path(text: str) -> ReversePath:
-    return _mailbox(text, "--from") if text.strip("<>") else NullPath()
+def _reverse_path(text: str, *, as_json_value: bool) -> ReversePath:
+    return _mailbox(text, "--from", as_json_value=as_json_value) if text.strip("<>") else NullPath()
 
 
-def _mailbox(text: str, option: str) -> Mailbox:
+def _mailbox(text: str, option: str, *, as_json_value: bool) -> Mailbox:
     try:
         return parse_mailbox(text.removeprefix("<").removesuffix(">"))
     except PathError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None
+        fail(f"{option}: {error}", "give one such as user@example.org", as_json_value=as_json_value, code=2)
 
 
-def _octets(file: str) -> bytes:
+def _octets(file: str, *, as_json_value: bool) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read()
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--file") from None
+        fail(f"{file} cannot be read: {error.strerror}", "name another --file", as_json_value=as_json_value)
 
 
 # ---- the peer
@@ -134,10 +135,10 @@ def peer(
     Example: waypost peer --port 2526 --fault ehlo:close*1 --fault "rcpt:450 4.2.1 later+2"
     """
     try:
-        often = ALWAYS if times == "always" else int(times)
+        often = _times(times)
         plan = [PlannedFault.parse(each, times=often) for each in (*(fault or ()), *(reply or ()))]
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--fault, --reply or --times") from None
+        fail(f"--fault, --reply or --times: {error}", "see waypost peer --help", as_json_value=json, code=2)
     if no_ehlo:
         plan.append(PlannedFault.parse(f"{State.EHLO.value}:502 5.5.1 no such command"))
     settings = PeerSettings(lmtp=lmtp, pace=timedelta(seconds=pace))
@@ -157,6 +158,14 @@ def peer(
             f"{words.counted(calls, 'connection')}, {words.counted(received, 'message')} received, {accepted} accepted"
         )
         typer.echo(json_line(counted) if json else text)
+
+
+def _times(text: str) -> int:
+    if text == "always":
+        return ALWAYS
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise ValueError(f"{text!r} is neither a whole number nor always")
 
 
 async def _run_peer(running: FaultyPeer, *, as_json_value: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
@@ -23,8 +24,10 @@ from waypost.admin.answers import (
 )
 from waypost.mail.explain import plain
 from waypost.net.clock import Instant
-from waypost.queue.storage import HistoryEvent, QueueEntry
+from waypost.queue.storage import HistoryEvent, QueueEntry, RecipientState
 
+#: What the instant of a state is to it; the other states have none.
+_BOUND: Final = {RecipientState.DUE: "since", RecipientState.WAITING: "until"}
 #: How the lines of a dialogue are coloured, by their mark.
 MARKS = {"C": "cyan", "S": "green", "*": "yellow"}
 
@@ -54,9 +57,10 @@ def status(answer: Status) -> Iterator[Text]:
         yield Text(f"Not ready: {reason}", style="bold red")
     if not answer.not_ready:
         yield Text("Ready", style="bold green")
-    yield Text(f"Waypost {service.version} as {service.hostname}, up since {when(service.started_at)}")
+    since = f"up since {when(service.started_at)}" if service.is_running else "stopped"
+    yield Text(f"Waypost {service.version} as {service.hostname}, {since}")
     for listener in service.listeners:
-        yield Text(f"Listening: {listener.role} on {listener.address}")
+        yield Text(f"{'Listening' if service.is_running else 'Configured'}: {listener.role} on {listener.address}")
     yield Text(f"Spool: {service.spool} (a 250 means: {service.durability})")
     messages, recipients = counted(answer.messages, "message"), counted(answer.recipients, "recipient")
     yield Text(f"Queue: {messages}, {recipients}, {answer.held} of them held")
@@ -64,17 +68,20 @@ def status(answer: Status) -> Iterator[Text]:
 
 
 # ---- the queue
-def queue(page: QueuePage) -> Iterator[Text | Table]:
-    """A line a recipient, with why it waits."""
+def queue(page: QueuePage) -> Iterator[Text]:
+    """A few lines a recipient, with why it waits: what is longer than a terminal is wide no table can show."""
     if not page.entries:
         yield Text("The queue has nothing of that kind.")
         return
-    table = _table("Message", "Octets", "From", "Recipient", "Next hop", "State", "Attempts", "Due", "Last outcome")
     for entry in page.entries:
-        cells = (entry.id, str(entry.size), entry.reverse_path or "<>", entry.forward_path, entry.next_hop)
-        rest = (entry.state.value, str(entry.attempts), when(entry.due_at), entry.reason or entry.last_outcome)
-        table.add_row(*map(_cell, (*cells, *rest)))
-    yield table
+        due = f" {_BOUND[entry.state]} {when(entry.due_at)}" if entry.state in _BOUND else ""
+        yield Text.assemble((entry.id, "bold"), f"  {entry.state.value}{due}  <{plain(entry.forward_path)}>")
+        tried = counted(entry.attempts, "attempt")
+        yield Text(
+            f"    from <{plain(entry.reverse_path)}>, {entry.size} octets, by {plain(entry.next_hop)}, {tried}", "dim"
+        )
+        for why in filter(None, (entry.reason, entry.last_outcome)):
+            yield Text(f"    {plain(why)}", style="yellow")
     if page.next:
         yield Text(f"… and more: --after {page.next}", style="dim")
 
@@ -88,6 +95,8 @@ def queued(detail: QueuedDetail) -> Iterator[Text]:
     yield Text(f"From <{detail.reverse_path}>")
     for entry in detail.entries:
         yield from _waiting(entry)
+    if not detail.entries:
+        yield Text(f"No recipient waits any more; what became of each: waypost trace {detail.id}")
     yield Text("")
     for line in detail.header.splitlines():
         yield Text(f"  {plain(line)}", style="dim")

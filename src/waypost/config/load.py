@@ -71,7 +71,9 @@ def load(path: Path) -> Config | Complaints:
         text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")  # some editors put a mark there
     except OSError as error:
         problem = f"The configuration cannot be read: {error.strerror}"
-        return Complaints(str(path), (Complaint(0, "", problem, "Name the file with --config"),))
+        forbidden = isinstance(error, PermissionError)
+        remedy = f"Let user {os.geteuid()} read it" if forbidden else "Name the file with --config"
+        return Complaints(str(path), (Complaint(0, "", problem, remedy),))
     except UnicodeDecodeError as error:
         problem = f"The configuration is not UTF-8 text, from its octet {error.start} on"
         return Complaints(str(path), (Complaint(0, "", problem, "Save it as UTF-8, which TOML has to be"),))
