@@ -542,8 +542,8 @@ class ClientSession:
     def _authenticated(self, reply: Reply, leads_to: Stage) -> Stage:
         """Where AUTH goes on; answers a challenge, tries the next mechanism after 504 (RFC 4954 §4)."""
         if leads_to is Stage.AUTH:
-            # Where it asks for more than the mechanism has, "*" cancels (RFC 4954 §4), and the answer is not waited for:
-            # it would seem to refuse our credentials, which were not judged.
+            # Where it asks for more than the mechanism has, "*" cancels (RFC 4954 §4). What is answered to that is not
+            # waited for: it would seem to refuse our credentials, which were not judged.
             has_more = bool(self._responses)
             self._say(self._responses.popleft() if has_more else "*", shown="(response not shown)")
             return leads_to if has_more else Stage.QUIT
