@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test lint test-live bench clean
+.PHONY: run test lint test-live soak bench clean
 
 run: $(VENV)/.run-ready ## set up, then run the service on an embedded spool
 	$(BIN)/waypost serve --config examples/quickstart.toml
@@ -19,7 +19,10 @@ lint: $(VENV)/.dev-ready ## style, types, and who may import whom
 	$(BIN)/lint-imports
 
 test-live: $(VENV)/.dev-ready ## against real peers, as root; tests/live/README.md says which
-	$(BIN)/python -m pytest -m live tests/live
+	$(BIN)/python -m pytest -m live tests/live tests/soak
+
+soak: $(VENV)/.dev-ready ## killed and stopped at random, its power cut, for SOAK_MINUTES (5); as root
+	SOAK_MINUTES=$${SOAK_MINUTES:-5} $(BIN)/python -m pytest -m live tests/soak
 
 bench: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.md
 	$(BIN)/python -m bench.relay
