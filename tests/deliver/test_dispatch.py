@@ -138,6 +138,23 @@ async def test_a_full_dispatcher_wants_no_more_and_gives_surplus_back() -> None:
         assert states.count(RecipientState.IN_DELIVERY) == 10
 
 
+@virtual
+async def test_a_worker_lives_on_for_the_next_message_until_the_service_stops() -> None:
+    async with Town(Peer()) as town:
+        await town.queue("hop0", hand_over=True)
+        await asyncio.sleep(1)
+        workers = set(town.dispatcher._workers)
+        assert len(workers) == 1
+        await town.queue("hop0", hand_over=True)
+        await asyncio.sleep(1)
+        assert town.dispatcher._workers == workers
+        assert len(town.notes.attempts) == 2
+        began = asyncio.get_running_loop().time()
+        await town.dispatcher.stop(timedelta(seconds=30))
+        assert asyncio.get_running_loop().time() == began
+        assert town.dispatcher._workers == set()
+
+
 # ---- rests
 @virtual
 async def test_a_host_that_is_down_costs_two_attempts_and_not_one_a_message() -> None:
