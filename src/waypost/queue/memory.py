@@ -244,17 +244,18 @@ class MemoryStorage:
     def _settle_one(self, life: _Life, settled: Settled, at: Instant) -> None:
         number = settled.recipient.number
         place = life.places[number]
-        place.recipient, place.last_outcome = record.after(settled), describe(settled.outcome)
         match settled.next:
             case Gone():
                 del life.places[number]
             case Wait(until):
+                place.recipient, place.last_outcome = record.after(settled), describe(settled.outcome)
                 place.wait(until)
             case Hold(reason):
+                place.recipient, place.last_outcome = record.after(settled), describe(settled.outcome)
                 place.wait(at)
                 place.held = reason
         if settled.notice is not Notice.NONE:
-            self._add_notice(life, settled, place.recipient, at)
+            self._add_notice(life, settled, record.after(settled), at)
 
     def _add_notice(self, life: _Life, settled: Settled, recipient: QueuedRecipient, at: Instant) -> None:
         key = (life.message.id, settled.notice)

@@ -59,7 +59,7 @@ class Notify(Flag):
     @property
     def wants_success(self) -> bool:
         """Whether success is to be reported: only where asked."""
-        return bool(self & Notify.SUCCESS)
+        return Notify.SUCCESS in self
 
 
 @dataclass(frozen=True, slots=True)
