@@ -18,21 +18,21 @@ class State(Enum):
     CONNECT = "connect"
     BANNER = "banner"
     EHLO = "EHLO"
-    EHLO_KNOWN = "EHLO, known host"
-    HELO_SAME = "HELO, same conn."
-    HELO_NEW = "HELO, new conn."
+    EHLO_KNOWN = "EHLO (known host)"
+    HELO_SAME = "HELO (same conn.)"
+    HELO_NEW = "HELO (new conn.)"
     LHLO = "LHLO"
     STARTTLS = "STARTTLS"
-    STARTTLS_MUST = "STARTTLS, needed"
+    STARTTLS_MUST = "STARTTLS (must)"
     HANDSHAKE = "handshake"
-    HANDSHAKE_MUST = "handshake, needed"
+    HANDSHAKE_MUST = "handshake (must)"
     EHLO_TLS = "EHLO TLS"
-    EHLO_TLS_MUST = "EHLO TLS, needed"
+    EHLO_TLS_MUST = "EHLO TLS (must)"
     AUTH = "AUTH"
     MAIL = "MAIL"
-    RCPT_FIRST = "RCPT, first"
-    RCPT_MIDDLE = "RCPT, middle"
-    RCPT_LAST = "RCPT, last"
+    RCPT_FIRST = "RCPT (first)"
+    RCPT_MIDDLE = "RCPT (middle)"
+    RCPT_LAST = "RCPT (last)"
     DATA = "DATA"
     BODY = "body"
     DOT = "final dot"
@@ -40,7 +40,7 @@ class State(Enum):
     RSET = "RSET"
     QUIT = "QUIT"
     IDLE = "idle"
-    MAIL_REUSED = "MAIL, on reuse"
+    MAIL_REUSED = "MAIL (on reuse)"
 
 
 class Trouble(Enum):
@@ -52,7 +52,7 @@ class Trouble(Enum):
     FIN = "FIN"
     RST = "RST"
     HALF_CLOSE = "half-close"
-    TRUNCATED = "half a reply, FIN"
+    TRUNCATED = "half a reply"
     STALL = "stall"
     DRIP = "drip"
     GARBAGE = "garbage"
@@ -110,21 +110,21 @@ TABLE: Final = """
 connect           NXT NXT NXT|-n   -n   -n   -n   -n   -n  |-n   -n   -n   -n   -n  |-n   -n   -n  -n  |-n -n  -n   -n
 banner            -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  -f   HELO
 EHLO              -c  -c  -c |HELO HELO HELO HELO HELO HELO|HELO HELO HELO HELO HELO|HELO NXT  NXT helo|on on  HELO HELO
-EHLO, known host  -c  -c  -c |EHLO EHLO EHLO EHLO EHLO EHLO|EHLO EHLO EHLO EHLO EHLO|EHLO NXT  NXT NXT |on on  EHLO EHLO
-HELO, same conn.  -c  -c  -c |HELO HELO HELO HELO NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  NXT  NXT
-HELO, new conn.   -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  NXT  NXT
+EHLO (known host) -c  -c  -c |EHLO EHLO EHLO EHLO EHLO EHLO|EHLO EHLO EHLO EHLO EHLO|EHLO NXT  NXT NXT |on on  EHLO EHLO
+HELO (same conn.) -c  -c  -c |HELO HELO HELO HELO NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  NXT  NXT
+HELO (new conn.)  -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  NXT  NXT
 LHLO              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  NXT  NXT
 STARTTLS          -c  -c  -c |CLR  CLR  CLR  CLR  CLR  CLR |CLR  CLR  CLR  CLR  CLR |CLR  NXT  clr clr |on on  CLR  CLR
-STARTTLS, needed  -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  NXT  NXT
+STARTTLS (must)   -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  NXT  NXT
 handshake         -c  -c  -c |CLR  CLR  CLR  CLR  CLR  CLR |CLR  -r   -r   -r   -r  |-r   -r   -r  -r  |-r -r  -r   -r
-handshake, needed -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  -r   -r   -r   -r  |-r   -r   -r  -r  |-r -r  -r   -r
+handshake (must)  -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  -r   -r   -r   -r  |-r   -r   -r  -r  |-r -r  -r   -r
 EHLO TLS          -c  -c  -c |CLR  CLR  CLR  CLR  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  -s   NXT
-EHLO TLS, needed  -c  -c  -c |EHLO EHLO EHLO EHLO EHLO EHLO|EHLO EHLO EHLO EHLO EHLO|EHLO NXT  NXT NXT |on on  -s   EHLO
+EHLO TLS (must)   -c  -c  -c |EHLO EHLO EHLO EHLO EHLO EHLO|EHLO EHLO EHLO EHLO EHLO|EHLO NXT  NXT NXT |on on  -s   EHLO
 AUTH              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT HLD |on on  NXT  NXT
 MAIL              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |on on  HELO NXT
-RCPT, first       -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
-RCPT, middle      -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
-RCPT, last        -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
+RCPT (first)      -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
+RCPT (middle)     -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
+RCPT (last)       -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
 DATA              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |on on  NXT  NXT
 body              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |-d -d  -d   -d
 final dot         -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  DEF  DEF REJ |on on  NXT  on
@@ -132,7 +132,7 @@ LMTP reply 2 of 3 -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  
 RSET              -c  -c  -c |AGN  AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN AGN |on AGN AGN  AGN
 QUIT              -c  -c  -c |on   on   on   on   on   on  |on   on   on   on   on  |on   on   on  on  |on on  -d   on
 idle              -c  -c  -c |AGN  AGN  AGN  AGN  -d   AGN |AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN AGN |-d -d  -d   AGN
-MAIL, on reuse    -c  -c  -c |AGN  AGN  AGN  AGN  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  AGN  NXT REJ |on on  AGN  NXT
+MAIL (on reuse)   -c  -c  -c |AGN  AGN  AGN  AGN  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  AGN  NXT REJ |on on  AGN  NXT
 """
 #: Where the fields of a row begin.
 _NAME: Final = 18
@@ -265,7 +265,7 @@ NOTES: Final = (
     Note(
         (State.HELO_SAME,),
         _LATE,
-        "Two greetings are known to it and it answered neither in time; a third connection would wait as long again.",
+        "It took so long over HELO itself: on a new connection it would be HELO again, and might be as long again.",
     ),
     Note(
         (State.HELO_SAME, State.HELO_NEW),

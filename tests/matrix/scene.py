@@ -228,10 +228,13 @@ class Story:
     crashes: Sequence[Exception]
 
 
-async def play(state: State, trouble: Trouble, hop: Hop, kind: Kind, *, times: int = 1) -> Story:
-    """Let the first host of `hop` go wrong `times` times, and send it a message; the second host is healthy."""
+async def play(state: State, trouble: Trouble, hop: Hop, kind: Kind, *, times: int = 1, reply: str = "") -> Story:
+    """Let the first host of `hop` go wrong `times` times, and send it a message; the second host is healthy.
+
+    `reply`: what it says in place of the reply this kind of trouble stands for.
+    """
     setting = SETTINGS[state]
-    first = _faulty(state, trouble, hop, kind, times)
+    first = _faulty(state, trouble, hop, kind, times, reply)
     others = [_host(setting, hop, kind) for _ in range(hop.hosts - 1)]
     healthy = Peer()
     refusal = (NOT_CONNECTED[trouble],) if state is State.CONNECT else (first,)
@@ -268,7 +271,7 @@ def _host(setting: Setting, hop: Hop, kind: Kind, plan: Mapping[str, Sequence[Be
     return Peer(plan=plan or {}, extensions=extensions, lmtp=hop is Hop.LMTP, recipients=refused)
 
 
-def _faulty(state: State, trouble: Trouble, hop: Hop, kind: Kind, times: int) -> Peer:
+def _faulty(state: State, trouble: Trouble, hop: Hop, kind: Kind, times: int, reply: str) -> Peer:
     setting = SETTINGS[state]
     plan = {word: list(behaviours) for word, behaviours in setting.plan.items()}
     if state in {State.CONNECT, State.HANDSHAKE, State.HANDSHAKE_MUST}:
@@ -276,13 +279,15 @@ def _faulty(state: State, trouble: Trouble, hop: Hop, kind: Kind, times: int) ->
     if trouble is Trouble.EARLY:
         _plan_early(plan, state, hop, kind)
     else:
-        wrong = EXTRA_REPLY if state is State.IDLE and trouble is Trouble.EXTRA else _wrong(trouble, setting.word)
+        wrong = reply or _wrong(state, trouble)
         plan[setting.word] = [*plan.get(setting.word, ()), *[""] * setting.earlier, *[wrong] * times]
     return _host(setting, hop, kind, plan)
 
 
-def _wrong(trouble: Trouble, word: str) -> Behaviour:
-    return WRONGS[trouble] if trouble in WRONGS else reply_to(trouble, word)
+def _wrong(state: State, trouble: Trouble) -> Behaviour:
+    if state is State.IDLE and trouble is Trouble.EXTRA:
+        return EXTRA_REPLY  # nothing is due that it could stand behind
+    return WRONGS[trouble] if trouble in WRONGS else reply_to(trouble, SETTINGS[state].word)
 
 
 def reply_to(trouble: Trouble, word: str) -> str:

@@ -192,6 +192,37 @@ async def test_a_fault_that_meets_the_second_try_as_well_leads_to_the_next_host(
     judge_hosts(story, expected, [*[0] * (SETTINGS[state].connections + 1), *([1] if hop.hosts > 1 else [])], hop)
 
 
+@pytest.mark.parametrize("hop", [Hop.SINGLE, Hop.LIST])
+@pytest.mark.parametrize(
+    ("state", "trouble", "reply"),
+    [
+        (State.EHLO, Trouble.CODE_5YZ, "502 5.5.1 no"),
+        (State.EHLO, Trouble.CODE_5YZ, "504 5.5.4 no"),
+        (State.EHLO, Trouble.CODE_5YZ, "521 no mail here"),
+        (State.EHLO, Trouble.CODE_5YZ, "550 5.7.1 no"),
+        (State.EHLO, Trouble.CODE_5YZ, "554 5.7.1 no"),
+        (State.BANNER, Trouble.CODE_5YZ, "521 no mail here"),
+        (State.MAIL, Trouble.CODE_4YZ, "452 4.3.1 disk full"),
+        (State.MAIL, Trouble.CODE_5YZ, "552 5.3.4 too large"),
+        (State.RCPT_FIRST, Trouble.CODE_4YZ, "452 4.5.3 too many"),
+        (State.BODY, Trouble.CODE_5YZ, "552 5.3.4 too large"),
+        (State.DOT, Trouble.CODE_5YZ, "554 5.6.0 spam"),
+    ],
+    ids=lambda value: value.name if isinstance(value, State | Trouble) else value[:3],
+)
+@virtual
+async def test_other_codes_of_the_same_kind_come_to_the_same(
+    state: State, trouble: Trouble, reply: str, hop: Hop
+) -> None:
+    story = await play(state, trouble, hop, ONE, reply=reply)
+    code = GRID[state, trouble]
+    assert isinstance(code, Code)
+    expected = fates(code, state, hop, 1)
+    judge_outcomes(story, expected)
+    judge_hosts(story, expected, hosts_asked(code, state, hop, expected), hop)
+    judge_opening(story, code)
+
+
 # ---- the judgement
 def judge_outcomes(story: Story, expected: Sequence[Fate]) -> None:
     """Every recipient's outcome, when it is due again, and whether a report is; and that nothing else was harmed."""
