@@ -28,7 +28,7 @@ bench: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.m
 	$(BIN)/python -m bench.relay
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .run
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .run examples/.run
 
 $(VENV)/.run-ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -50,14 +51,24 @@ def serve(
             console.print(Text(f"  Send mail to  {address}  ({role})"))
         console.print(Text(f"  Look at       http://{running.admin_endpoint}/"))
         console.print(
-            Text(f"  Try           waypost send --server {where[0][1]} --from me@example.org --to you@example.com")
+            Text(f"  Try           {_called()} send --server {where[0][1]} --from me@example.org --to you@example.com")
         )
 
     try:
         status = app.run(found, ready=ready)
     except (StorageError, ListenError, OSError) as error:
-        fail(f"cannot start: {error}", "nothing was started, and no mail was touched", as_json_value=json)
+        why = error.fault.detail if isinstance(error, StorageError) else str(error)
+        fail(f"cannot start: {why}", "nothing was started, and no mail was touched", as_json_value=json)
     raise typer.Exit(status)
+
+
+def _called() -> str:
+    """How a shell finds this program: by its name, or where that would find none or another, by its path."""
+    here = Path(sys.argv[0])
+    if here.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m waypost"
+    found = shutil.which(here.name)
+    return here.name if found is not None and Path(found).resolve() == here.resolve() else str(here)
 
 
 def demo(json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the CLI

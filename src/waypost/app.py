@@ -113,7 +113,9 @@ async def _until_stopped(config: Config, ready: Callable[[Running], None]) -> in
         _spare_the_collector()
         ready(service)
         await stopped.wait()
-        service.log.logger.info("stopping: what is under way may end")
+        within = (DRAIN_RECEIVING + DRAIN_DELIVERING).total_seconds()
+        service.log.logger.info("stopping: what is under way may end", within_seconds=within)
+    service.log.logger.info("stopped: what is left waits in the spool")
     service.log.close()
     return 0
 

@@ -64,6 +64,31 @@ def test_the_service_takes_mail_answers_and_stops(tmp_path: Path) -> None:
     assert "b@example.com" in asked("inbox", "list", "--config", str(config))  # the spool itself answers now
 
 
+def test_what_it_says_to_try_can_be_tried_as_it_stands(tmp_path: Path) -> None:
+    """It said `waypost send …`, which no shell finds that knows nothing of the virtual environment."""
+    config = tmp_path / "waypost.toml"
+    config.write_text(CONFIG)
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [BIN / "waypost", "serve", "--config", config],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"},
+    ) as service:
+        try:
+            assert service.stdout is not None
+            line = next(line for line in service.stdout if line.startswith("  Try "))
+            arguments = line.split()[1:]
+            assert arguments[0] == str(BIN / "waypost")
+            assert run(*arguments[1:], typed="Hello\n").startswith("<you@example.com>  250 ")
+            service.terminate()
+            _, log = service.communicate(timeout=60)
+        finally:
+            service.kill()
+    assert '"event":"stopped' in log
+    assert service.returncode == 0
+
+
 def test_a_configuration_with_faults_starts_nothing(tmp_path: Path) -> None:
     config = tmp_path / "waypost.toml"
     config.write_text(CONFIG.replace("capture:", "pigeon:"))
@@ -92,7 +117,7 @@ def test_a_spool_in_use_is_said_to_be(tmp_path: Path) -> None:
             [BIN / "waypost", "serve", "--config", config], capture_output=True, text=True, check=False, timeout=60
         )
     assert done.returncode == 1
-    assert str(tmp_path / "spool") in done.stderr
+    assert f"cannot start: spool {tmp_path / 'spool'} is in use" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -61,7 +61,7 @@ def test_the_least_a_file_must_say() -> None:
 def test_the_quick_start_keeps_all_mail_on_this_machine(tmp_path: Path) -> None:
     config = load(ROOT / "examples/quickstart.toml")
     assert isinstance(config, Config), str(config)
-    assert config.spool == ROOT / ".run/spool"
+    assert config.spool == ROOT / "examples/.run/spool"
     assert config.relay.networks == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     for path in (Mailbox("anyone", DomainName("example.org")), Postmaster()):
         route = config.route_table().route(path)

@@ -233,6 +233,11 @@ def test_a_table_is_described_a_line_a_rule() -> None:
     ]
 
 
+def test_a_rule_is_described_by_what_has_an_effect() -> None:
+    routes = table(rule("a.example *", "capture:"))
+    assert describe(routes) == ['a.example, * → capture: (from anyone, but "*" from relay.networks only; w.toml:1)']
+
+
 def test_credentials_never_show_in_a_route() -> None:
     routes = table(rule("*", "smtp://relay", means=Means(credentials=Credentials("user", "secret"))))
     shown = repr(routed(routes, "a.example")) + "".join(describe(routes))

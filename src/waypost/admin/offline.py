@@ -69,7 +69,7 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
     except StorageError as error:
         raise OperationError(
             FailureKind.UNAVAILABLE,
-            f"no service answers at {config.admin.address}, and the spool cannot be opened: {error}",
+            f"no service answers at {config.admin.address}, and the spool cannot be opened: {error.fault.detail}",
             "if the service runs with another [admin] address, name that with --admin",
         ) from error
     finally:

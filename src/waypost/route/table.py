@@ -182,8 +182,13 @@ def describe(table: RouteTable) -> Sequence[str]:
     lines = []
     for rule in table.rules:
         patterns = ", ".join(str(pattern) for pattern in rule.patterns)
-        client = "relay.networks only" if rule.relay_only else "anyone"
-        lines.append(
-            f"{patterns} → {target_text(rule.target)} (TLS {rule.means.tls.value}; from {client}; {rule.place})"
-        )
+        tls = f"TLS {rule.means.tls.value}; " if isinstance(rule.target, SmtpServers | SmtpMx | RecipientMx) else ""
+        lines.append(f"{patterns} → {target_text(rule.target)} ({tls}{_whose(rule)}; {rule.place})")
     return lines
+
+
+def _whose(rule: Rule) -> str:
+    if rule.relay_only:
+        return "from relay.networks only"
+    catches_all = any(pattern.match is Match.EVERYTHING for pattern in rule.patterns)
+    return 'from anyone, but "*" from relay.networks only' if catches_all else "from anyone"
