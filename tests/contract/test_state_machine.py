@@ -1,10 +1,11 @@
-"""SQLite and memory, put through the same random lives, must answer alike at every step."""
+"""SQLite and memory, put through the same random lives, must answer alike at every step, crashes included."""
 
 # ruff: noqa: S311 - octets that are alike each time
 from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -53,7 +54,9 @@ class Lives(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
         self.memory: Storage = MemoryStorage()
-        self.sqlite: Storage = SqliteStorage(Path(self.folder.name) / "spool", allow_ephemeral=True)
+        self.spool = Path(self.folder.name) / "spool"
+        self.sqlite: Storage = SqliteStorage(self.spool, allow_ephemeral=True)
+        self.crashes = 0
         self.now = NOW
         self.made = 0
         self.leases: list[tuple[Lease, Lease]] = []
@@ -186,6 +189,24 @@ class Lives(RuleBasedStateMachine):
             await storage.open(owner="one")
 
         self.both(again)
+
+    @rule(writes_a_draft=st.booleans())
+    def crash(self, writes_a_draft: bool) -> None:  # noqa: FBT001 - drawn
+        """The process is killed: what the disk holds at this moment is all there is."""
+        self.crashes += 1
+        after = Path(self.folder.name) / f"spool-{self.crashes}"
+
+        async def leave(storage: Storage) -> None:
+            if writes_a_draft:
+                await (await storage.draft()).write(b"never accepted" * 30_000)
+            if storage is self.sqlite:
+                shutil.copytree(self.spool, after, ignore=shutil.ignore_patterns("*-shm", "lock"))
+            await storage.close()
+
+        self.both(leave)
+        self.spool = after
+        self.sqlite = SqliteStorage(after, allow_ephemeral=True)
+        self.both(lambda storage: storage.open(owner="one"))
 
     @invariant()
     def they_tell_the_same(self) -> None:
