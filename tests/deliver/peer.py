@@ -101,6 +101,8 @@ class Peer:
     lmtp: bool = False
     #: RCPT address → its reply.
     recipients: Mapping[str, str] = field(default_factory=dict)
+    #: State → seconds it takes to reply there.
+    pauses: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.connections: list[list[str]] = []
@@ -192,6 +194,8 @@ class _Session:
 
     async def _reply(self, state: str, good: str = "") -> str:
         good = good or GOOD.get(state, "500 5.5.2 unknown")
+        if state in self._peer.pauses:
+            await asyncio.sleep(self._peer.pauses[state])
         behaviour = self._peer.due(state) or good
         return self._spoil(behaviour, good) if isinstance(behaviour, Spoilt) else await self._do(behaviour)
 

@@ -21,7 +21,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 from waypost.deliver.destination import Destination, Held, May
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.pool import Pool
-from waypost.deliver.runner import Runner, Tried
+from waypost.deliver.runner import Runner, Tried, Untried
 from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import CredentialsRefused, Reach, Reached, Unreachable
 from waypost.mail.envelope import MessageId, NextHop
@@ -109,7 +109,6 @@ class Dispatcher:
         self._surplus: list[Lease] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[_Turn]] = []  # of workers, each for its next turn
-        self._on_network: set[asyncio.Task[None] | None] = set()
         self._wake = asyncio.Event()
         self._left_on_disk = False
         self._asks_at: Instant = 0.0
@@ -154,7 +153,11 @@ class Dispatcher:
             await self._sleep(pause)
 
     async def stop(self, within: timedelta) -> None:
-        """Begin nothing new; let what runs end, for so long; cut off the rest; give back what waits."""
+        """Begin nothing new; give back what waits, and what has sent no body yet; let the rest end, for so long.
+
+        A body on its way is worth waiting for: cut off, it is sent a second time. What merely waits for a greeting or
+        a reply before it costs nothing to give back, untried and due as before.
+        """
         self._stopping = True
         self._wake.set()
         waiting = [held for destination in self._destinations.values() for held in destination.waiting]
@@ -162,10 +165,9 @@ class Dispatcher:
             destination.waiting.clear()
         self._surplus.extend(held.lease for held in waiting)
         self._forget(waiting)
+        self._runner.cut_off(bodies=False)
         await self._finish(within)
-        for attempt in self._on_network:
-            if attempt:
-                attempt.cancel()
+        self._runner.cut_off(bodies=True)
         await self._finish(LAST_WORDS)
         for worker in self._workers:
             worker.cancel()
@@ -341,6 +343,9 @@ class Dispatcher:
     async def _handle(self, destination: Destination, held: Held, may: May) -> None:
         try:
             tried = await self._try(destination, held, may)
+            if isinstance(tried, Untried):
+                self._surplus.append(held.lease)
+                return
             settlement = Settlement(held.lease, tried.attempt, tried.settled)
             if await self._settler.settle(settlement):
                 self._expect(tried.settled)
@@ -353,16 +358,14 @@ class Dispatcher:
             if self._turns:
                 self._pump()
 
-    async def _try(self, destination: Destination, held: Held, may: May) -> Tried:
+    async def _try(self, destination: Destination, held: Held, may: May) -> Tried | Untried:
         if may is May.DEFER:
             return self._runner.not_tried(held.lease, destination.cause, "not tried: the destination rests")
-        attempt = asyncio.current_task()
-        self._on_network.add(attempt)
         try:
             tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
-            self._learn(destination, tried.reach)
+            if isinstance(tried, Tried):
+                self._learn(destination, tried.reach)
         finally:
-            self._on_network.discard(attempt)
             destination.running -= 1
             destination.used_at = self._clock.monotonic()
             self._give_turn(destination)

@@ -73,6 +73,13 @@ class Fates:
         self._recipients = recipients
         self._outcomes: dict[int, Outcome] = {}
         self._open: dict[int, Open] = {}
+        #: Whether a body is on its way: from its first octet to the transaction's end. Then it is worth waiting for.
+        self.body_begun = False
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing came of the attempt so far: no recipient has an outcome, and no body is on its way."""
+        return not self._outcomes and not self.body_begun
 
     def record(self, recipient: QueuedRecipient, fate: Fate) -> None:
         """Write down what became of a recipient; the first outcome stands."""

@@ -53,6 +53,11 @@ class Tried:
     reach: Reach
 
 
+@dataclass(frozen=True, slots=True)
+class Untried:
+    """An attempt that was cut off before anything came of it: as if it had not been begun."""
+
+
 class Runner:
     """Runs attempts."""
 
@@ -73,8 +78,9 @@ class Runner:
         self._dice = dice
         self._journal = journal
         self._crashes: OrderedDict[MessageId, int] = OrderedDict()
+        self._under_way: dict[asyncio.Task[object] | None, Fates] = {}
 
-    async def run(self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome]) -> Tried:
+    async def run(self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome]) -> Tried | Untried:
         """One attempt. `known`: outcomes, by recipient number, that are sure already and must not be tried for again.
 
         Never raises: a bug is caught and told, a cancellation ends the attempt where it stands.
@@ -87,13 +93,25 @@ class Runner:
         reach: Reach = _REACHED
         unasked: Outcome = _NOBODY_ASKED
         held = ""
+        task = asyncio.current_task()
+        self._under_way[task] = fates
         try:
             reach = await self._deliver(lease, route, fates, transcript)
         except asyncio.CancelledError:
+            if fates.is_blank:
+                return Untried()
             unasked = deferred(LocalTrouble("the service was stopped during this attempt"))
         except Exception as error:  # noqa: BLE001 - one message's bug must not be another's; it is told and counted
             unasked, held = self._crashed(lease, error)
+        finally:
+            del self._under_way[task]
         return self._ended(lease, began, fates.closed(unasked), transcript, reach, route, held)
+
+    def cut_off(self, *, bodies: bool) -> None:
+        """End the attempts under way where they stand; those that are sending a body, or have, only with `bodies`."""
+        for task, fates in self._under_way.items():
+            if task and (bodies or not fates.body_begun):
+                task.cancel()
 
     def not_tried(self, lease: Lease, cause: Cause, why: str) -> Tried:
         """The end of an attempt that was not worth making: `cause` is what another met just now."""
@@ -113,6 +131,7 @@ class Runner:
             case SmtpServers() | SmtpMx() | LmtpServers():
                 return await self._smtp.deliver(lease, route, route.transport, fates, transcript)
             case Maildir(template):
+                fates.body_begun = True
                 await self._maildir.deliver(lease, template, fates)
             case Capture():
                 local.record_all(fates, local.CAPTURED)

@@ -200,6 +200,7 @@ class _Run:
             after: After | _Goes = _ON
             while isinstance(after, _Goes):
                 after = await (self._send_blocks() if after is _Goes.BODY else self._hear())
+            self._fates.body_begun = False
             if self._leaves:
                 await connection.leave()
         except BaseException as error:
@@ -313,6 +314,7 @@ class _Run:
 
     # -- the body
     def _send_body(self) -> After | _Goes:
+        self._fates.body_begun = True
         octets, session = self._octets, self._connection.session
         if not isinstance(octets, InMemory) or octets.size > ONE_WRITE:
             return _Goes.BODY
