@@ -290,3 +290,10 @@ def test_a_refusal_that_quotes_the_client_stays_short_and_ascii() -> None:
 def test_without_a_size_limit_any_size_may_be_declared() -> None:
     session = opened(ServerSettings("mx.example", size_limit=0))
     assert isinstance(told(session, b"MAIL FROM:<> SIZE=99999999999999999999\r\n"), Mail)
+
+
+def test_a_refusal_that_names_a_clause_can_be_read() -> None:
+    r"""Replies are ASCII: the section sign came out as `\xa7`."""
+    session = opened()
+    assert isinstance(told(session, b"MAIL FROM:<a@b.example> ENVID=a+ZZ\r\n"), Refused)
+    assert session.octets_to_send() == b"501 5.5.4 ENVID: 'a+ZZ' is not xtext (RFC 3461 section 4)\r\n"

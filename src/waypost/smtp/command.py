@@ -162,7 +162,8 @@ def _behind(keyword: str, argument: str) -> str | Reply:
 
 def _refusal(code: int, status: str, error: ValueError) -> Reply:
     # The error quotes the client's own words: they may be long (RFC 5321 §4.5.3.1.5) and not ASCII (RFC 6531 §3.7.4.2).
-    return Reply.of(code, status, str(error).encode("ascii", "backslashreplace").decode()[:REFUSAL_WIDTH])
+    text = str(error).replace("§", "section ").encode("ascii", "backslashreplace").decode()
+    return Reply.of(code, status, text[:REFUSAL_WIDTH])
 
 
 _HTTP: Final = re.compile(r"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH) \S+ HTTP/")
