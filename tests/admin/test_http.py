@@ -171,6 +171,18 @@ async def test_the_page_shows_status_queue_and_inbox_escaped_and_scriptless() ->
             assert "prefers-color-scheme: dark" in await response.text()
 
 
+async def test_the_page_leads_from_whatever_waits_to_what_became_of_it() -> None:
+    async with browsing() as (found, browser):
+        id = await found.waiting()  # noqa: A001 - the field's own name
+        async with browser.get("/") as response:
+            assert f'href="/trace/{id}"' in await response.text()
+        for asked in (id, "b@example.com"):
+            async with browser.get(f"/trace/{asked}") as response:
+                life = await response.text()
+            assert "450 4.2.1 later &lt;script&gt;" in life
+            assert "S 220 inner \\x1b[31mESMTP" in life
+
+
 async def test_html_mail_is_shown_as_its_source() -> None:
     async with browsing() as (found, browser):
         octets = b'Content-Type: text/html\r\n\r\n<img src="http://tracker.example/"><script>alert(1)</script>\r\n'

@@ -113,6 +113,7 @@ def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Ap
             web.get("/readyz", probes.ready),
             web.get("/", pages.overview),
             web.get("/inbox/{number}", pages.captured),
+            web.get("/trace/{asked}", pages.life),
             web.get("/style.css", pages.style),
         ]
     )

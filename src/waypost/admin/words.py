@@ -74,16 +74,20 @@ def queue(page: QueuePage) -> Iterator[Text]:
         yield Text("The queue has nothing of that kind.")
         return
     for entry in page.entries:
-        due = f" {_BOUND[entry.state]} {when(entry.due_at)}" if entry.state in _BOUND else ""
-        yield Text.assemble((entry.id, "bold"), f"  {entry.state.value}{due}  <{plain(entry.forward_path)}>")
-        tried = counted(entry.attempts, "attempt")
-        yield Text(
-            f"    from <{plain(entry.reverse_path)}>, {entry.size} octets, by {plain(entry.next_hop)}, {tried}", "dim"
-        )
-        for why in filter(None, (entry.reason, entry.last_outcome)):
-            yield Text(f"    {plain(why)}", style="yellow")
+        yield from waiting(entry)
     if page.next:
         yield Text(f"… and more: --after {page.next}", style="dim")
+
+
+def waiting(entry: QueueEntry) -> Iterator[Text]:
+    """One recipient: its message, state and address; where from and to; then why, if there is a reason."""
+    bound = f" {_BOUND[entry.state]} {when(entry.due_at)}" if entry.state in _BOUND else ""
+    yield Text.assemble((entry.id, "bold"), f"  {entry.state.value}{bound}  <{plain(entry.forward_path)}>")
+    tried = counted(entry.attempts, "attempt")
+    about = f"from <{plain(entry.reverse_path)}>, {entry.size} octets, by {plain(entry.next_hop)}, {tried}"
+    yield Text(f"    {about}", style="dim")
+    for why in filter(None, (entry.reason, entry.last_outcome)):
+        yield Text(f"    {plain(why)}", style="yellow")
 
 
 def queued(detail: QueuedDetail) -> Iterator[Text]:
@@ -94,7 +98,7 @@ def queued(detail: QueuedDetail) -> Iterator[Text]:
     yield Text(f"Received {when(detail.received_at)}{source} by {origin.protocol}, {detail.size} octets")
     yield Text(f"From <{detail.reverse_path}>")
     for entry in detail.entries:
-        yield from _waiting(entry)
+        yield from _recipient_of(entry)
     if not detail.entries:
         yield Text(f"No recipient waits any more; what became of each: waypost trace {detail.id}")
     yield Text("")
@@ -102,7 +106,7 @@ def queued(detail: QueuedDetail) -> Iterator[Text]:
         yield Text(f"  {plain(line)}", style="dim")
 
 
-def _waiting(entry: QueueEntry) -> Iterator[Text]:
+def _recipient_of(entry: QueueEntry) -> Iterator[Text]:
     due = entry.reason or f"due {when(entry.due_at)}"
     tried = counted(entry.attempts, "attempt")
     yield Text(f"For <{entry.forward_path}> by {entry.next_hop}: {entry.state.value}, {tried}, {plain(due)}")
