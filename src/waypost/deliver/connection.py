@@ -227,10 +227,7 @@ class Connection:
 
     def _take(self, octets: bytes, at: float) -> Sequence[ClientEvent]:
         self._note_heard(octets, at)
-        events = self.session.receive(octets)
-        if not self.starttls_offered and "STARTTLS" in self.session.extensions:
-            self.starttls_offered = True
-        return events
+        return self.session.receive(octets)
 
     def _lost(self, fault: Fault) -> Fault:
         if self._partial:
@@ -316,6 +313,7 @@ async def open_connection(
 async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSLContext) -> Connection | NotOpened:
     while True:
         heard = await connection.hear()
+        connection.starttls_offered |= "STARTTLS" in connection.extensions
         if isinstance(heard, Fault):
             return await _not_opened(connection, connection.awaited, heard)
         for event in heard:

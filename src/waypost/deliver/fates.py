@@ -107,7 +107,7 @@ class Fates:
 
     def closed(self, unasked: Outcome) -> tuple[tuple[QueuedRecipient, Outcome], ...]:
         """Every recipient with its outcome at the attempt's end; `unasked` for those no host was asked of."""
-        return tuple((recipient, self._closed(recipient.number, unasked)) for recipient in self._recipients)
+        return tuple([(recipient, self._closed(recipient.number, unasked)) for recipient in self._recipients])
 
     def _closed(self, number: int, unasked: Outcome) -> Outcome:
         if number in self._outcomes:

@@ -46,6 +46,7 @@ class Pool:
         self._limits = limits or PoolLimits()
         self._age = self._limits.age.total_seconds()
         self._idle: dict[_Key, deque[Connection]] = {}
+        self._unread = Transcript(0.0)
         self._count = 0
         self._is_closed = False
         self._is_sweeping = False
@@ -78,7 +79,7 @@ class Pool:
         if full or connection.transactions >= transactions or now - connection.opened_at >= self._age:
             self._dismiss(connection)
             return
-        connection.transcript = Transcript(0.0)  # not the ended attempt's: that one is in the history by now
+        connection.transcript = self._unread  # not the ended attempt's: that one is in the history by now
         connection.idle_since = now
         endpoint = connection.host.endpoint
         self._idle.setdefault((endpoint.host, endpoint.port, needs), deque()).append(connection)

@@ -156,10 +156,12 @@ class Runner:
         now = self._clock.now()
         captured = isinstance(route, Route) and isinstance(route.transport, Capture)
         settled = tuple(
-            settle_recipient(
-                lease.message, recipient, outcome, policy=self._policy, now=now, dice=self._dice, captured=captured
-            )
-            for recipient, outcome in outcomes
+            [
+                settle_recipient(
+                    lease.message, recipient, outcome, policy=self._policy, now=now, dice=self._dice, captured=captured
+                )
+                for recipient, outcome in outcomes
+            ]
         )
         if held:
             settled = tuple(replace(one, next=Hold(held)) if isinstance(one.next, Wait) else one for one in settled)

@@ -5,7 +5,6 @@ Not here: how a session is opened (opener.py), what happens in it (transaction.p
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -148,7 +147,7 @@ class _Attempt:
 
     async def _at(self, host: Host) -> Reach:
         """Transaction after transaction with one host, each recipient once: open ones are left to the next host."""
-        due = deque(self._fates.open())
+        due = self._fates.open()
         connection = self._pool.take(host.endpoint, self._needs, self._transcript)
         while due and not self._time_is_up():
             if isinstance(connection, Nothing):
@@ -156,9 +155,9 @@ class _Attempt:
                 if isinstance(opened, Unopened):
                     return self._not_at(due, opened)
                 connection = opened
-            batch = [due.popleft() for _ in range(min(len(due), self._limits.recipients))]
+            batch, due = due[: self._limits.recipients], due[self._limits.recipients :]
             ended = await transact(connection, self._lease.message, batch, self._lease.octets, self._fates)
-            due.extendleft(reversed(ended.split))
+            due = [*ended.split, *due]
             match ended.after:
                 case After.REUSABLE:
                     connection = self._worth_keeping(connection) if due else connection
@@ -168,7 +167,7 @@ class _Attempt:
                 case After.STALE:
                     self._transcript_note("of no more use since the last message: the same again on a fresh connection")
                     connection = Nothing()
-                    due.extendleft(reversed(batch))
+                    due = [*batch, *due]
                 case _:
                     assert_never(ended.after)
         if isinstance(connection, Connection):
@@ -182,7 +181,7 @@ class _Attempt:
         self._pool.give(self._needs, connection, transactions=self._limits.messages)
         return Nothing()
 
-    def _leave_with(self, batch: Sequence[QueuedRecipient], due: deque[QueuedRecipient]) -> None:
+    def _leave_with(self, batch: Sequence[QueuedRecipient], due: list[QueuedRecipient]) -> None:
         """Where a lost connection left some of `batch` open, those still `due` leave this host with them."""
         for fate in self._fates.left_open(batch)[:1]:
             for recipient in due:

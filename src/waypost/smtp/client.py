@@ -429,7 +429,7 @@ class ClientSession:
     # ---- saying
 
     def _require(self, stage: Stage) -> None:
-        if self.awaiting is not stage:
+        if self._stage is not stage or self._due:
             raise LocalProtocolError(f"only at {stage.value}, and the session is at {self.awaiting.value}")
 
     def _say(self, *lines: str, shown: str = "") -> None:
