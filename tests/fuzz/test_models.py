@@ -201,12 +201,28 @@ WORDS = [
     b"\r\n",
 ]
 
+GOOD = {
+    Stage.GREETING: b"220 mx.example\r\n",
+    Stage.EHLO: b"250-mx.example\r\n250 PIPELINING\r\n",
+    Stage.HELO: b"250 mx.example\r\n",
+    Stage.LHLO: b"250-mx.example\r\n250 PIPELINING\r\n",
+    Stage.STARTTLS: b"220 go\r\n",
+    Stage.MAIL: b"250 ok\r\n",
+    Stage.RCPT: b"250 ok\r\n",
+    Stage.DATA: b"354 go\r\n",
+    Stage.DOT: b"250 kept\r\n",
+    Stage.RSET: b"250 ok\r\n",
+}
+
 
 class Peer(RuleBasedStateMachine):
     """A client's session with a peer that says anything. The model: what each recipient has been told for good."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.connect()
+
+    def connect(self) -> None:
         self.session = ClientSession("us.example")
         self.count = 0  # recipients of the transaction under way
         self.fates: dict[int, str] = {}
@@ -260,6 +276,24 @@ class Peer(RuleBasedStateMachine):
     @rule(octets=st.binary(min_size=1, max_size=6))
     def says_anything(self, octets: bytes) -> None:
         self.tell(self.session.receive(octets))
+
+    @precondition(lambda self: self.session.awaiting in GOOD)
+    @rule()
+    def goes_along(self) -> None:
+        self.session.octets_to_send()
+        self.tell(self.session.receive(GOOD[self.session.awaiting]))
+
+    @precondition(lambda self: self.session.awaiting in GOOD)
+    @rule(count=st.integers(2, 6))
+    def goes_along_for_a_while(self, count: int) -> None:
+        for _ in range(count):
+            if self.session.awaiting in GOOD:
+                self.goes_along()
+
+    @precondition(lambda self: self.session.awaiting is Stage.CLOSED)
+    @rule()
+    def is_called_again(self) -> None:
+        self.connect()  # what an ended transaction left open is its caller's to settle
 
     @precondition(lambda self: self.session.awaiting is Stage.GREETING)
     @rule(opening=st.sampled_from(Opening), tls=st.sampled_from(Tls))
