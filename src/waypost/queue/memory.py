@@ -119,6 +119,7 @@ class MemoryStorage:
         self._tokens = itertools.count(1)
         self._numbers = itertools.count(1)
         self._lives: dict[MessageId, _Life] = {}
+        self._unfinished: dict[MessageId, _Life] = {}  # those of them that something is left to do for
         self._reports: dict[tuple[MessageId, Notice], _DueReport] = {}
         self._captured: dict[int, CapturedMessage] = {}
 
@@ -161,7 +162,7 @@ class MemoryStorage:
         places = {one.number: _Place(one, hop, now, now) for hop, group in groups.items() for one in group}
         received = record.received(id, now, record.envelope_details(envelope, whole.size))
         life = _Life(message, whole, dict(sorted(places.items())), [received], record.addresses_of(envelope))
-        self._lives[id] = life
+        self._lives[id] = self._unfinished[id] = life
         if claim_until <= now:
             return Stored(id, ())
         return Stored(id, tuple(self._lease(life, hop, now=now, until=claim_until) for hop in groups))
@@ -275,6 +276,7 @@ class MemoryStorage:
         """Write down that nothing is left to do, where that is so."""
         if not (life.places or life.reports or life.is_done):
             life.is_done = True
+            del self._unfinished[life.message.id]
             life.events.append(record.done(life.message.id, at))
             self._bury(life)
 
@@ -445,8 +447,7 @@ class MemoryStorage:
     async def counts(self) -> Counts:
         self._require_open()
         places = [place for _, place in self._places()]
-        messages = sum(not life.is_done for life in self._lives.values())
-        return Counts(messages, len(places), sum(bool(place.held) for place in places), len(self._reports))
+        return Counts(len(self._unfinished), len(places), sum(bool(place.held) for place in places), len(self._reports))
 
     # ---- helpers
     def _require_open(self) -> None:
@@ -454,7 +455,7 @@ class MemoryStorage:
             raise StorageError(CLOSED)
 
     def _places(self) -> Iterator[tuple[_Life, _Place]]:
-        for life in self._lives.values():
+        for life in self._unfinished.values():
             for place in life.places.values():
                 yield life, place
 
