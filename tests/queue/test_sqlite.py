@@ -261,7 +261,7 @@ async def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, at: int) 
     with (tmp_path / "spool" / "queue.db").open("r+b") as file:
         file.seek(at)
         file.write(b"\xa5" * 20_000)
-    with pytest.raises(StorageError, match=r"queue\.db is damaged .* keep a copy of the file"):
+    with pytest.raises(StorageError, match=r"queue\.db is damaged .* restore it from a backup"):
         await storage.open(owner="test")
     with pytest.raises(StorageError, match="damaged"):  # and the lock was given back
         await storage.open(owner="test")

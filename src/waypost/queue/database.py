@@ -28,7 +28,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from waypost.queue.spool import failed
+from waypost.queue.spool import failed, sync_directory
 from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
 
 T = TypeVar("T")
@@ -57,8 +57,8 @@ PRAGMAS: Final = (
 
 
 _REMEDY: Final = (
-    "stop the service, keep a copy of the file, and restore it from a backup or let `sqlite3 … .recover` save what can "
-    "be read"
+    'restore it from a backup, or set service.on_damage to "salvage" and start again: what can be read then goes on, '
+    "and the damaged file is kept"
 )
 
 
@@ -68,12 +68,18 @@ def fault_of(error: sqlite3.Error, path: Path) -> StoreFault:
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_FULL":
         return StoreFault(StoreFaultKind.FULL, f"no space left for the spool {path.parent}")
-    if _is_corrupt(error):
-        return StoreFault(StoreFaultKind.FAILED, f"{path} is damaged ({error}); {_REMEDY}")
+    if is_corrupt(error):
+        return damage(path, str(error))
     return StoreFault(StoreFaultKind.FAILED, f"{path}: {error}")
 
 
-def _is_corrupt(error: sqlite3.Error) -> bool:
+def damage(path: Path, what: str) -> StoreFault:
+    """The fault of a file that has to be restored or salvaged."""
+    return StoreFault(StoreFaultKind.DAMAGED, f"{path} is damaged ({what}); {_REMEDY}")
+
+
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether SQLite could not make sense of the file."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
@@ -101,38 +107,50 @@ def connect_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: Path) -> None:
-    """Create the file or bring it to our schema, and see that it is sound.
+def prepare(path: Path, *, thorough: bool = False) -> None:
+    """Create the file or bring it to our schema, and see that it is sound; `thorough`: whatever its size.
 
     Raises: StorageError, where it is damaged, of a later version, or no spool at all.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise failed(f"SQLite {sqlite3.sqlite_version} is too old for the spool; 3.38 or later is needed")
-    is_new = not path.exists() or path.stat().st_size == 0
+    try:
+        if not path.exists():
+            new = path.with_name(f"{path.name}.new")
+            create(new, len(migrations()))
+            new.rename(path)
+            sync_directory(path.parent)
+        size = path.stat().st_size
+        if not size:
+            raise StorageError(damage(path, "it is empty"))
+        with contextlib.closing(connect(path)) as connection:
+            _check(connection, path, whole=thorough or size <= CHECKED_WHOLE)
+            _migrate(connection, path, len(migrations()))
+    except sqlite3.Error as error:
+        raise StorageError(fault_of(error, path)) from error
+
+
+def create(path: Path, version: int) -> None:
+    """An empty database of that version of the schema, in place of what an earlier try left behind.
+
+    It is put in its place when it is whole, so that a file which is there and empty was not left so by us.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its -wal and -shm inherit the mode
-    try:
-        connection = connect(path)
-    except sqlite3.Error as error:
-        raise StorageError(fault_of(error, path)) from error
-    try:
-        if not is_new:
-            _check(connection, path)
-        _migrate(connection, path)
-    except sqlite3.Error as error:
-        raise StorageError(fault_of(error, path)) from error
-    finally:
-        connection.close()
+    with contextlib.closing(connect(path)) as connection:
+        _migrate(connection, path, version)
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path, *, whole: bool) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application != APPLICATION and tables:
         raise failed(f"{path} is a database, but no spool of ours; service.spool must name a directory of its own")
-    if path.stat().st_size <= CHECKED_WHOLE:
+    if whole:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise failed(f"{path} is damaged ({' '.join(verdict.split())}); {_REMEDY}")
+            raise StorageError(damage(path, " ".join(verdict.split())))
 
 
 def migrations() -> list[str]:
@@ -142,8 +160,8 @@ def migrations() -> list[str]:
     return [file.read_text("utf-8") for file in files]
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    steps = migrations()
+def _migrate(connection: sqlite3.Connection, path: Path, wanted: int) -> None:
+    steps = migrations()[:wanted]
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(steps):
         raise failed(

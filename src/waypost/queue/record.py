@@ -338,6 +338,7 @@ class ReportedRecord(msgspec.Struct, frozen=True):
 class _Addresses(msgspec.Struct, frozen=True):
     class _Recipient(msgspec.Struct, frozen=True):
         forward_path: str
+        next_hop: str = ""
 
     reverse_path: str
     recipients: list[_Recipient]
@@ -433,6 +434,12 @@ def addresses_in(envelope: str) -> set[str]:
     found = {recipient.forward_path.lower() for recipient in written.recipients} | {written.reverse_path.lower()}
     found.discard("")
     return found
+
+
+def recipients_in(envelope: str) -> list[tuple[str, NextHop]]:
+    """The recipients of an envelope that was written down: address and next hop, by their numbers."""
+    written = _decode_addresses(envelope)
+    return [(recipient.forward_path, NextHop(recipient.next_hop)) for recipient in written.recipients]
 
 
 def reverse_path_in(envelope: str) -> str:

@@ -24,7 +24,8 @@ from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets
 from waypost.mail.explain import describe
 from waypost.net.clock import Instant
 from waypost.queue import ids, reads, record
-from waypost.queue.database import Reader, Writer, prepare
+from waypost.queue.database import Reader, Writer
+from waypost.queue.opening import make_ready
 from waypost.queue.spool import Spool, failed
 from waypost.queue.storage import (
     CapturedMessage,
@@ -206,8 +207,11 @@ class SqliteStorage:
 
     durability = Durability.FSYNC
 
-    def __init__(self, path: Path, *, allow_ephemeral: bool = False, reserve: int = RESERVE) -> None:
+    def __init__(
+        self, path: Path, *, allow_ephemeral: bool = False, reserve: int = RESERVE, salvages: bool = False
+    ) -> None:
         self._path = path
+        self._salvages = salvages
         self._reserve = reserve
         self._database = path / "queue.db"
         self._allow_ephemeral = allow_ephemeral
@@ -230,7 +234,7 @@ class SqliteStorage:
             raise
 
     async def _open(self, spool: Spool, owner: str) -> _Open:
-        await asyncio.to_thread(prepare, self._database)
+        await asyncio.to_thread(make_ready, self._database, salvages=self._salvages)
         writer = Writer(self._database, lambda connection: Writes(connection, self._path, self._reserve))
         try:
             epoch = await writer.submit(lambda writes: writes.begin_epoch(owner))

@@ -28,6 +28,7 @@ class StoreFaultKind(Enum):
 
     FULL = "no space left"  # 452 4.3.1
     FAILED = "storage failed"  # 451 4.3.0
+    DAMAGED = "storage is damaged"  # 451 4.3.0
     CLOSED = "storage is closed"  # 451 4.3.0
 
 
