@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test lint test-live soak bench clean
+.PHONY: run test lint test-live soak fuzz bench clean
 
 run: $(VENV)/.run-ready ## set up, then run the service on an embedded spool
 	$(BIN)/waypost serve --config examples/quickstart.toml
@@ -24,6 +24,9 @@ test-live: $(VENV)/.dev-ready ## against real peers, as root; tests/live/README.
 soak: $(VENV)/.dev-ready ## killed and stopped at random, its power cut, for SOAK_MINUTES (5); as root
 	SOAK_MINUTES=$${SOAK_MINUTES:-5} $(BIN)/python -m pytest -m live tests/soak
 
+fuzz: $(VENV)/.fuzz-ready ## a coverage-guided fuzzer on each parser, for FUZZ_SECONDS (10) each; fuzz/__init__.py
+	$(BIN)/python -m fuzz --seconds $${FUZZ_SECONDS:-10}
+
 bench: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.md
 	$(BIN)/python -m bench.relay
 
@@ -38,4 +41,9 @@ $(VENV)/.run-ready: pyproject.toml
 
 $(VENV)/.dev-ready: $(VENV)/.run-ready
 	$(PIP) install --group dev
+	touch $@
+
+$(VENV)/.fuzz-ready: $(VENV)/.dev-ready
+	@$(PIP) install --only-binary atheris --group fuzz || \
+	  { echo "make fuzz: atheris has no wheel for $$($(BIN)/python --version); try PYTHON=python3.11"; exit 1; }
 	touch $@
