@@ -69,8 +69,8 @@ def _check(told: object, kind: RdataType) -> None:
                     assert all(0 <= record.preference < 65536 and record.host for record in records)
                 case Addresses(addresses):
                     assert addresses
-                case other:
-                    assert other
+                case _:
+                    pass
         case _Elsewhere(name, links, ttl):
             assert name
             assert links > 0

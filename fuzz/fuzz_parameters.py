@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzz.targets import command_line
 from waypost.smtp.command import Mail, Rcpt, parse_mail, parse_rcpt
 from waypost.smtp.extension import Extensions
 from waypost.smtp.reply import Reply
@@ -10,12 +11,7 @@ OFFERED = Extensions({"SIZE": (), "8BITMIME": (), "SMTPUTF8": (), "DSN": ()})
 
 
 def one(octets: bytes) -> None:
-    try:
-        text = octets.decode()
-    except UnicodeDecodeError:
-        return
-    if not text.isprintable():  # CommandReader lets none of it through
-        return
+    text = command_line(octets)
     mail = parse_mail(text, OFFERED)
     if isinstance(mail, Mail):
         again = parse_mail(mail.line(OFFERED).removeprefix("MAIL "), OFFERED)

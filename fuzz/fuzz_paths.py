@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fuzz.targets import command_line
+from waypost.smtp.framing import _CONTROLS
 from waypost.smtp.path import PathError, bracketed, parse_forward_path, parse_reverse_path, split_path
 
 
 def one(octets: bytes) -> None:
-    text = octets.decode("utf-8", "surrogateescape").partition("\n")[0]
+    text = command_line(octets)
     for parse in (parse_reverse_path, parse_forward_path):
         for utf8 in (False, True):
             try:
@@ -15,7 +17,7 @@ def one(octets: bytes) -> None:
                 str(error).encode("utf-8", "backslashreplace")
                 continue
             written = bracketed(path)
-            assert written.isprintable(), written
+            assert not _CONTROLS.search(written), written
             assert utf8 or written.isascii(), written
             assert parse(written, utf8=utf8) == path
             written.encode()

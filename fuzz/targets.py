@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from waypost.smtp.framing import CommandReader
+
 ROOT: Final = Path(__file__).parent
 NAMES: Final = ("server", "client", "paths", "parameters", "body", "config", "dsn", "dns")
 
@@ -30,6 +32,14 @@ def kept(name: str) -> Sequence[Path]:
 def head(octets: bytes, count: int) -> tuple[bytes, bytes]:
     """The first `count` octets, as if there were enough, and the rest."""
     return octets[:count].ljust(count, b"\0"), octets[count:]
+
+
+def command_line(octets: bytes) -> str:
+    """The first command line in `octets`, as parsers get to see it; "" where there is none."""
+    reader = CommandReader()
+    reader.feed(octets.partition(b"\n")[0].rstrip(b"\r") + b"\r\n")
+    line = reader.next_line()
+    return line if isinstance(line, str) else ""
 
 
 def segments(octets: bytes, size: int) -> Iterator[bytes]:
