@@ -381,21 +381,20 @@ class SocketStream(asyncio.Protocol):
         if isinstance(self._write_end, Flushed):
             self._write_end = fault
 
-    async def _wait(self, deadline: float) -> None:
-        """Until something happens, or the deadline (loop time). The caller looks which."""
+    def _wait(self, deadline: float) -> asyncio.Future[None]:
+        """What is done once something happens, or at the deadline (loop time). The caller looks which."""
         self._waiter = self._loop.create_future()
         self._waiting = True
         self._deadline = deadline
         if deadline < self._timer_at:
             self._arm()
-        try:
-            await self._waiter
-        finally:
-            self._waiting = False
+        return self._waiter
 
     def _wake(self) -> None:
-        if self._waiting and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiting:
+            self._waiting = False
+            if not self._waiter.done():  # cancelled, with the task that waited
+                self._waiter.set_result(None)
 
     def _arm(self) -> None:
         self._disarm()
@@ -410,7 +409,7 @@ class SocketStream(asyncio.Protocol):
 
     def _timer_fired(self) -> None:
         self._timer_at = inf
-        if not self._waiting:
+        if not self._waiting or self._waiter.done():
             return  # the next wait arms it again
         if self._loop.time() >= self._deadline - self.RESOLUTION:
             self._wake()
