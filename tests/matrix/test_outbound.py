@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 
 import pytest
 
-from tests.deliver.peer import EXTRA_REPLY
+from tests.deliver.peer import EXTRA_REPLY, LMTP, ROUTE, SMTP, Peer, Spoilt, World
 from tests.deliver.town import POLICY
 from tests.matrix.grid import GRID, NOTES, Code, Never, State, Trouble
 from tests.matrix.scene import (
@@ -223,6 +223,20 @@ async def test_other_codes_of_the_same_kind_come_to_the_same(
     judge_opening(story, code)
 
 
+@pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
+@pytest.mark.parametrize(("spoilt", "connections"), [(Spoilt.NUL, 1), (Spoilt.BARE_LF, 2), (Spoilt.EXTRA, 2)])
+@virtual
+async def test_a_delivery_stands_whose_connection_is_not_used_again(
+    spoilt: Spoilt, connections: int, *, lmtp: bool
+) -> None:
+    peer = Peer(plan={"dot": [spoilt]}, lmtp=lmtp)
+    world = World(peer, route=replace(ROUTE, transport=LMTP if lmtp else SMTP))
+    for _ in range(2):
+        assert isinstance((await world.attempt())[0], Delivered)
+    assert len(peer.connections) == connections
+    await world.close()
+
+
 # ---- the judgement
 def judge_outcomes(story: Story, expected: Sequence[Fate]) -> None:
     """Every recipient's outcome, when it is due again, and whether a report is; and that nothing else was harmed."""
@@ -292,6 +306,8 @@ def judge_time(story: Story, state: State, trouble: Trouble) -> None:
 
 def judge_transcript(story: Story, state: State, trouble: Trouble) -> None:
     """The state and the fault can be read in the attempt's transcript."""
+    if state is State.QUIT:
+        assert story.peers[0].verbs[-1][-1] == "QUIT"
     if state in {State.QUIT, State.IDLE}:
         return  # no attempt was under way
     bears_it = story.earlier[0] if state is State.RSET else story.ended
