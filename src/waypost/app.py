@@ -45,7 +45,9 @@ from waypost.net.clock import Clock, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.resolver import DnspythonResolver
 from waypost.net.stream import Endpoint
+from waypost.queue import salvage
 from waypost.queue.ids import MessageIds
+from waypost.queue.space import Room
 from waypost.queue.storage import Notice, Settled, Storage, StorageError
 from waypost.receive.body import InFlight
 from waypost.receive.judge import RelayPolicy
@@ -128,7 +130,10 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         await base.storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
         stack.push_async_callback(base.storage.close)
         stack.push_async_callback(base.resolver.close)
-        await _reroute(base.storage, base.table, base.log)
+        try:
+            await _reroute(base.storage, base.table, base.log)
+        except StorageError as error:  # mail that waits for an old route is worth less than all that could come
+            base.log.logger.warning("what waits could not be rerouted", detail=str(error))
 
         dispatcher = _dispatcher(base, parts.dialer())
         stack.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
@@ -138,6 +143,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
         watch.keep("dispatcher", dispatcher.run)
         watch.keep("reporter", reporter.run)
+        watch.keep("disk watcher", base.room.watch)
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
 
@@ -167,6 +173,7 @@ class _Base:
     log: Log
     metrics: Metrics
     journal: _Journal
+    room: Room
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -187,6 +194,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         log=log,
         metrics=metrics,
         journal=_Journal(log, metrics),
+        room=Room(config.spool, config.limits.free_space, clock),
     )
 
 
@@ -247,6 +255,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         log=base.journal,
         onward=dispatcher,
         in_flight=InFlight(config.limits.memory),
+        space=base.room,
     )
     return parts.receiver(_doors(config), house)
 
@@ -260,6 +269,7 @@ def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: 
         clock=base.clock,
         facts=_facts(base.config, base.storage, receiver.endpoints, base.clock),
         not_ready=lambda: _not_ready(base.storage, watch),
+        warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
     )
 
@@ -335,6 +345,12 @@ async def _not_ready(storage: Storage, watched: _Watch) -> Sequence[str]:
     except StorageError as error:
         reasons.append(f"the spool does not answer: {error}")
     return reasons
+
+
+async def _warnings(base: _Base) -> Sequence[str]:
+    """What an administrator should see to, though the service does its work."""
+    damage = await asyncio.to_thread(salvage.reports, base.config.spool)
+    return [*damage, base.room.why] if base.room.is_low else damage
 
 
 class _Journal(Journal):

@@ -61,7 +61,10 @@ class ServiceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The service at a glance. `not_ready`: why it is not fit to serve, a sentence each; empty when it is."""
+    """The service at a glance. `not_ready`: why it is not fit to serve, a sentence each; empty when it is.
+
+    `warnings`: what somebody should see to, though it serves.
+    """
 
     service: ServiceFacts
     at: Instant
@@ -70,6 +73,7 @@ class Status:
     held: int
     reports_due: int
     not_ready: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,11 @@ def _nobody() -> None:
     """Nobody waits to be told."""
 
 
+async def _nothing() -> Sequence[str]:
+    """Nothing to warn of."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
     """The desk itself."""
@@ -82,6 +87,7 @@ class Operations:
     clock: Clock
     facts: ServiceFacts
     not_ready: Readiness
+    warnings: Readiness = _nothing
     changed: Callable[[], None] = _nobody  # told when recipients may have become due
 
     async def status(self) -> Status:
@@ -95,6 +101,7 @@ class Operations:
             held=counts.held,
             reports_due=counts.reports_due,
             not_ready=tuple(await self.not_ready()),
+            warnings=tuple(await self.warnings()),
         )
 
     # ---- the queue

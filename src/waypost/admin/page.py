@@ -85,8 +85,10 @@ def _page(title: str, body: str) -> web.Response:
 def _status(status: Status) -> str:
     service = status.service
     ready = "".join(f'<p class="bad">Not ready: {escape(reason)}</p>\n' for reason in status.not_ready)
+    ready = ready or '<p class="good">Ready</p>\n'
+    ready += "".join(f'<p class="bad">Warning: {escape(warning)}</p>\n' for warning in status.warnings)
     listeners = ", ".join(f"{each.role} on {each.address}" for each in service.listeners)
-    return (ready or '<p class="good">Ready</p>\n') + _table(
+    return ready + _table(
         (),
         [
             ("Waypost", f"{service.version}, up since {_time(service.started_at)}"),

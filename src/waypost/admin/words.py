@@ -57,6 +57,8 @@ def status(answer: Status) -> Iterator[Text]:
         yield Text(f"Not ready: {reason}", style="bold red")
     if not answer.not_ready:
         yield Text("Ready", style="bold green")
+    for warning in answer.warnings:
+        yield Text(f"Warning: {warning}", style="bold yellow")
     since = f"up since {when(service.started_at)}" if service.is_running else "stopped"
     yield Text(f"Waypost {service.version} as {service.hostname}, {since}")
     for listener in service.listeners:

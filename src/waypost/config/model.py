@@ -173,6 +173,11 @@ class Service(Section):
         default=False,
         description="Whether the spool may lie on tmpfs or overlay, where a reboot loses accepted mail.",
     )
+    on_damage: Literal["salvage", "stop"] = Field(
+        default="salvage",
+        description="Where the spool is damaged: `salvage` sets the files aside, goes on with what can be read of them "
+        "and says so; `stop` changes nothing and does not start, for who would rather restore a backup.",
+    )
 
 
 class Listener(Section):
@@ -290,6 +295,11 @@ class Limits(Section):
         default=64 * 1024**2,
         description="Message octets held in memory at once, all sessions together; what comes beyond goes to the spool "
         "as it arrives.",
+    )
+    free_space: Annotated[int, PlainValidator(_judged(_size_from(1024**2), "size in quotes")), _SIZE] = Field(
+        default=64 * 1024**2,
+        description="What has to be free where the spool lies: below it new mail is refused with 452 4.3.1, while "
+        "delivery goes on; half of it is for delivery alone.",
     )
     deliveries: Count = Field(default=200, description="Connections to next hops at once, all of them together.")
 

@@ -42,4 +42,9 @@ def host_finder(config: Config, resolver: Resolver, dice: random.Random) -> Host
 
 def spool(config: Config) -> SqliteStorage:
     """The storage in the spool directory, not yet opened."""
-    return SqliteStorage(config.spool, allow_ephemeral=config.service.allow_ephemeral)
+    return SqliteStorage(
+        config.spool,
+        allow_ephemeral=config.service.allow_ephemeral,
+        reserve=config.limits.free_space // 2,
+        salvages=config.service.on_damage == "salvage",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from waypost.mail.envelope import Envelope, MessageId
 from waypost.net.stream import Endpoint
@@ -52,6 +52,24 @@ class NoLog:
 
     def ended(self, client: Endpoint, reason: str, messages: int) -> None:
         pass
+
+
+class Space(Protocol):
+    """Whether there is room for new mail. Asked at every MAIL: must cost nothing."""
+
+    @property
+    def is_low(self) -> bool:
+        """Whether new mail is to be refused."""
+        ...
+
+
+class Boundless:
+    """There is always room."""
+
+    is_low = False
+
+
+BOUNDLESS: Final = Boundless()
 
 
 class Onward(Protocol):

@@ -27,6 +27,7 @@ from waypost.receive.judge import (
     OK_RCPT,
     RELAY_CLIENTS_ONLY,
     SEND_BODY,
+    SPOOL_FULL,
     TOO_MANY_MESSAGES,
     Denied,
     Granted,
@@ -35,7 +36,7 @@ from waypost.receive.judge import (
     judge_fault,
     judge_recipient,
 )
-from waypost.receive.ports import Onward, ReceiveLog
+from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
 from waypost.receive.settings import Door, ReceiveSettings
 from waypost.route.route import NoRoute, Route
 from waypost.smtp.extension import MailParameters
@@ -89,6 +90,7 @@ class House:
     log: ReceiveLog
     onward: Onward
     in_flight: InFlight
+    space: Space = BOUNDLESS
 
 
 @dataclass(slots=True)
@@ -293,6 +295,8 @@ class Session:
             return TOO_MANY_MESSAGES
         if self._door.relay_clients_only and not self._trusted():
             return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", RELAY_CLIENTS_ONLY)
+        if self._house.space.is_low:
+            return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", SPOOL_FULL)
         self._transaction = _Transaction(mail.reverse_path, mail.parameters, [])
         return OK_MAIL
 
