@@ -151,10 +151,11 @@ def parse_domain(text: str) -> Domain:
 
 
 def _parse_path(text: str, *, utf8: bool) -> Mailbox:
-    if not utf8 and not text.isascii():
+    plain = text.isascii()
+    if not (plain or utf8):
         raise Utf8Error(f"{text!r} is not ASCII, and the transaction did not ask for SMTPUTF8")
-    found = _ORDINARY.fullmatch(text)
-    if found is not None and len(text) <= LOCAL_PART_LIMIT and text.isascii():
+    found = _ORDINARY.fullmatch(text) if plain and len(text) <= LOCAL_PART_LIMIT else None
+    if found is not None:
         return Mailbox(found[1], DomainName(found[2].lower()))
     if not (text.startswith("<") and text.endswith(">")):
         raise PathError(f"a path stands in angle brackets, as in <user@example.org>, not {text!r}")
