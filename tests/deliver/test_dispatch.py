@@ -126,8 +126,11 @@ async def test_a_backlog_larger_than_memory_is_worked_off() -> None:
 
 @virtual
 async def test_a_full_dispatcher_wants_no_more_and_gives_surplus_back() -> None:
-    peer = Peer(always={"banner": Wrong.STALL})
+    peer = Peer(plan={"banner": ["220 peer"]}, always={"banner": Wrong.STALL})
     async with Town(peer, capacity=Capacity(leases=10, leases_each=5)) as town:
+        town.change("hop0", limits=replace(ROUTE.limits, concurrency=5, messages=1))
+        await town.queue("hop0", hand_over=True)
+        await asyncio.sleep(1)
         assert town.dispatcher.wants()
         await town.queue("hop0", 20, hand_over=True)
         await settled()

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Self
 
 from tests.deliver.peer import BODY, ROUTE, SMTP, Peer, World
 from waypost.deliver.dispatch import Capacity, Dispatcher
@@ -103,6 +104,7 @@ class Town:
         *peers: Peer | Fault,
         capacity: Capacity | None = None,
         routes: Mapping[str, Route | NoRoute] | None = None,
+        policy: RetryPolicy = POLICY,
     ) -> None:
         self.world = World(*peers)
         self.clock = self.world.clock
@@ -119,7 +121,7 @@ class Town:
         runner = Runner(
             self.world.smtp,
             MaildirDelivery("us.example", self.clock),
-            policy=POLICY,
+            policy=policy,
             clock=self.clock,
             dice=dice,
             journal=self.notes,
@@ -130,7 +132,7 @@ class Town:
             runner,
             Settler(self.storage, self.clock, self.notes),
             self.world.pool,
-            policy=POLICY,
+            policy=policy,
             clock=self.clock,
             journal=self.notes,
             capacity=capacity or Capacity(),
@@ -146,7 +148,7 @@ class Town:
     def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
         return self.routes[next_hop]
 
-    async def __aenter__(self) -> Town:
+    async def __aenter__(self) -> Self:
         await self.storage.open(owner="test")
         self.task = asyncio.ensure_future(self.dispatcher.run())
         return self
@@ -164,13 +166,14 @@ class Town:
         hand_over: bool = False,
         to: Sequence[str] = ("bob@example.com",),
         octets: bytes = BODY,
+        by: str = "alice@example.org",
     ) -> list[MessageId]:
         """Put messages into the queue; handed over, or left for the dispatcher to find."""
         names = []
         for _ in range(count):
             name = MessageId(f"M{next(self.numbers):012}")
             envelope = Envelope(
-                parse_mailbox("alice@example.org"),
+                parse_mailbox(by),
                 tuple(Recipient(parse_mailbox(address), NextHop(hop)) for address in to),
                 Origin("SMTP"),
             )

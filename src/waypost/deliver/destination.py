@@ -4,20 +4,28 @@ Feedback: concurrency begins small, grows by one for each full round of successe
 had. When that happens twice in a row the destination rests: what is due for it meanwhile is deferred with the same
 cause and without an attempt, so that ten thousand messages do not each wait for a time-out of their own. After the rest
 one attempt goes ahead alone and decides for the others. Pure: the caller brings the time.
+
+Standing: where many destinations want room at once, one that has just proven itself goes before one that nobody knows
+yet, and that before one that fails or from which nothing comes back.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Final
 
 from waypost.mail.envelope import InMemory, NextHop
+from waypost.mail.explain import describe_cause
 from waypost.mail.outcome import Cause, LocalTrouble
+from waypost.net.clock import Instant
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import Lease
 from waypost.route.route import NoRoute, Route
+from waypost.route.state import DestinationState, Phase
+from waypost.smtp.path import ReversePath
 
 #: Attempts at once with which a destination begins.
 FIRST_WINDOW: Final = 5.0
@@ -27,6 +35,9 @@ PATIENCE: Final = 2
 LONGEST_REST: Final = timedelta(minutes=15)
 #: A rest is over a little before the messages that met its cause are due again.
 SHORTER: Final = 0.9
+#: Attempts run, and for so long none of them has ended: the destination has stalled. Healthy ones answer in a second or
+#: two; few that delay their greeting on purpose do so for longer.
+STALLED: Final = timedelta(seconds=10)
 
 
 class Held:
@@ -38,6 +49,73 @@ class Held:
         self.lease = lease
         #: What it costs in memory.
         self.octets = lease.octets.size if isinstance(lease.octets, InMemory) else 0
+
+
+class Line:
+    """Leases that wait for one destination. Reverse-paths take turns: one with much to send does not delay another."""
+
+    __slots__ = ("_by_path", "_count")
+
+    def __init__(self) -> None:
+        self._by_path: OrderedDict[ReversePath, deque[Held]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Held]:
+        for queue in self._by_path.values():
+            yield from queue
+
+    def has_from(self, path: ReversePath) -> bool:
+        """Whether a lease of this reverse-path waits."""
+        return path in self._by_path
+
+    def append(self, held: Held) -> None:
+        """Behind the others of its reverse-path."""
+        path = held.lease.message.reverse_path
+        queue = self._by_path.get(path)
+        if queue is None:
+            self._by_path[path] = deque((held,))
+        else:
+            queue.append(held)
+        self._count += 1
+
+    def first(self) -> Held:
+        """The one whose turn it is. Raises: IndexError, where none waits."""
+        for queue in self._by_path.values():
+            return queue[0]
+        raise IndexError("nothing waits")
+
+    def take(self) -> Held:
+        """That one, no longer waiting; the next turn is another reverse-path's. Raises: IndexError."""
+        held = self.first()
+        path, queue = self._by_path.popitem(last=False)
+        queue.popleft()
+        if queue:
+            self._by_path[path] = queue
+        self._count -= 1
+        return held
+
+    def take_if(self, condition: Callable[[Held], bool]) -> list[Held]:
+        """Those for which the condition holds, no longer waiting."""
+        taken, kept = list[Held](), list[Held]()
+        for held in self:
+            (taken if condition(held) else kept).append(held)
+        if taken:
+            self._by_path.clear()
+            self._count = 0
+            for held in kept:
+                self.append(held)
+        return taken
+
+
+class Standing(Enum):
+    """How far a destination is trusted with room that others want too."""
+
+    PROVEN = auto()  # its last attempt had a session, and attempts end
+    NEW = auto()  # not yet known
+    DOUBTFUL = auto()  # its last attempt had none, or it has stalled
 
 
 class May(Enum):
@@ -53,6 +131,8 @@ class Destination:
 
     __slots__ = (
         "_failures",
+        "_is_known",
+        "_is_stuck",
         "_policy",
         "_rests",
         "_window",
@@ -60,6 +140,7 @@ class Destination:
         "has_more",
         "in_turn",
         "low_water",
+        "moved_at",
         "next_hop",
         "rests_until",
         "route",
@@ -71,7 +152,7 @@ class Destination:
     def __init__(self, next_hop: NextHop, route: Route | NoRoute, policy: RetryPolicy) -> None:
         self.next_hop = next_hop
         self.route = route
-        self.waiting: deque[Held] = deque()
+        self.waiting = Line()
         #: Attempts under way; an attempt that only waits to be written down no longer counts.
         self.running = 0
         #: Whether the dispatcher has it in its round.
@@ -82,13 +163,17 @@ class Destination:
         self.low_water = 0
         #: Monotonic seconds.
         self.used_at = 0.0
+        #: When an attempt last ended of itself, or began with no other running.
+        self.moved_at = 0.0
         self.rests_until = 0.0
-        #: Why it rests; of no meaning when it does not.
+        #: Why the last attempt found no session; of no meaning once one was had.
         self.cause: Cause = LocalTrouble("nothing has happened yet")
         self._policy = policy
         self._window = min(FIRST_WINDOW, float(self.limit))
         self._failures = 0
         self._rests = 0
+        self._is_known = False
+        self._is_stuck = False
 
     @property
     def limit(self) -> int:
@@ -101,9 +186,23 @@ class Destination:
             return May.DEFER
         return May.START if self.running < int(self._window) else May.NOT_YET
 
+    def standing(self, now: float) -> Standing:
+        """How far it is trusted at `now` (monotonic)."""
+        if self._failures or self._rests or self._is_stuck or self._has_stalled(now):
+            return Standing.DOUBTFUL
+        return Standing.PROVEN if self._is_known else Standing.NEW
+
+    def _has_stalled(self, now: float) -> bool:
+        return self.running > 0 and now - self.moved_at >= STALLED.total_seconds()
+
+    def cut_short(self) -> None:
+        """Attempts that had stalled were given up for the sake of others: it stays in doubt until one ends."""
+        self._is_stuck = True
+
     def succeeded(self) -> None:
         """A session was had."""
         self._failures = self._rests = 0
+        self._is_known, self._is_stuck = True, False
         if self._window < self.limit:
             self._window += 1 / self._window
 
@@ -111,6 +210,8 @@ class Destination:
         """No session could be had. The rest that begins now; none (zero) at the first failure, or while it rests."""
         if now < self.rests_until:
             return timedelta()
+        self.cause = cause
+        self._is_stuck = False
         self._window = max(1.0, self._window / 2)
         self._failures += 1
         if self._failures < PATIENCE:
@@ -125,6 +226,34 @@ class Destination:
         self._rests += 1
         self._window = 1.0
         return duration
+
+    def state(self, now: float, at: Instant) -> DestinationState:
+        """What it is doing; `at` is what the wall clock says at `now` (monotonic)."""
+        in_trouble = self._failures > 0 or self._rests > 0
+        return DestinationState(
+            next_hop=self.next_hop,
+            phase=self._phase(now, in_trouble=in_trouble),
+            waiting=len(self.waiting),
+            more=self.has_more,
+            running=self.running,
+            window=int(self._window),
+            limit=self.limit,
+            cause=describe_cause(self.cause) if in_trouble else "",
+            rests_until=at + self.rests_until - now if in_trouble and self.rests_until else 0.0,
+        )
+
+    def _phase(self, now: float, *, in_trouble: bool) -> Phase:
+        if now < self.rests_until:
+            return Phase.RESTING
+        if not self.running:
+            return Phase.WAITING if self.waiting or self.has_more else Phase.IDLE
+        if in_trouble:
+            return Phase.PROBING
+        return Phase.STALLED if self._has_stalled(now) else Phase.DELIVERING
+
+    def end_rest(self, now: float) -> None:
+        """Let the next attempt be made now; it decides for the others as it would have later."""
+        self.rests_until = min(self.rests_until, now)
 
     def is_forgettable(self, now: float, after: timedelta) -> bool:
         """Whether nothing waits, runs or rests here, and has not for a while."""

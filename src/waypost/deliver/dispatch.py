@@ -3,8 +3,10 @@
     received mail ── take ──┐
     the queue ──── claim ───┴→ Destination.waiting → a worker: attempt (runner.py) → settle (settler.py)
 
-What it promises. A destination that stalls holds no more than its own concurrency, and a reserve of workers stays open
-to destinations that have none. Memory is bounded: leases wait here up to a number and a size, the rest stays on disk.
+What it promises. A destination that stalls holds no more than its own concurrency. Where room grows short, destinations
+that fail or stall share half of it, with one attempt each, those not known yet have a quarter more, and the rest is for
+those that have proven themselves (`Capacity`). Memory is bounded and shared in the same way: leases wait here up to a
+number and a size, the rest stays on disk.
 It sleeps until something falls due or somebody wakes it. A bug in an attempt costs that attempt. While the storage
 fails, nothing new is begun.
 """
@@ -13,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
-from waypost.deliver.destination import Destination, Held, May
+from waypost.deliver.destination import Destination, Held, May, Standing
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.pool import Pool
 from waypost.deliver.runner import Runner, Tried, Untried
@@ -29,6 +31,7 @@ from waypost.net.clock import Clock, Instant
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import CLAIM, Lease, Never, Settled, Settlement, Storage, StorageError, Wait
 from waypost.route.route import NoRoute, Route
+from waypost.route.state import DestinationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,33 @@ class Capacity:
     octets: int = 128 * 1024 * 1024
     #: Leases in memory for one destination.
     leases_each: int = 200
+
+    @property
+    def calm(self) -> int:
+        """With fewer workers than this nobody is in another's way."""
+        return max(1, self.attempts // 4)
+
+    def allows(self, running: int, standing: Standing, load: Load) -> bool:
+        """Whether a destination that has `running` attempts may begin another, where it is not calm."""
+        half = max(1, self.attempts // 2)
+        match standing:
+            case Standing.PROVEN:
+                return not running or load.workers < self.attempts - self.reserve
+            case Standing.NEW:
+                return load.unproven < self.calm or (not running and load.unproven < half + half // 2)
+            case Standing.DOUBTFUL:
+                return not running and load.doubtful < half
+            case _:
+                assert_never(standing)
+
+
+@dataclass(slots=True)
+class Load:
+    """How busy the dispatcher is: workers, and attempts at destinations that are not proven, or in doubt."""
+
+    workers: int = 0
+    unproven: int = 0
+    doubtful: int = 0
 
 
 class Routes(Protocol):
@@ -64,6 +94,10 @@ MEMORY: Final = timedelta(minutes=1)
 HOPS: Final = 200
 #: A route whose credentials are refused is not tried for so long: too many failures lock accounts.
 CREDENTIALS_REST: Final = timedelta(minutes=15)
+#: Leases that a destination in doubt may hold while others want the room.
+FEW: Final = 20
+#: How often it is looked who may give way, while somebody had to wait.
+RELIEF: Final = timedelta(seconds=0.25)
 
 
 #: What a worker does next.
@@ -113,6 +147,15 @@ class Dispatcher:
         self._left_on_disk = False
         self._asks_at: Instant = 0.0
         self._stopping = False
+        self._load = Load()
+        self._counted_at = float("-inf")
+        self._passed_over: set[Destination] = set()
+        self._relief_is_due = False
+
+    def destinations(self) -> Sequence[DestinationState]:
+        """What each next hop is doing that has something to do, or lately had, or rests."""
+        now, at = self._clock.monotonic(), self._clock.now()
+        return [destination.state(now, at) for destination in self._destinations.values()]
 
     # ---- what receiving calls
     def wants(self) -> bool:
@@ -120,13 +163,14 @@ class Dispatcher:
         if self._has_room() and not self._stopping and not self._settler.is_failing:
             return True
         self._left_on_disk = True
+        self._relieve_soon()
         return False
 
     def take(self, leases: Iterable[Lease]) -> None:
         """Leases handed over; those for which there is no room are given back to the queue."""
         for lease in leases:
             destination = self._destination(lease.next_hop)
-            if self._stopping or len(destination.waiting) >= self._capacity.leases_each:
+            if self._stopping or not self._may_wait(destination, lease):
                 destination.has_more = True
                 self._surplus.append(lease)
                 self._wake.set()
@@ -136,6 +180,12 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Something may be due now: an operator's retry, a report just queued."""
+        self._wake.set()
+
+    def try_again(self) -> None:
+        """An operator wants mail tried now: no destination rests any longer, though each is probed by one attempt."""
+        for destination in self._destinations.values():
+            destination.end_rest(self._clock.monotonic())
         self._wake.set()
 
     # ---- the loop
@@ -160,11 +210,8 @@ class Dispatcher:
         """
         self._stopping = True
         self._wake.set()
-        waiting = [held for destination in self._destinations.values() for held in destination.waiting]
         for destination in self._destinations.values():
-            destination.waiting.clear()
-        self._surplus.extend(held.lease for held in waiting)
-        self._forget(waiting)
+            self._give_back(destination, destination.waiting.take_if(lambda _: True))
         self._runner.cut_off(bodies=False)
         await self._finish(within)
         self._runner.cut_off(bodies=True)
@@ -238,19 +285,37 @@ class Dispatcher:
             old.pop(_key(lease)).lease = lease
         lost = set(old.values())
         for destination in {self._destination(held.lease.next_hop) for held in lost}:
-            gone = [held for held in destination.waiting if held in lost]
-            destination.waiting = deque(held for held in destination.waiting if held not in lost)
-            self._forget(gone)
+            self._forget(destination.waiting.take_if(lost.__contains__))
 
     # ---- room
     def _has_room(self) -> bool:
         return len(self._held) < self._capacity.leases and self._octets < self._capacity.octets
 
+    def _is_below(self, share: float) -> bool:
+        """Whether less than this share of the memory is taken."""
+        capacity = self._capacity
+        return len(self._held) < capacity.leases * share and self._octets < capacity.octets * share
+
     def _room(self, destination: Destination) -> int:
         """Leases to claim for it: a share of what is free, so that a few that stall cannot take all of it."""
-        free = self._capacity.leases - len(self._held) if self._has_room() else 0
-        share = min(self._capacity.leases_each, max(1, free // 4)) - len(destination.waiting)
-        return share if free else 0
+        capacity, held = self._capacity, len(self._held)
+        if not self._has_room():
+            return 0
+        if destination.standing(self._clock.monotonic()) is Standing.PROVEN:
+            return min(capacity.leases_each, max(1, (capacity.leases - held) // 4)) - len(destination.waiting)
+        if self._is_below(0.5):
+            return min(FEW, capacity.leases_each, max(1, (capacity.leases // 2 - held) // 4)) - len(destination.waiting)
+        return int(not destination.waiting and not destination.running and self._is_below(0.75))
+
+    def _may_wait(self, destination: Destination, lease: Lease) -> bool:
+        """Whether a lease handed over for it may wait in memory."""
+        waiting, each = len(destination.waiting), self._capacity.leases_each
+        if waiting < min(FEW, each) and self._is_below(0.5):
+            return True
+        if destination.standing(self._clock.monotonic()) is not Standing.PROVEN:
+            return not waiting and self._is_below(0.75)
+        # Beyond its share, one lease for each reverse-path that has none: fresh mail is not to wait behind a backlog.
+        return waiting < each or (waiting < 2 * each and not destination.waiting.has_from(lease.message.reverse_path))
 
     def _admit(self, destination: Destination, lease: Lease) -> None:
         held = Held(lease)
@@ -263,6 +328,12 @@ class Dispatcher:
         for held in gone:
             self._held.discard(held)
             self._octets -= held.octets
+
+    def _give_back(self, destination: Destination, gone: Sequence[Held]) -> None:
+        """Leases that wait go back to the queue, untried."""
+        self._forget(gone)
+        self._surplus.extend(held.lease for held in gone)
+        destination.has_more = destination.has_more or bool(gone)
 
     def _destination(self, next_hop: NextHop) -> Destination:
         found = self._destinations.get(next_hop)
@@ -302,7 +373,6 @@ class Dispatcher:
         if not self._turns or self._stopping or self._settler.is_failing:
             return _NO_TURN
         now = self._clock.monotonic()
-        crowded = len(self._workers) - len(self._idle) >= self._capacity.attempts - self._capacity.reserve
         for _ in range(len(self._turns)):
             destination = self._turns.popleft()
             destination.in_turn = False
@@ -312,11 +382,15 @@ class Dispatcher:
             may = destination.may(now)
             if may is May.NOT_YET:
                 continue  # an attempt that ends there gives it its turn again
-            if crowded and destination.running:
-                self._give_turn(destination)
+            if may is May.START and not self._admits(destination, now):
+                self._passed_over.add(destination)
+                self._relieve_soon()
                 continue
-            held = destination.waiting.popleft()
-            destination.running += may is May.START
+            held = destination.waiting.take()
+            if may is May.START:
+                if not destination.running:
+                    destination.moved_at = now
+                destination.running += 1
             self._give_turn(destination)
             return destination, held, may
         return _NO_TURN
@@ -324,8 +398,71 @@ class Dispatcher:
     def _drop_ended(self, destination: Destination) -> None:
         """Let go of leases that waited here past their end: somebody else may hold them by now."""
         now = self._clock.now()
-        while destination.waiting and destination.waiting[0].lease.until <= now:
-            self._forget((destination.waiting.popleft(),))
+        while destination.waiting and destination.waiting.first().lease.until <= now:
+            self._forget((destination.waiting.take(),))
+
+    # ---- a crowd
+    def _admits(self, destination: Destination, now: float) -> bool:
+        """Whether it may begin an attempt although others want to, too."""
+        workers, load = len(self._workers) - len(self._idle), self._load
+        if workers < self._capacity.calm:
+            return True
+        if now - self._counted_at >= RELIEF.total_seconds():
+            self._count(now)
+        standing, load.workers = destination.standing(now), workers
+        if not self._capacity.allows(destination.running, standing, load):
+            return False
+        load.unproven += standing is not Standing.PROVEN
+        load.doubtful += standing is Standing.DOUBTFUL
+        return True
+
+    def _count(self, now: float) -> None:
+        self._load, self._counted_at = Load(), now
+        for destination in self._destinations.values():
+            if destination.running and (standing := destination.standing(now)) is not Standing.PROVEN:
+                self._load.unproven += destination.running
+                self._load.doubtful += destination.running if standing is Standing.DOUBTFUL else 0
+
+    def _relieve_soon(self) -> None:
+        if not self._relief_is_due and not self._stopping:
+            self._relief_is_due = True
+            asyncio.get_running_loop().call_later(RELIEF.total_seconds(), self._relieve)
+
+    def _relieve(self) -> None:
+        """Let those who stall give way, and those who had to wait have another turn."""
+        self._relief_is_due = False
+        if self._stopping:
+            return
+        now = self._clock.monotonic()
+        in_doubt = [one for one in self._destinations.values() if one.standing(now) is Standing.DOUBTFUL]
+        if not self._is_below(0.5):
+            for destination in in_doubt:
+                self._trim(destination, max(1, self._capacity.leases // 4 // len(in_doubt)))
+        self._cut_short([destination for destination in in_doubt if destination.running])
+        self._counted_at = float("-inf")
+        waited, self._passed_over = self._passed_over, set()
+        for destination in waited:
+            self._give_turn(destination)
+        self._pump()
+        if self._left_on_disk or self._surplus:
+            self._wake.set()
+
+    def _trim(self, destination: Destination, few: int) -> None:
+        """Leave it a few leases."""
+        spare = list(destination.waiting)[few:]
+        if spare:
+            self._give_back(destination, destination.waiting.take_if(set(spare).__contains__))
+
+    def _cut_short(self, stuck: Sequence[Destination]) -> None:
+        """Where workers grow short: one attempt each for those in doubt, and half of all workers for all of them."""
+        capacity = self._capacity
+        if len(self._workers) - len(self._idle) < capacity.attempts // 2:
+            return
+        for place, destination in enumerate(stuck):
+            keep = 1 if place < capacity.attempts // 2 else 0
+            if destination.running > keep:
+                destination.cut_short()
+                self._runner.cut_short(destination.next_hop, keep=keep)
 
     # ---- workers
     async def _work(self, turn: _Turn | _NoTurn) -> None:
@@ -345,6 +482,7 @@ class Dispatcher:
             tried = await self._try(destination, held, may)
             if isinstance(tried, Untried):
                 self._surplus.append(held.lease)
+                self._wake.set()
                 return
             settlement = Settlement(held.lease, tried.attempt, tried.settled)
             if await self._settler.settle(settlement):
@@ -364,6 +502,7 @@ class Dispatcher:
         try:
             tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
             if isinstance(tried, Tried):
+                destination.moved_at = self._clock.monotonic()
                 self._learn(destination, tried.reach)
         finally:
             destination.running -= 1

@@ -18,7 +18,7 @@ from waypost.deliver.journal import Journal, tell
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.smtp import Reach, Reached, SmtpDelivery
 from waypost.mail.attempt import Attempt, Transcript
-from waypost.mail.envelope import MessageId, QueuedRecipient
+from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused
 from waypost.net.clock import Clock
 from waypost.queue.schedule import RetryPolicy, settle_recipient
@@ -78,7 +78,7 @@ class Runner:
         self._dice = dice
         self._journal = journal
         self._crashes: OrderedDict[MessageId, int] = OrderedDict()
-        self._under_way: dict[asyncio.Task[object] | None, Fates] = {}
+        self._under_way: dict[asyncio.Task[object] | None, tuple[NextHop, Fates]] = {}
 
     async def run(self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome]) -> Tried | Untried:
         """One attempt. `known`: outcomes, by recipient number, that are sure already and must not be tried for again.
@@ -94,7 +94,7 @@ class Runner:
         unasked: Outcome = _NOBODY_ASKED
         held = ""
         task = asyncio.current_task()
-        self._under_way[task] = fates
+        self._under_way[task] = lease.next_hop, fates
         try:
             reach = await self._deliver(lease, route, fates, transcript)
         except asyncio.CancelledError:
@@ -108,9 +108,16 @@ class Runner:
         return self._ended(lease, began, fates.closed(unasked), transcript, reach, route, held)
 
     def cut_off(self, *, bodies: bool) -> None:
-        """End the attempts under way where they stand; those that are sending a body, or have, only with `bodies`."""
-        for task, fates in self._under_way.items():
+        """End the attempts under way where they stand; those that are sending a body only with `bodies`."""
+        for task, (_, fates) in self._under_way.items():
             if task and (bodies or not fates.body_begun):
+                task.cancel()
+
+    def cut_short(self, next_hop: NextHop, *, keep: int) -> None:
+        """End the attempts for `next_hop` of which nothing has come yet; the oldest attempts, so many, go on."""
+        ours = [(task, fates) for task, (hop, fates) in self._under_way.items() if hop == next_hop]
+        for task, fates in ours[keep:]:
+            if task and fates.is_blank:
                 task.cancel()
 
     def not_tried(self, lease: Lease, cause: Cause, why: str) -> Tried:
