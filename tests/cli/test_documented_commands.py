@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 
 from tests.cli.service import BIN, on_free_ports, serving
+from waypost.__main__ import program
+from waypost.admin.manpage import walk
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
@@ -31,6 +33,17 @@ def documented() -> list[tuple[str, list[str]]]:
 
 def test_the_tutorial_holds_commands() -> None:
     assert len([command for command, _ in documented() if command.startswith("waypost ")]) >= 8
+
+
+def test_no_text_of_ours_names_a_command_that_is_not_there() -> None:
+    """The remedy for mail without a route was a command nobody had written, and so was the answer to "why"."""
+    known = {command.name for command in walk(program())}
+    groups = {name.rpartition(" ")[0] for name in known} - {"waypost"}
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
+    for text in texts:
+        for name in re.findall(r"`(waypost [a-z]+(?: [a-z]+)?)", text.read_text("utf-8")):
+            command = name if name.rpartition(" ")[0] in groups else " ".join(name.split(" ")[:2])
+            assert command in known | groups, f"{text}: {name}"
 
 
 def test_the_tutorial_does_as_it_says(tmp_path: Path) -> None:
