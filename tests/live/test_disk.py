@@ -14,6 +14,7 @@ from tests.live.process import until
 from tests.live.service import Service, prepare, running
 from tests.live.sink import Sink, Taken, sink
 from tests.live.source import Source, identity
+from waypost.queue.pages import read_log
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
@@ -49,8 +50,11 @@ async def test_a_disk_that_fails_costs_a_4yz_and_nothing_else(
             ledger = await sending
             await far_end.until(lambda: set(ledger.promised) <= arrived(far_end.taken), "every promised message")
             await until(lambda: is_empty(service), "an empty queue", log=service.log)
+            assert service.pid == pid
+            await service.kill()
+            assert not read_log(place / "spool" / "queue.db-wal").is_damaged, "failed commits look like damage"
+            await service.start()
 
-        assert service.pid == pid
         assert doubled(far_end.taken) == set()
         assert ledger.lost_connections == 0
         assert arrived(far_end.taken) <= set(ledger.promised) | set(ledger.refused) | ledger.in_doubt

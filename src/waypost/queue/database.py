@@ -214,6 +214,7 @@ class Writer(Generic[X]):
         self._pending: queue.SimpleQueue[_Pending[X] | None] = queue.SimpleQueue()
         self._connection = connect(path)
         self._is_broken = False
+        self._has_leftovers = False
         self._is_closed = False
         self.commits = 0
         self._thread = threading.Thread(target=self._serve, name="spool-writer", daemon=True)
@@ -300,6 +301,8 @@ class Writer(Generic[X]):
             transaction.flush()
             connection.execute("COMMIT")
             self.commits += 1
+            if self._has_leftovers:
+                self._begin_log_anew()
         except sqlite3.Error as error:
             self._roll_back(suspect=_is_beyond_retry(error))
             raise
@@ -314,8 +317,17 @@ class Writer(Generic[X]):
         except sqlite3.Error:
             suspect = True
         if suspect:
-            self._is_broken = True
+            self._is_broken = self._has_leftovers = True
             self._connection.close()
+
+    def _begin_log_anew(self) -> None:
+        """What failed commits wrote to the log must not stand behind good ones: it would look like damage in the log.
+
+        A try: where a reader is in the way, or the disk fails again, the next commit tries it.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            (is_busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            self._has_leftovers = bool(is_busy)
 
     def _sound_connection(self) -> sqlite3.Connection:
         if self._is_broken:
