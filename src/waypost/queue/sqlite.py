@@ -24,7 +24,7 @@ from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets
 from waypost.mail.explain import describe
 from waypost.net.clock import Instant
 from waypost.queue import ids, reads, record
-from waypost.queue.database import Reader, Writer
+from waypost.queue.database import Reader, Writer, is_corrupt
 from waypost.queue.opening import make_ready
 from waypost.queue.spool import Spool, failed
 from waypost.queue.storage import (
@@ -77,6 +77,9 @@ SLICE: Final = 500
 #: Space kept free for settling: when the disk runs full, accepting stops first, and deliveries still empty the queue.
 RESERVE: Final = 32 * 2**20
 
+#: Why a message is held that was damaged in the spool.
+UNREADABLE: Final = "{} cannot be read from the spool; bounce it or delete it"
+
 _CLOSED: Final = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
 
 
@@ -88,6 +91,7 @@ class StoredOctets:
     message: int
     draft: int
     size: int
+    gaps: set[int]  # told where the octets are not whole
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = self.size
@@ -96,6 +100,7 @@ class StoredOctets:
                 return
             octets = await self.reader.run(partial(_chunk, self.message, self.draft, number))
             if not octets or len(octets) > left:
+                self.gaps.add(self.message)
                 name = ids.from_number(self.message)
                 raise failed(f"the octets of {name} are not whole in the spool: {left} of {self.size} are missing")
             left -= len(octets)
@@ -103,7 +108,12 @@ class StoredOctets:
 
 
 def _chunk(message: int, draft: int, number: int, connection: sqlite3.Connection) -> bytes:
-    return reads.chunk(connection, message, draft, number)
+    try:
+        return reads.chunk(connection, message, draft, number)
+    except sqlite3.Error as error:
+        if not is_corrupt(error):
+            raise
+        return b""  # a page of this one message: the spool is none the worse for it
 
 
 class SqliteDraft:
@@ -156,6 +166,10 @@ def _write_chunk(draft: int, chunk: ChunkRow, writes: Writes) -> None:
     writes.write_chunk(draft, chunk)
 
 
+def _hold_claimed(message: int, token: int, reason: str, now: Instant, writes: Writes) -> None:
+    writes.hold_claimed(message, token, reason, now)
+
+
 def _discard(draft: int, writes: Writes) -> None:
     writes.discard(draft)
 
@@ -197,6 +211,7 @@ class _Open:
     epoch: int
     tokens: itertools.count[int]
     drafts: itertools.count[int]
+    gaps: set[int]  # messages whose octets turned out not to be whole
 
 
 _State: TypeAlias = _Closed | _Open
@@ -243,7 +258,7 @@ class SqliteStorage:
             await writer.close()
             raise
         dispatch, people = Reader(self._database, "spool-dispatch"), Reader(self._database, "spool-people")
-        return _Open(spool, writer, dispatch, people, owner, epoch, itertools.count(1), itertools.count(drafts))
+        return _Open(spool, writer, dispatch, people, owner, epoch, itertools.count(1), itertools.count(drafts), set())
 
     async def close(self) -> None:
         match self._state:
@@ -328,7 +343,14 @@ class SqliteStorage:
         except asyncio.CancelledError:  # nobody will try what is just being claimed: give it back once it is
             claiming.add_done_callback(partial(_give_back_claimed, opened, next_hop, until))
             raise
-        return [_lease(opened, next_hop, until, one) for one in claimed]
+        leases = []
+        for one in claimed:
+            try:
+                leases.append(_lease(opened, next_hop, until, one))
+            except ValueError:  # its row cannot be read, or what is written there makes no sense
+                reason = UNREADABLE.format("its envelope")
+                await opened.writer.submit(partial(_hold_claimed, one.message, one.token, reason, now))
+        return leases
 
     async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:
         opened = self._opened()
@@ -344,6 +366,8 @@ class SqliteStorage:
         opened = self._opened()
         if not _is_ours(opened, settlement.lease):
             return False
+        if ids.to_number(settlement.lease.message.id) in opened.gaps:
+            settlement = _held(settlement)
         settling = _settling(settlement)
         try:
             await opened.writer.submit(lambda writes: writes.settle(settling))
@@ -543,6 +567,13 @@ def _settling(settlement: Settlement) -> Settling:
     return settling
 
 
+def _held(settlement: Settlement) -> Settlement:
+    """What would wait is held: no later attempt will find the octets either."""
+    hold = Hold(UNREADABLE.format("its octets"))
+    settled = (replace(one, next=hold) if isinstance(one.next, Wait) else one for one in settlement.recipients)
+    return replace(settlement, recipients=tuple(settled))
+
+
 def _add(settling: Settling, settled: Settled, at: Instant) -> None:
     match settled.next:
         case Gone(captured):
@@ -614,11 +645,11 @@ def _octets(octets: InMemory | Draft, body: _Body, id: MessageId, opened: _Open)
         return octets
     if not body.draft:
         return InMemory(body.inline)
-    return StoredOctets(opened.dispatch, ids.to_number(id), body.draft, body.size)
+    return StoredOctets(opened.dispatch, ids.to_number(id), body.draft, body.size, opened.gaps)
 
 
 def _stored(opened: _Open, message: QueuedMessage, draft: int) -> Octets:
-    return StoredOctets(opened.dispatch, ids.to_number(message.id), draft, message.size)
+    return StoredOctets(opened.dispatch, ids.to_number(message.id), draft, message.size, opened.gaps)
 
 
 def _is_ours(opened: _Open, lease: Lease) -> bool:

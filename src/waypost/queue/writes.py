@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from waypost.net.clock import Instant
 from waypost.queue import record
+from waypost.queue.database import is_corrupt
 from waypost.queue.storage import Notice, StorageError, StoreFault, StoreFaultKind
 
 #: A row's place in `recipients`.
@@ -139,7 +140,7 @@ class Claimed(NamedTuple):
     message: int
     token: int
     recipients: list[tuple[Any, ...]]  # number, address, parameters, attempts, delay_reported, doubt
-    row: tuple[Any, ...]  # received_at, size, envelope, draft, octets
+    row: tuple[Any, ...]  # received_at, size, envelope, draft, octets; empty where it cannot be read
 
 
 @dataclass(slots=True)
@@ -239,13 +240,31 @@ class Writes:
                 " RETURNING number, address, parameters, attempts, delay_reported, doubt",
                 (token, until, message, next_hop, now),
             ).fetchall()
-            row = self.connection.execute(
-                "SELECT received_at, size, envelope, draft, iif(?, octets, x'') FROM messages WHERE id = ?",
-                (inline > 0, message),
-            ).fetchone()
-            inline -= len(row[4])
+            row = self._read_message(message, whole=inline > 0)
+            inline -= len(row[4]) if row else 0
             claimed.append(Claimed(message, token, sorted(recipients), row))
         return claimed
+
+    def _read_message(self, message: int, *, whole: bool) -> tuple[Any, ...]:
+        """Its row; empty where there is none, or where it cannot be read: that is one message's trouble."""
+        select = "SELECT received_at, size, envelope, draft, iif(?, octets, x'') FROM messages WHERE id = ?"
+        try:
+            row: tuple[Any, ...] = self.connection.execute(select, (whole, message)).fetchone() or ()
+        except sqlite3.Error as error:
+            if not is_corrupt(error):
+                raise
+            return ()
+        return row
+
+    def hold_claimed(self, message: int, token: int, reason: str, now: Instant) -> None:
+        """Set aside what a claim got of a message that cannot be read."""
+        held = self.connection.execute(
+            "UPDATE recipients SET held = ?, lease = 0, ready_at = due_at WHERE message = ? AND lease = ?"
+            " RETURNING message, address",
+            (reason, message, token),
+        ).fetchall()
+        self._new_held += len(held)
+        self._operated(held, now, f"held: {reason}")
 
     def _oldest_due(self, next_hop: str, now: Instant, messages: int) -> list[int]:
         found: dict[int, None] = {}
