@@ -214,7 +214,7 @@ def _dispatcher(base: _Base, dialer: Dialer) -> Dispatcher:
         dice=base.dice,
         journal=journal,
     )
-    return Dispatcher(
+    dispatcher = Dispatcher(
         base.storage,
         base.table,
         runner,
@@ -225,6 +225,8 @@ def _dispatcher(base: _Base, dialer: Dialer) -> Dispatcher:
         journal=journal,
         capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
     )
+    base.metrics.destinations = dispatcher.destinations
+    return dispatcher
 
 
 def _reporter(base: _Base, dispatcher: Dispatcher) -> Reporter:
@@ -271,6 +273,8 @@ def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: 
         not_ready=lambda: _not_ready(base.storage, watch),
         warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
+        retried=dispatcher.try_again,
+        delivering=dispatcher.destinations,
     )
 
 

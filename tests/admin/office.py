@@ -21,6 +21,7 @@ from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Gone, Lease, Next, Notice, Settled, Settlement, Stored, Wait
 from waypost.route.hosts import HostFinder
+from waypost.route.state import DestinationState, Phase
 from waypost.smtp.path import parse_mailbox
 from waypost.smtp.reply import EnhancedStatus, Reply
 
@@ -78,6 +79,12 @@ def zone() -> MadeUpDns:
     )
 
 
+def destination(hop: str, phase: Phase, *, waiting: int = 0, cause: str = "") -> DestinationState:
+    """What the dispatcher tells of a next hop."""
+    until = 4e9 if phase is Phase.RESTING else 0.0
+    return DestinationState(NextHop(hop), phase, waiting, phase is Phase.RESTING, 1, 5, 20, cause, until)
+
+
 @dataclass
 class Office:
     """The desk, and what stands behind it."""
@@ -86,6 +93,9 @@ class Office:
     desk: Operations
     reasons: list[str]
     ids: MessageIds
+    #: What the dispatcher would tell, and what it was told.
+    delivering: list[DestinationState] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     async def accept(self, to: str, next_hop: NextHop, *, octets: bytes = BODY) -> Lease:
         """A message received now, leased."""
@@ -159,6 +169,7 @@ async def office() -> AsyncIterator[Office]:
         return reasons
 
     finder = HostFinder(dns, own_names={"mx.example.net"}, own_addresses=set(), own_ports={25}, dice=DICE)
+    delivering, told = list[DestinationState](), list[str]()
     desk = Operations(
         storage=storage,
         table=found.route_table(),
@@ -167,8 +178,11 @@ async def office() -> AsyncIterator[Office]:
         clock=clock,
         facts=facts,
         not_ready=not_ready,
+        changed=lambda: told.append("changed"),
+        retried=lambda: told.append("retried"),
+        delivering=lambda: delivering,
     )
-    yield Office(storage, desk, reasons, MessageIds(clock, DICE))
+    yield Office(storage, desk, reasons, MessageIds(clock, DICE), delivering, told)
     await storage.close()
 
 

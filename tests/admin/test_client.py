@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.admin.office import office, served
+from tests.admin.office import destination, office, served
 from waypost.admin.answers import FailureKind, OperationError
 from waypost.admin.client import ServiceDesk
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Selection
+from waypost.route.state import Phase
 
 
 @asynccontextmanager
@@ -53,6 +54,8 @@ async def test_every_question_passes_through_and_comes_back_as_the_same_value() 
         everything = Selection(ids=(waiting,), address="b@example.com", domain="example.com")
         assert await desk.queue(everything) == await found.desk.queue(everything)
         assert await desk.show(waiting) == await found.desk.show(waiting)
+        found.delivering.append(destination("smtp://127.0.0.9", Phase.RESTING, cause="it refuses"))
+        assert list((await desk.destinations()).destinations) == found.delivering
         assert (await desk.trace("b@example.com")).traces[0].id == waiting
         assert await desk.resolve("example.org") == await found.desk.resolve("example.org")
         assert await desk.resolve("[192.0.2.1]") == await found.desk.resolve("[192.0.2.1]")

@@ -42,6 +42,7 @@ async def test_every_question_has_a_json_answer() -> None:
         await found.captured()
         assert (await got(browser, "/api/status"))["recipients"] == 1
         assert (await got(browser, "/api/queue"))["entries"][0]["state"] == "waiting"
+        assert (await got(browser, "/api/destinations?limit=5"))["destinations"] == []
         assert (await got(browser, "/api/queue?domain=elsewhere.example"))["entries"] == []
         assert (await got(browser, f"/api/queue/{waiting}"))["reverse_path"] == "a@example.net"
         assert (await got(browser, f"/api/trace/{waiting}"))["traces"][0]["events"][0]["kind"] == "received"

@@ -2,10 +2,12 @@
 
 import pytest
 
-from tests.admin.office import office
+from tests.admin.office import destination, office
+from waypost.admin import words
 from waypost.admin.answers import FailureKind, OperationError
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.queue.storage import RecipientState, Selection
+from waypost.route.state import Phase
 
 
 async def test_status_counts_the_queue_and_says_why_it_is_not_ready() -> None:
@@ -179,3 +181,30 @@ async def test_a_closed_spool_is_an_answer_not_a_crash() -> None:
         with pytest.raises(OperationError) as refused:
             await found.desk.queue(Selection(ids=(MessageId("0000000000000"),)))
         assert refused.value.kind is FailureKind.UNAVAILABLE
+
+
+async def test_destinations_in_trouble_come_first_and_the_busiest_of_them_before_the_others() -> None:
+    async with office() as found:
+        found.delivering += [
+            destination("idle", Phase.IDLE),
+            destination("busy", Phase.DELIVERING, waiting=9),
+            destination("stalled", Phase.STALLED),
+            destination("resting", Phase.RESTING, waiting=1, cause="connection refused"),
+            destination("resting more", Phase.RESTING, waiting=2, cause="connection refused"),
+        ]
+        answer = await found.desk.destinations(limit=4)
+        assert [one.next_hop for one in answer.destinations] == ["resting more", "resting", "stalled", "busy"]
+        assert answer.more
+        assert not (await found.desk.destinations()).more
+        said = [line.plain for line in words.destinations(answer)]
+        assert said[0] == "resting more  resting until 2096-10-02 07:06:40Z, then one attempt decides for the others"
+        assert said[1] == "    2 messages in memory, more on disk; 1 attempt running, 5 allowed now, 20 at most"
+        assert said[2] == "    connection refused"
+        assert said[-1] == "… and more: --limit"
+
+
+async def test_a_retry_ends_rests_and_no_other_act_does() -> None:
+    async with office() as found:
+        for action in ("hold", "release", "retry"):
+            await found.desk.act(action, Selection(), everything=True, by="me")
+        assert found.told == ["changed", "changed", "retried"]

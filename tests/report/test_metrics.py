@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.report.attempts import ATTEMPT, DELIVERED, IN_DOUBT, REFUSED, WAITING, attempt_with, fate
+from waypost.mail.envelope import NextHop
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Counts, Durability, Gone, Notice, StorageError, StoreFault, StoreFaultKind
 from waypost.report.metrics import Metrics, reference
 from waypost.report.tally import Spread
+from waypost.route.state import DestinationState, Phase
 from waypost.smtp.reply import Reply
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
@@ -124,3 +126,15 @@ async def test_a_scrape_survives_a_queue_that_cannot_be_asked() -> None:
     text = (await Metrics(Queue(broken=True)).collect()).decode()
     assert "waypost_queue_messages NaN" in text.splitlines()
     assert "waypost_storage_failures_total 1.0" in text.splitlines()
+
+
+async def test_a_scrape_counts_destinations_in_trouble_and_names_none() -> None:
+    metrics = Metrics(MemoryStorage())
+    phases = (Phase.RESTING, Phase.RESTING, Phase.STALLED, Phase.DELIVERING)
+    metrics.destinations = lambda: [
+        DestinationState(NextHop("smtp://inner.example"), phase, 0, False, 0, 1, 20, "", 0.0) for phase in phases
+    ]
+    text = (await metrics.collect()).decode()
+    assert "waypost_destinations_resting 2.0" in text.splitlines()
+    assert "waypost_destinations_stalled 1.0" in text.splitlines()
+    assert "inner.example" not in text

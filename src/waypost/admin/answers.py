@@ -15,6 +15,7 @@ import msgspec
 from waypost.mail.envelope import MessageId
 from waypost.net.clock import Instant
 from waypost.queue.storage import CapturedMessage, HistoryEvent, QueueEntry, Selection
+from waypost.route.state import DestinationState
 
 Value = TypeVar("Value")
 
@@ -82,6 +83,19 @@ class QueuePage:
 
     entries: tuple[QueueEntry, ...]
     next: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Next hops the service has to do with at this moment, those in trouble first. `more`: there are others.
+
+    Where no service runs, nothing is delivered, and there are none.
+    """
+
+    at: Instant
+    is_running: bool
+    destinations: tuple[DestinationState, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +222,8 @@ class Desk(Protocol):
     async def act(self, action: str, selection: Selection, *, everything: bool, by: str, reason: str = "") -> Acted:
         """`action` is retry, delete, hold or release. `everything`: an empty selection is meant to be all."""
         ...
+
+    async def destinations(self, *, limit: int = 100) -> Destinations: ...
 
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
         """By message id, or by the address it is from or to."""

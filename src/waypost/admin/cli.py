@@ -113,6 +113,22 @@ def queue_show(
     show(context(config, admin, json=json).answer(lambda found: found.show(id)), words.queued, as_json_value=json)
 
 
+def queue_destinations(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many next hops.")] = 100,
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show what each next hop is doing, those in trouble first.
+
+    What waits in memory, which attempts run, and where nothing is tried for a while, why and until when.
+
+    Example: waypost queue destinations
+    """
+    asked = context(config, admin, json=json)
+    show(asked.answer(lambda found: found.destinations(limit=limit)), words.destinations, as_json_value=json)
+
+
 def queue_retry(
     id: IdOption = None,  # noqa: A002
     address: AddressOption = "",
@@ -330,6 +346,7 @@ def commands() -> typer.Typer:
     queue = typer.Typer(help="See and change what waits.", no_args_is_help=True)
     queue.command("list")(queue_list)
     queue.command("show")(queue_show)
+    queue.command("destinations")(queue_destinations)
     queue.command("retry")(queue_retry)
     queue.command("delete")(queue_delete)
     queue.command("hold")(queue_hold)

@@ -21,6 +21,7 @@ from waypost.admin.answers import (
     Acted,
     CapturedDetail,
     Desk,
+    Destinations,
     FailureKind,
     InboxPage,
     OperationError,
@@ -65,6 +66,9 @@ class ServiceDesk:
         asked += [(name, getattr(selection, name)) for name in ("address", "domain", "next_hop")]
         asked += [("after", after), ("limit", str(limit))]
         return await self._get(f"/api/queue?{urlencode([pair for pair in asked if pair[1]])}", QueuePage)
+
+    async def destinations(self, *, limit: int = 100) -> Destinations:
+        return await self._get(f"/api/destinations?limit={limit}", Destinations)
 
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
         return await self._get(f"/api/queue/{_segment(id)}", QueuedDetail)

@@ -103,6 +103,7 @@ def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Ap
             web.get("/api/queue/{id}", api.show),
             web.post(f"/api/queue/{{action:{'|'.join(ACTIONS)}}}", api.act),
             web.post(f"/api/queue/{{id}}/{{action:{'|'.join(ACTIONS)}}}", api.act_on_one),
+            web.get("/api/destinations", api.destinations),
             web.get("/api/trace/{asked}", api.trace),
             web.get("/api/resolve/{domain}", api.resolve),
             web.get("/api/inbox", api.inbox),
@@ -203,6 +204,9 @@ class _Api:
         )
         after, limit = query.get("after", ""), _number(query.get("limit", "100"), "limit")
         return _json(await self.desk.queue(selection, after=after, limit=limit))
+
+    async def destinations(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.destinations(limit=_number(request.query.get("limit", "100"), "limit")))
 
     async def show(self, request: web.Request) -> web.Response:
         return _json(await self.desk.show(request.match_info["id"]))

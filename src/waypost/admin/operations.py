@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, assert_never
 from waypost.admin.answers import (
     Acted,
     CapturedDetail,
+    Destinations,
     FailureKind,
     InboxPage,
     OperationError,
@@ -48,6 +49,7 @@ from waypost.queue.storage import QueueEntry, Selection, Storage, StorageError
 from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers
+from waypost.route.state import DestinationState, Phase
 from waypost.route.table import RouteTable
 from waypost.route.target import is_address, target_text
 from waypost.smtp.path import Domain, DomainName, Mailbox
@@ -71,6 +73,11 @@ def _nobody() -> None:
     """Nobody waits to be told."""
 
 
+def _no_destinations() -> Sequence[DestinationState]:
+    """Nobody delivers."""
+    return ()
+
+
 async def _nothing() -> Sequence[str]:
     """Nothing to warn of."""
     return ()
@@ -89,6 +96,8 @@ class Operations:
     not_ready: Readiness
     warnings: Readiness = _nothing
     changed: Callable[[], None] = _nobody  # told when recipients may have become due
+    retried: Callable[[], None] = _nobody  # told when somebody wants mail tried now, whatever rests
+    delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
 
     async def status(self) -> Status:
         with _storage_trouble():
@@ -142,7 +151,7 @@ class Operations:
             )
         with _storage_trouble():
             acted = Acted(action, await self._act(action, _known(selection), by, reason))
-        self.changed()
+        (self.retried if action == "retry" else self.changed)()
         return acted
 
     async def _act(self, action: str, selection: Selection, by: str, reason: str) -> int:
@@ -169,6 +178,11 @@ class Operations:
                     f"no message {id} in the queue",
                     f"see what became of it: waypost trace {id}",
                 ) from None
+
+    async def destinations(self, *, limit: int = 100) -> Destinations:
+        page = min(max(limit, 1), PAGE)
+        found = sorted(self.delivering(), key=lambda one: (_CALM.index(one.phase), -one.waiting, one.next_hop))
+        return Destinations(self.clock.now(), self.facts.is_running, tuple(found[:page]), more=len(found) > page)
 
     # ---- what happened
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
@@ -255,6 +269,8 @@ class Operations:
             raise _no_captured(number) from None
 
 
+#: What a destination does, trouble first.
+_CALM: Final = (Phase.RESTING, Phase.PROBING, Phase.STALLED, Phase.WAITING, Phase.DELIVERING, Phase.IDLE)
 _START: Final = (MessageId(""), -1)
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, assert_never
 
 from rich.table import Table
 from rich.text import Text
 
 from waypost.admin.answers import (
     CapturedDetail,
+    Destinations,
     InboxPage,
     QueuedDetail,
     QueuePage,
@@ -25,6 +26,7 @@ from waypost.admin.answers import (
 from waypost.mail.explain import plain
 from waypost.net.clock import Instant
 from waypost.queue.storage import HistoryEvent, QueueEntry, RecipientState
+from waypost.route.state import DestinationState, Phase
 
 #: What the instant of a state is to it; the other states have none.
 _BOUND: Final = {RecipientState.DUE: "since", RecipientState.WAITING: "until"}
@@ -90,6 +92,41 @@ def waiting(entry: QueueEntry) -> Iterator[Text]:
     yield Text(f"    {about}", style="dim")
     for why in filter(None, (entry.reason, entry.last_outcome)):
         yield Text(f"    {plain(why)}", style="yellow")
+
+
+def destinations(answer: Destinations) -> Iterator[Text]:
+    """Two lines a next hop: what it does and why, and how much of it."""
+    if not answer.is_running:
+        yield Text("The service is not running: nothing is delivered.", style="yellow")
+    elif not answer.destinations:
+        yield Text("There is nothing to deliver at present.")
+    for one in answer.destinations:
+        yield Text.assemble((plain(one.next_hop), "bold"), f"  {_doing(one)}")
+        waiting = f"{counted(one.waiting, 'message')} in memory{', more on disk' if one.more else ''}"
+        running = f"{counted(one.running, 'attempt')} running, {one.window} allowed now, {one.limit} at most"
+        yield Text(f"    {waiting}; {running}", "dim")
+        if one.cause:
+            yield Text(f"    {plain(one.cause)}", style="yellow")
+    if answer.more:
+        yield Text("… and more: --limit", style="dim")
+
+
+def _doing(one: DestinationState) -> str:
+    match one.phase:
+        case Phase.RESTING:
+            return f"resting until {when(one.rests_until)}, then one attempt decides for the others"
+        case Phase.PROBING:
+            return "probing: one attempt decides for the others"
+        case Phase.STALLED:
+            return "stalled: attempts run, and for a while none has ended"
+        case Phase.WAITING:
+            return "waiting for its turn"
+        case Phase.DELIVERING:
+            return "delivering"
+        case Phase.IDLE:
+            return "idle"
+        case _:
+            assert_never(one.phase)
 
 
 def queued(detail: QueuedDetail) -> Iterator[Text]:

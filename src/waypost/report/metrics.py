@@ -6,7 +6,7 @@ series does not grow with the mail. docs/reference/metrics.md lists all of them,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, assert_never
 
 from prometheus_client import CollectorRegistry, Info, generate_latest
@@ -16,6 +16,7 @@ from waypost.mail.outcome import Deferred, Delivered, InDoubt, Outcome, Rejected
 from waypost.net.clock import SystemClock
 from waypost.queue.storage import Counts, Durability, Notice, Settled, StorageError
 from waypost.report.tally import Counters, Level, Number, Spread
+from waypost.route.state import DestinationState, Phase
 from waypost.smtp.reply import Reply
 
 #: Seconds from the 250 that took a message to its delivery: a healthy relay lives left of 1, a retry schedule right.
@@ -33,6 +34,11 @@ class Countable(Protocol):
     async def counts(self) -> Counts:
         """Raises: StorageError."""
         ...
+
+
+def _no_destinations() -> Sequence[DestinationState]:
+    """Nothing is delivered in this process."""
+    return ()
 
 
 class Metrics:
@@ -73,6 +79,10 @@ class Metrics:
         self._queue_recipients = gauge("queue_recipients", "Recipients in the queue, held ones included")
         self._queue_held = gauge("queue_held", "Recipients held until somebody releases them")
         self._reports_due = gauge("reports_due", "Reports not yet made")
+        self._resting = gauge("destinations_resting", "Next hops at which nothing is tried for a while")
+        self._stalled = gauge("destinations_stalled", "Next hops with attempts under way of which none ends")
+        #: Asked at each scrape for what every next hop is doing.
+        self.destinations: Callable[[], Sequence[DestinationState]] = _no_destinations
         durability = Info(
             "waypost_durability", "What a 250 is worth: memory, fsync, replicated", registry=self.registry
         )
@@ -159,6 +169,8 @@ class Metrics:
         gauges = (self._queue_messages, self._queue_recipients, self._queue_held, self._reports_due)
         for gauge, number in zip(gauges, numbers, strict=True):
             gauge.value = number
+        phases = [one.phase for one in self.destinations()]
+        self._resting.value, self._stalled.value = phases.count(Phase.RESTING), phases.count(Phase.STALLED)
         return generate_latest(self.registry)
 
 
