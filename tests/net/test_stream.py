@@ -290,6 +290,31 @@ def test_one_timer_serves_all_reads_of_a_connection() -> None:
         runner.run(main())
 
 
+def test_nothing_is_timed_for_a_read_that_was_cancelled() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> None:
+        async with dialled() as (stream, _):
+            reading = asyncio.create_task(stream.read(timedelta(days=365)))
+            await asyncio.sleep(1)
+            reading.cancel()
+            await asyncio.wait([reading])
+            armed = 0
+            call_at = loop.call_at
+
+            def counting(when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+                nonlocal armed
+                armed += 1
+                return call_at(when, *args, **kwargs)
+
+            loop.call_at = counting  # type: ignore[method-assign,assignment]  # counts what the stream asks for
+            await asyncio.sleep(3600)
+            assert armed == 1  # our own sleep
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main())
+
+
 # ---- dialling
 def test_a_closed_port_is_a_refusal(run: Run) -> None:
     async def main() -> None:

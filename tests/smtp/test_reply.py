@@ -40,6 +40,14 @@ def test_a_reply_is_written_as_one_line_each() -> None:
     assert Reply(221, ()).encode() == b"221 \r\n"
 
 
+def test_a_reply_that_was_said_is_the_same_value_as_before() -> None:
+    said, unsaid = Reply(250, ("OK",)), Reply(250, ("OK",))
+    assert said.encode() == said.encode() == b"250 OK\r\n"
+    assert said == unsaid
+    assert len({said, unsaid}) == 1
+    assert repr(said) == repr(unsaid)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"), [(250, "positive"), (354, "intermediate"), (450, "transient"), (550, "permanent")]
 )
