@@ -207,8 +207,11 @@ class _Pending(Generic[X]):
 class Writer(Generic[X]):
     """The thread that may write. Created inside the event loop it answers to."""
 
-    def __init__(self, path: Path, begin: Callable[[sqlite3.Connection], X]) -> None:
+    def __init__(
+        self, path: Path, begin: Callable[[sqlite3.Connection], X], damaged: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
+        self._damaged = damaged  # called in the loop, where the file turns out to be damaged
         self._begin = begin
         self._loop = asyncio.get_running_loop()
         self._pending: queue.SimpleQueue[_Pending[X] | None] = queue.SimpleQueue()
@@ -245,9 +248,15 @@ class Writer(Generic[X]):
             group, goes_on = self._next_group()
             if group:
                 self._run_group(group)
+                self._tell_of_damage(group)
                 with contextlib.suppress(RuntimeError):  # the loop was closed before us: nobody waits for an answer
                     self._loop.call_soon_threadsafe(_resolve, group)
         self._connection.close()
+
+    def _tell_of_damage(self, group: Sequence[_Pending[X]]) -> None:
+        if any(_is_damage(error) for pending in group for error in pending.error):
+            with contextlib.suppress(RuntimeError):  # as in `_serve`
+                self._loop.call_soon_threadsafe(self._damaged)
 
     def _next_group(self) -> tuple[list[_Pending[X]], bool]:
         first = self._pending.get()
@@ -336,6 +345,10 @@ class Writer(Generic[X]):
         return self._connection
 
 
+def _is_damage(error: Exception) -> bool:
+    return isinstance(error, StorageError) and error.fault.kind is StoreFaultKind.DAMAGED
+
+
 def _resolve(group: Sequence[_Pending[Any]]) -> None:
     for pending in group:
         pending.resolve()
@@ -345,8 +358,9 @@ def _resolve(group: Sequence[_Pending[Any]]) -> None:
 class Reader:
     """A thread with a connection of its own, so that reading never waits on the event loop nor for the writer."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, damaged: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._damaged = damaged
         self._connections: list[sqlite3.Connection] = []
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._is_closed = False
@@ -355,7 +369,12 @@ class Reader:
         """The answer, from one consistent snapshot. Raises: StorageError."""
         if self._is_closed:
             raise StorageError(StoreFault(StoreFaultKind.CLOSED, "the queue is not open"))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, question)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, question)
+        except StorageError as error:
+            if _is_damage(error):
+                self._damaged()
+            raise
 
     async def close(self) -> None:
         """Answer what was asked, then end the thread."""

@@ -13,12 +13,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar, assert_never
+
+import structlog
 
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.explain import describe
@@ -77,6 +80,9 @@ SLICE: Final = 500
 #: Space kept free for settling: when the disk runs full, accepting stops first, and deliveries still empty the queue.
 RESERVE: Final = 32 * 2**20
 
+#: Seconds between two salvages of a spool that is in use, and before one that failed is tried again.
+MEND_EVERY: Final = 60.0
+MEND_PAUSE: Final = 5.0
 #: Why a message is held that was damaged in the spool.
 UNREADABLE: Final = "{} cannot be read from the spool; bounce it or delete it"
 
@@ -231,6 +237,8 @@ class SqliteStorage:
         self._database = path / "queue.db"
         self._allow_ephemeral = allow_ephemeral
         self._state: _State = _Closed()
+        self._mending: set[asyncio.Task[None]] = set()  # at most one
+        self._mended_at = -math.inf  # loop time
 
     @property
     def commits(self) -> int:
@@ -248,30 +256,69 @@ class SqliteStorage:
             spool.leave()
             raise
 
-    async def _open(self, spool: Spool, owner: str) -> _Open:
-        await asyncio.to_thread(make_ready, self._database, salvages=self._salvages)
-        writer = Writer(self._database, lambda connection: Writes(connection, self._path, self._reserve))
+    async def _open(self, spool: Spool, owner: str, *, thorough: bool = False) -> _Open:
+        await asyncio.to_thread(make_ready, self._database, salvages=self._salvages, thorough=thorough)
+        writer = Writer(
+            self._database, lambda connection: Writes(connection, self._path, self._reserve), self._found_damage
+        )
         try:
             epoch = await writer.submit(lambda writes: writes.begin_epoch(owner))
             drafts = await writer.submit(lambda writes: writes.first_free_draft())
         except BaseException:
             await writer.close()
             raise
-        dispatch, people = Reader(self._database, "spool-dispatch"), Reader(self._database, "spool-people")
+        dispatch = Reader(self._database, "spool-dispatch", self._found_damage)
+        people = Reader(self._database, "spool-people", self._found_damage)
         return _Open(spool, writer, dispatch, people, owner, epoch, itertools.count(1), itertools.count(drafts), set())
 
     async def close(self) -> None:
+        for mending in self._mending:
+            mending.cancel()
+        await asyncio.gather(*self._mending, return_exceptions=True)
         match self._state:
-            case _Open(spool, writer, dispatch, people):
-                self._state = _Closed()
-                await dispatch.close()
-                await people.close()
-                await writer.close()
+            case _Open(spool) as opened:
+                await self._close(opened)
                 spool.leave()
             case _Closed():
                 pass
             case _:
                 assert_never(self._state)
+
+    async def _close(self, opened: _Open) -> None:
+        self._state = _Closed()
+        await opened.dispatch.close()
+        await opened.people.close()
+        await opened.writer.close()
+
+    # ---- damage found while it runs
+    def _found_damage(self) -> None:
+        """Salvage now, not at the next start; but not again and again, should that not help."""
+        now = asyncio.get_running_loop().time()
+        if self._salvages and not self._mending and now - self._mended_at >= MEND_EVERY:
+            mending = asyncio.get_running_loop().create_task(self._mend())
+            self._mending.add(mending)
+            mending.add_done_callback(self._mending.discard)
+
+    async def _mend(self) -> None:
+        """Close, salvage, open again; meanwhile clients are told to come back, and deliveries wait."""
+        if not isinstance(self._state, _Open):
+            return
+        spool, owner = self._state.spool, self._state.owner
+        try:
+            await self._close(self._state)
+            self._state = await self._open_somehow(spool, owner)
+        except BaseException:
+            spool.leave()
+            raise
+        self._mended_at = asyncio.get_running_loop().time()
+
+    async def _open_somehow(self, spool: Spool, owner: str) -> _Open:
+        while True:
+            try:
+                return await self._open(spool, owner, thorough=True)
+            except StorageError as error:
+                structlog.get_logger().warning("the spool could not be mended; it is tried again", detail=str(error))
+            await asyncio.sleep(MEND_PAUSE)
 
     def _opened(self) -> _Open:
         match self._state:
