@@ -122,8 +122,7 @@ def test_what_expired_is_reported_with_what_the_server_said_last() -> None:
     assert fields.diagnostic == "smtp; 450 4.7.1 no"
     assert fields.remote_mta == "dns; mx.test"
     assert fields.explanation == (
-        "It could not be passed on within 5 days. At the last attempt: "
-        "The mail server mx.test does not accept this address for now."
+        "It could not be passed on within 5 days. The mail server mx.test does not accept this address for now."
     )
 
 

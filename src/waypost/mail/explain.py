@@ -225,8 +225,7 @@ def _explain(cause: Cause) -> str:
         case LocalTrouble():
             return "This mail system had a trouble of its own; its administrators can find it in their log."
         case Expired(after, last):
-            at_last = report_fields(last).explanation
-            return plain(f"It could not be passed on within {after}. At the last attempt: {at_last}")
+            return plain(f"It could not be passed on within {after}. {report_fields(last).explanation}")
         case _:
             assert_never(cause)
 
