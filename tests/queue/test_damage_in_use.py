@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.letters import BUSY, HOP, NOW, accept, claim_one, name, read, settlement, wait
+from tests.contract.letters import BUSY, HOP, NO_SUCH_USER, NOW, accept, claim_one, name, read, settlement, wait
 from waypost.mail.envelope import MessageId
 from waypost.queue import ids, salvage, sqlite
 from waypost.queue.sqlite import SqliteStorage, _Open
-from waypost.queue.storage import QueueEntry, Selection, StorageError, StoreFaultKind
+from waypost.queue.storage import Notice, QueueEntry, Selection, StorageError, StoreFaultKind
 from waypost.queue.writes import Writes
 
 FIRST = (MessageId(""), -1)
@@ -54,9 +54,18 @@ async def test_a_message_that_makes_no_sense_is_held_and_its_neighbours_go(
     leases = await storage.claim(HOP, now=NOW, until=NOW + 9, messages=9)
     assert [lease.message.id for lease in leases] == [name(0), name(2)]
     assert (await storage.counts()).held == 1
-    if column == "parameters":
+    if column != "row":
         assert "cannot be read from the spool" in (await entry(storage, 1)).reason
     assert await storage.delete(Selection(ids=(name(1),)), now=NOW, by="test") == 1
+
+
+async def test_a_report_that_makes_no_sense_keeps_no_other_waiting(storage: SqliteStorage) -> None:
+    for number in range(3):
+        await accept(storage, number)
+    for lease in await storage.claim(HOP, now=NOW, until=NOW + 9, messages=9):
+        await storage.settle(settlement(lease, outcome=NO_SUCH_USER, notice=Notice.FAILED))
+    await execute(storage, "UPDATE messages SET envelope = '{' WHERE id = ?", ids.to_number(name(1)))
+    assert [report.message.id for report in await storage.reports(limit=9)] == [name(0), name(2)]
 
 
 async def test_a_body_that_is_not_whole_is_held_after_the_attempt_that_found_it(storage: SqliteStorage) -> None:

@@ -6,6 +6,7 @@ SQL is put together of this file's constants alone; whatever comes from outside 
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final
@@ -96,10 +97,12 @@ def due_reports(
     rows = connection.execute(
         "SELECT number, message, notice FROM reports ORDER BY number LIMIT ?", (limit,)
     ).fetchall()
-    return [
-        (number, *stored_message(connection, message), Notice(notice), _reported(connection, number))
-        for number, message, notice in rows
-    ]
+    due = []
+    for number, message, notice in rows:
+        with contextlib.suppress(KeyError, ValueError):  # a row that makes no sense must not keep the others waiting
+            stored, draft = stored_message(connection, message)
+            due.append((number, stored, draft, Notice(notice), _reported(connection, number)))
+    return due
 
 
 def _reported(connection: sqlite3.Connection, report: int) -> tuple[ReportedRecipient, ...]:

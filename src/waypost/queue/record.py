@@ -443,5 +443,8 @@ def recipients_in(envelope: str) -> list[tuple[str, NextHop]]:
 
 
 def reverse_path_in(envelope: str) -> str:
-    """The reverse-path of an envelope that was written down, as text."""
-    return _decode_envelope(envelope).reverse_path
+    """The reverse-path of an envelope that was written down, as text; a damaged one must not hide a whole listing."""
+    try:
+        return _decode_envelope(envelope).reverse_path
+    except msgspec.DecodeError:
+        return "(unreadable)"
