@@ -49,7 +49,8 @@ def _fuzz(name: str, seconds: int) -> int:
         ended = _run([*command, *options, "-timeout=10", "-rss_limit_mb=1000", "-print_final_stats=1"])
     tried = _TRIED.search(ended.stderr)
     if ended.returncode or not tried:
-        print(ended.stdout, ended.stderr, f"==== {name}: FAILED; see fuzz/found", sep="\n", flush=True)
+        end_of_it = ended.stderr[-3000:]
+        print(ended.stdout, end_of_it, f"==== {name}: FAILED; see fuzz/found", sep="\n", flush=True)
         return 1
     print(f"{name}: {tried[1]} inputs in {seconds} s, no promise broken", flush=True)
     return 0

@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 from tests.deliver.peer import Peer
 from tests.net.dns_server import DnsServer
@@ -24,6 +26,7 @@ from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
 from waypost.net.memory import Host, MemoryDialer, MemoryStream, connected_pair
 from waypost.net.stream import Endpoint, Fault
+from waypost.queue import space
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import HistoryEvent, QueueEntry, Selection, Storage
 from waypost.receive.server import Receiver
@@ -36,6 +39,8 @@ LETTER = b"Subject: hello\r\nMessage-ID: <1@home.example>\r\n\r\nHow are you?\r\
 US = "127.0.0.1"
 STRANGER = "203.0.113.9"
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+#: Between two looks at the disk, each of which takes a thread: a second's would be all that a day's test does.
+LOOK: Final = timedelta(hours=1)
 
 #: What every test has: authors at home.example, whose reports end in the service's own inbox.
 BASE = """\
@@ -235,13 +240,14 @@ async def whole(
             receiver=receiver,
         )
         config = settings(text, dns=dns.endpoint, schedule=schedule, base=base)
-        async with app.running(config, parts=parts) as running:
-            made, door, house = kept[0]
-            service = Whole(running, made, door, house.storage, network, dns, house.clock)
-            try:
-                yield service
-            finally:
-                await service.hang_up()
+        with patch.object(space, "EVERY", LOOK if clock is VirtualClock else space.EVERY):
+            async with app.running(config, parts=parts) as running:
+                made, door, house = kept[0]
+                service = Whole(running, made, door, house.storage, network, dns, house.clock)
+                try:
+                    yield service
+                finally:
+                    await service.hang_up()
 
 
 def bodies(*peers: Peer) -> list[bytes]:

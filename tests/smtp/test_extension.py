@@ -220,3 +220,12 @@ def test_any_text_is_parameters_or_refused(text: str) -> None:
 )
 def test_what_a_notify_asks_for(notify: Notify, *, success: bool, failure: bool, delay: bool) -> None:
     assert (notify.wants_success, notify.wants_failure, notify.wants_delay) == (success, failure, delay)
+
+
+@pytest.mark.parametrize(("length", "is_said"), [(80, True), (90, False)])
+def test_an_orcpt_that_grows_too_long_in_ascii_is_left_out_and_the_rest_is_said(length: int, is_said: bool) -> None:  # noqa: FBT001 - a case
+    rcpt = parse_rcpt_parameters(f" NOTIFY=NEVER ORCPT=utf-8;{'ü' * length}@b.example", ALL)
+    text = format_rcpt_parameters(rcpt, ALL)
+    assert text.startswith(" NOTIFY=NEVER")
+    assert ("ORCPT" in text) == is_said
+    assert parse_rcpt_parameters(text, ALL).notify is Notify.NEVER

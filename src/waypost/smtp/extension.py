@@ -318,5 +318,8 @@ def format_rcpt_parameters(parameters: RcptParameters, offered: Extensions) -> s
     if parameters.original_recipient:
         kind, _, address = parameters.original_recipient.partition(";")
         encode = _encode_utf8_address if kind.lower() == "utf-8" else encode_xtext
-        words += f" ORCPT={kind};{encode(address)}"
+        value = f"{kind};{encode(address)}"
+        # What came as UTF-8 may be six times as long in ASCII: better the mail without it than neither.
+        if len(value) <= ORCPT_LIMIT:
+            words += f" ORCPT={value}"
     return words
