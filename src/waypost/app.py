@@ -194,7 +194,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         log=log,
         metrics=metrics,
         journal=_Journal(log, metrics),
-        room=Room(config.spool, config.limits.free_space, clock),
+        room=Room(storage.room, config.limits.free_space, clock),
     )
 
 

@@ -1,36 +1,69 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from tests.virtual import VirtualClock
-from waypost.queue.space import Room, free_octets
+import pytest
 
-PLACE = Path("/var/spool/waypost")
+from tests.contract.letters import HOP, NOW, accept, settlement
+from tests.virtual import VirtualClock
+from waypost.queue.space import Room
+from waypost.queue.sqlite import SqliteStorage
+from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
 
 
 async def test_room_is_low_below_the_floor_and_not_at_it() -> None:
-    free = [100]
-    room = Room(PLACE, 100, VirtualClock(), measure=lambda _: free[0])
-    for free[0], is_low in ((100, False), (99, True), (0, True), (100, False)):
+    free = [0]
+
+    async def measure() -> int:
+        return free[0]
+
+    room = Room(measure, 100, VirtualClock())
+    for octets, is_low in ((100, False), (99, True), (0, True), (100, False)):
+        free[0] = octets
         await room.look()
         assert room.is_low is is_low
 
 
-async def test_a_file_system_that_cannot_be_asked_changes_nothing() -> None:
-    free: list[int] = [0]
+@pytest.mark.parametrize("error", [OSError("stale"), StorageError(StoreFault(StoreFaultKind.CLOSED, "closed"))])
+async def test_a_storage_that_does_not_answer_changes_nothing(error: Exception) -> None:
+    answers: list[int] = [0]
 
-    def measure(_: Path) -> int:
-        return free.pop()
+    async def measure() -> int:
+        if not answers:
+            raise error
+        return answers.pop()
 
-    def fail(_: Path) -> int:
-        raise OSError("stale file handle")
-
-    room = Room(PLACE, 100, VirtualClock(), measure=measure)
+    room = Room(measure, 100, VirtualClock())
     await room.look()
-    room._measure = fail
     await room.look()
     assert room.is_low
 
 
-async def test_what_is_measured_is_there(tmp_path: Path) -> None:
-    assert free_octets(tmp_path) > 0
+async def test_it_looks_once_a_second() -> None:
+    looks: list[float] = []
+    clock = VirtualClock()
+
+    async def measure() -> int:
+        looks.append(clock.now())
+        return 0
+
+    task = asyncio.ensure_future(Room(measure, 1, clock).watch())
+    for _ in range(3):
+        await clock.advance(1.0)
+    task.cancel()
+    assert [later - earlier for earlier, later in zip(looks, looks[1:], strict=False)] == [1.0] * (len(looks) - 1)
+    assert len(looks) >= 3
+
+
+async def test_what_deliveries_freed_within_the_spool_is_room_again(tmp_path: Path) -> None:
+    """A spool never shrinks: else a disk that was filled by a backlog would stay full when all of it is delivered."""
+    storage = SqliteStorage(tmp_path / "spool")
+    await storage.open(owner="test")
+    for number in range(40):
+        await accept(storage, number, octets=bytes(200_000))
+    before = await storage.room()
+    for lease in await storage.claim(HOP, now=NOW, until=NOW + 9, messages=99):
+        await storage.settle(settlement(lease))
+    assert await storage.room() - before > 5_000_000
+    await storage.close()

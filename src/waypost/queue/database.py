@@ -65,8 +65,7 @@ _REMEDY: Final = (
 # ---- faults
 def fault_of(error: sqlite3.Error, path: Path) -> StoreFault:
     """What an error of SQLite's means for the caller."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name == "SQLITE_FULL":
+    if is_full(error):
         return StoreFault(StoreFaultKind.FULL, f"no space left for the spool {path.parent}")
     if is_corrupt(error):
         return damage(path, str(error))
@@ -81,6 +80,11 @@ def damage(path: Path, what: str) -> StoreFault:
 def is_corrupt(error: sqlite3.Error) -> bool:
     """Whether SQLite could not make sense of the file."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether the disk has no room."""
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
 
 
 def _is_beyond_retry(error: sqlite3.Error) -> bool:
@@ -310,10 +314,12 @@ class Writer(Generic[X]):
             transaction.flush()
             connection.execute("COMMIT")
             self.commits += 1
-            if self._has_leftovers:
+            if self._has_leftovers:  # behind good commits, what failed ones wrote would look like damage in the log
                 self._begin_log_anew()
         except sqlite3.Error as error:
             self._roll_back(suspect=_is_beyond_retry(error))
+            if is_full(error):
+                self._begin_log_anew()  # a log that need not grow may be all the room there is
             raise
         except BaseException:
             self._roll_back(suspect=False)
@@ -330,10 +336,7 @@ class Writer(Generic[X]):
             self._connection.close()
 
     def _begin_log_anew(self) -> None:
-        """What failed commits wrote to the log must not stand behind good ones: it would look like damage in the log.
-
-        A try: where a reader is in the way, or the disk fails again, the next commit tries it.
-        """
+        """Checkpoint the log and write it from its beginning again. A try: where a reader is in the way, or the disk fails again, the next commit tries it."""
         with contextlib.suppress(sqlite3.Error):
             (is_busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             self._has_leftovers = bool(is_busy)

@@ -6,6 +6,7 @@ It keeps the whole contract of storage.py, so that a test against it says someth
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -448,6 +449,10 @@ class MemoryStorage:
         self._require_open()
         places = [place for _, place in self._places()]
         return Counts(len(self._unfinished), len(places), sum(bool(place.held) for place in places), len(self._reports))
+
+    async def room(self) -> int:
+        self._require_open()
+        return sys.maxsize
 
     # ---- helpers
     def _require_open(self) -> None:

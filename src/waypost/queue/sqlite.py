@@ -29,6 +29,7 @@ from waypost.net.clock import Instant
 from waypost.queue import ids, reads, record
 from waypost.queue.database import Reader, Writer, is_corrupt
 from waypost.queue.opening import make_ready
+from waypost.queue.space import room
 from waypost.queue.spool import Spool, failed
 from waypost.queue.storage import (
     CapturedMessage,
@@ -480,6 +481,9 @@ class SqliteStorage:
 
     async def counts(self) -> Counts:
         return await self._opened().people.run(reads.counts)
+
+    async def room(self) -> int:
+        return await self._opened().people.run(partial(room, self._path))
 
     # ---- operating: what is selected is found by a reader, and changed a slice at a time
     async def retry(self, selection: Selection, *, now: Instant) -> int:

@@ -408,6 +408,10 @@ class Storage(Protocol):
         """The queue in numbers."""
         ...
 
+    async def room(self) -> int:
+        """Octets that can still be stored: what is free on the disk, and what deliveries freed in the storage."""
+        ...
+
 
 #: How long a claim lasts unless renewed: longer than one attempt's budget over all hosts (30 min, deliver/).
 CLAIM = timedelta(minutes=40)

@@ -14,7 +14,6 @@ SQL is put together of this file's constants alone; whatever comes from outside 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any, Final, NamedTuple
 from waypost.net.clock import Instant
 from waypost.queue import record
 from waypost.queue.database import is_corrupt
+from waypost.queue.space import room
 from waypost.queue.storage import Notice, StorageError, StoreFault, StoreFaultKind
 
 #: A row's place in `recipients`.
@@ -215,8 +215,7 @@ class Writes:
     def _require_room(self) -> None:
         """Accepting stops before the disk is full, so that settling, which writes too, can empty the queue."""
         if not self._room:
-            disk = os.statvfs(self.spool)
-            self._room.append(disk.f_bavail * disk.f_frsize >= self.reserve)
+            self._room.append(room(self.spool, self.connection, enough=self.reserve) >= self.reserve)
         if not self._room[0]:
             detail = f"less than {self.reserve >> 20} MiB are left for the spool {self.spool}"
             raise StorageError(StoreFault(StoreFaultKind.FULL, detail))
