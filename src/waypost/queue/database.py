@@ -336,7 +336,7 @@ class Writer(Generic[X]):
             self._connection.close()
 
     def _begin_log_anew(self) -> None:
-        """Checkpoint the log, so that it is written from its beginning again. Only a try: a reader may be in the way."""
+        """Checkpoint the log, so that it is written from its beginning again. A try: a reader may be in the way."""
         with contextlib.suppress(sqlite3.Error):
             (is_busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             self._has_leftovers = bool(is_busy)
