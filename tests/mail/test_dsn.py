@@ -429,6 +429,13 @@ NOTIFICATIONS = st.builds(
 )
 
 
+def test_the_reason_for_telling_the_postmaster_is_printable_whatever_it_quotes() -> None:
+    dsn = compose(replace(FAILED, addressee=ToPostmaster(ANN, "its reverse-path is \0 and leads nowhere")))
+
+    assert b"\0" not in dsn.octets
+    assert b"its reverse-path is \\x00 and leads nowhere" in dsn.octets.replace(b"\r\n", b" ")
+
+
 @given(NOTIFICATIONS)
 def test_whatever_comes_from_outside_the_report_stays_a_valid_message(notification: Notification) -> None:
     dsn = compose(notification)

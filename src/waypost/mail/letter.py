@@ -44,7 +44,7 @@ def letter(notification: Notification, header: bytes, note: str) -> str:
             whose = "Your message"
         case ToPostmaster(because=because):
             whose = "A message"
-            paragraphs.append(f"This report comes to you as the postmaster: {because}")
+            paragraphs.append(f"This report comes to you as the postmaster: {plain(because)}")
         case _:
             assert_never(notification.addressee)
     paragraphs.append(f"{whose} {_OPENINGS[action, _any_in_doubt(recipients)]}")
