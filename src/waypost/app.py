@@ -48,7 +48,7 @@ from waypost.net.stream import Endpoint
 from waypost.queue import salvage
 from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
-from waypost.queue.storage import Notice, Settled, Storage, StorageError
+from waypost.queue.storage import Notice, Selection, Settled, Storage, StorageError
 from waypost.receive.body import InFlight
 from waypost.receive.judge import RelayPolicy
 from waypost.receive.server import Receiver
@@ -72,6 +72,9 @@ REVIVAL: Final = timedelta(seconds=1)
 #: How often old history and captured mail are cleared away, and how many messages at a time.
 SWEEP: Final = timedelta(minutes=5)
 SWEPT_AT_ONCE: Final = 1000
+#: How often the wall clock is compared with one that cannot be set, and what counts as set back; less is drift.
+CLOCK_LOOK: Final = timedelta(minutes=1)
+CLOCK_STEP: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         watch.keep("dispatcher", dispatcher.run)
         watch.keep("reporter", reporter.run)
         watch.keep("disk watcher", base.room.watch)
+        watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
 
@@ -330,6 +334,26 @@ async def _keep_house(config: Config, storage: Storage, clock: Clock) -> None:
                 await clock.sleep(timedelta(milliseconds=10))
             await storage.discard_captured(keep=config.history.captured)
         await clock.sleep(SWEEP)
+
+
+async def _follow_clock(base: _Base, changed: Callable[[], None]) -> None:
+    """What waits is due at a time of the wall clock: where that is set back, it is tried once, and due anew from then.
+
+    Without this, mail deferred while the clock was ten years ahead would wait for ten years.
+    """
+    clock, storage = base.clock, base.storage
+    shift = clock.now() - clock.monotonic()
+    while True:
+        await clock.sleep(CLOCK_LOOK)
+        now = clock.now() - clock.monotonic()
+        if shift - now > CLOCK_STEP.total_seconds():
+            try:
+                recipients = await storage.retry(Selection(), now=clock.now())
+            except StorageError:
+                continue  # a store in trouble is told of by those who need it; the next look tries this again
+            changed()
+            base.log.logger.warning("the clock was set back", seconds=round(shift - now), tried_now=recipients)
+        shift = now
 
 
 async def _reroute(storage: Storage, table: RouteTable, log: Log) -> None:
