@@ -301,7 +301,7 @@ class Limits(Section):
         description="What has to be free where the spool lies: below it new mail is refused with 452 4.3.1, while "
         "delivery goes on; half of it is for delivery alone.",
     )
-    deliveries: Count = Field(default=200, description="Connections to next hops at once, all of them together.")
+    deliveries: Count = Field(default=500, description="Connections to next hops at once, all of them together.")
 
 
 class Timeouts(Section):
