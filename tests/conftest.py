@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+import structlog
 from hypothesis import settings
 
 # No deadline for an example: on a busy machine a pause is no fault of the code (pytest-timeout judges hangs).
 settings.register_profile("waypost", deadline=None)
 settings.load_profile("waypost")
+
+
+@pytest.fixture(autouse=True)
+def _the_log_is_nobodys() -> Iterator[None]:
+    """A service that a test runs in this process makes its log everybody's; the next test has its own again."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)

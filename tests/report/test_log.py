@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -178,14 +177,6 @@ def test_a_closed_stream_is_no_reason_to_fail() -> None:
 
 
 # ---- for the libraries, and the rest of the service
-@pytest.fixture
-def _restored() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
-
-
-@pytest.mark.usefixtures("_restored")
 def test_loggers_got_elsewhere_lead_here() -> None:
     stream = io.BytesIO()
     log(stream).become_default()
