@@ -21,6 +21,7 @@ PROGRAMS = (
     "swaks",
     "curl",
     "msmtp",
+    "strace",
     str(EXIM),
 )
 
