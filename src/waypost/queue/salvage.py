@@ -30,10 +30,10 @@ _COPIED: Final = ("epochs", "messages", "chunks", "recipients", "reports", "repo
 _TYPES: Final[dict[str, tuple[type, ...]]] = {"INTEGER": (int,), "REAL": (int, float), "TEXT": (str,), "BLOB": (bytes,)}
 #: Lost messages named in a report.
 _NAMED: Final = 1000
-BODY_LOST: Final = "part of its octets was lost when the spool was damaged; bounce it or delete it"
-RECIPIENTS_LOST: Final = (
-    "the spool was damaged, and whether it was delivered is not known: release it, or bounce or delete it"
+BODY_LOST: Final = (
+    "part of its octets was lost when the spool was damaged; delete it, and ask its author to send it again"
 )
+RECIPIENTS_LOST: Final = "the spool was damaged, and whether it was delivered is not known: release it or delete it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ RESERVE: Final = 32 * 2**20
 MEND_EVERY: Final = 60.0
 MEND_PAUSE: Final = 5.0
 #: Why a message is held that was damaged in the spool.
-UNREADABLE: Final = "{} cannot be read from the spool; bounce it or delete it"
+UNREADABLE: Final = "{} cannot be read from the spool; delete it, and ask its author to send it again"
 
 _CLOSED: Final = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
 
