@@ -186,9 +186,7 @@ async def test_a_damaged_spool_is_set_aside_salvaged_and_told_of(place: Path, sa
         for file in (place / "spool").glob("queue.db.damaged-*"):
             file.unlink()
         assert "Warning" not in (await service.cli("status")).output
-    say(
-        f"of {len(ledger.promised)} messages {len(came)} were salvaged whole, {len(held)} are held, {lost} named as lost"
-    )
+    say(f"{len(ledger.promised)} messages: {len(came)} came, {len(held)} are held, {lost} named as lost")
 
 
 def spoil(spool: Path, dice: random.Random) -> None:
