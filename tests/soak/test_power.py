@@ -61,7 +61,8 @@ async def record_of_a_busy_service(place: Path, *options: str, program: tuple[st
 
 
 async def has_ended(record: Path, service: Service) -> bool:
-    return await asyncio.to_thread(last_line, record) == f"{service.pid} +++ killed by SIGKILL +++"
+    words = (await asyncio.to_thread(last_line, record)).split()  # strace pads a process id of less than five digits
+    return words == f"{service.pid} +++ killed by SIGKILL +++".split()
 
 
 def last_line(record: Path) -> str:
