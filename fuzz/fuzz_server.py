@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 
 from fuzz.targets import head, segments
+from waypost.smtp.command import NoResponse
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Auth,
+    AuthResponse,
     BodyFault,
     Closing,
     DataChunk,
@@ -39,8 +42,10 @@ def one(octets: bytes) -> None:
         smtputf8=bool(flags & 2),
         dsn=bool(flags & 4),
         max_recipients=3 if flags & 8 else 100,
+        mechanisms=("PLAIN", "LOGIN"),
     )
     session = ServerSession(settings)
+    session.permit_auth(settings.mechanisms if flags & 64 else ())
     session.greet(Reply(220, ("mx.example",)))
     caller = _Caller(session, random.Random(seed if flags & 128 else 0), always=not flags & 128)  # noqa: S311 - dice
     for piece in segments(speech, size):
@@ -68,6 +73,10 @@ class _Caller:
                     return isinstance(event, Closing)
                 case Hello():
                     self.session.reply(self.session.hello_reply())
+                case Auth(response=NoResponse()):
+                    self.session.challenge(b"Username:")
+                case Auth() | AuthResponse():
+                    self.session.reply(self.answer())
                 case Mail():
                     self.recipients = 0
                     self.session.reply(self.answer())

@@ -42,7 +42,10 @@ Heads for `test: client`
     awaiting            the Stage value at the end
 Heads for `test: server`
     settings            name=value of ServerSettings, or a bare name for a true one
-    answer              WHAT [ADDRESS] = REPLY: how to answer HELLO, MAIL, RCPT, DATA or DOT; else all is accepted.
+                        (mechanisms=PLAIN,LOGIN: with commas)
+    permitted           the mechanisms of AUTH that are safe on this connection; default none
+    answer              WHAT [ADDRESS] = REPLY: how to answer HELLO, AUTH (one after the other; 334 challenges),
+                        MAIL, RCPT, DATA or DOT; else all is accepted.
                         DOT with an address: that recipient under LMTP
     messages            how many messages are taken; default 0
     stored              the octets of the last one, escaped
@@ -76,7 +79,7 @@ SERVER_NAME: Final = "mx.example"
 GREETING: Final = Reply(220, (f"{SERVER_NAME} ESMTP",))
 
 _CLIENT_KEYS: Final = {"opening", "tls", "credentials", "transaction", "body", "fates", "awaiting"}
-_SERVER_KEYS: Final = {"settings", "answer", "messages", "stored"}
+_SERVER_KEYS: Final = {"settings", "permitted", "answer", "messages", "stored"}
 HEAD_KEYS: Final = {"client": _CLIENT_KEYS | {"events", "segments"}, "server": _SERVER_KEYS | {"events", "segments"}}
 FATES: Final = ("delivered", "rejected", "deferred", "in-doubt")
 
@@ -234,6 +237,11 @@ class Script:
         return _settings(self._head("settings").split())
 
     @property
+    def permitted(self) -> Sequence[str]:
+        """The mechanisms that AUTH may be said with."""
+        return self._head("permitted").split()
+
+    @property
     def answers(self) -> Sequence[Answer]:
         return [_answer(text) for text in self.heads.get("answer", ())]
 
@@ -349,12 +357,15 @@ def _transaction(text: str) -> Transaction:
 
 def _settings(words: Sequence[str]) -> ServerSettings:
     known = {field.name for field in fields(ServerSettings)}
-    values: dict[str, int] = {}
+    values: dict[str, int | tuple[str, ...]] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if name not in known:
             raise NotationError(f"{name} is no field of ServerSettings")
-        values[name] = int(value) if equals else True
+        if name == "mechanisms":
+            values[name] = tuple(value.split(","))
+        else:
+            values[name] = int(value) if equals else True
     return ServerSettings(SERVER_NAME, **values)  # type: ignore[arg-type]  # bool is an int, and 0 is false
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
@@ -43,6 +44,8 @@ from waypost.smtp.client import (
 from waypost.smtp.framing import BodyFault
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Auth,
+    AuthResponse,
     Closing,
     DataChunk,
     DataEnd,
@@ -225,7 +228,9 @@ class ServerPlay:
 
     def __init__(self, script: Script, piece: int) -> None:
         self.session = ServerSession(script.settings)
+        self.session.permit_auth(script.permitted)
         self.script = script
+        self.judgements = [answer.reply for answer in script.answers if answer.what == "AUTH"]
         self.piece = piece
         self.events: list[str] = []
         self.said = b""
@@ -261,6 +266,12 @@ class ServerPlay:
                 if reply.is_positive:
                     self.accepted.append(str(forward_path))
                 self.session.reply(reply)
+            case Auth() | AuthResponse():
+                reply = self.judgements.pop(0)
+                if reply.is_intermediate:
+                    self.session.challenge(b64decode(reply.lines[0]))
+                else:
+                    self.session.reply(reply)
             case DataStart():
                 self.body = b""
                 self.session.reply(self._answer("DATA", "", Reply(354, ("go ahead",))))

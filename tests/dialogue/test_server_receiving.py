@@ -33,6 +33,8 @@ SOON: Final = timedelta(seconds=5)
 
 def is_playable(script: Script) -> bool:
     """Whether a receiving session would ever answer so: it refuses nobody at EHLO, and all LMTP recipients alike."""
+    if script.permitted:
+        return False
     return all(answer.what == "RCPT" and answer.reply.is_permanent for answer in script.answers)
 
 

@@ -24,10 +24,13 @@ from waypost.smtp.client import (
     TransactionEnded,
     Violation,
 )
+from waypost.smtp.command import NoResponse
 from waypost.smtp.extension import MailParameters, RcptParameters
 from waypost.smtp.path import NullPath, parse_mailbox
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Auth,
+    AuthResponse,
     BodyFault,
     Closing,
     DataChunk,
@@ -64,6 +67,10 @@ command_words = st.sampled_from(
         b"NOOP\r\n",
         b"QUIT\r\n",
         b"STARTTLS\r\n",
+        b"AUTH PLAIN AGEAYg==\r\n",
+        b"AUTH LOGIN\r\n",
+        b"AGEAYg==\r\n",
+        b"*\r\n",
         b"\r\n",
         b"\n",
         b"\r",
@@ -120,6 +127,7 @@ def octet_by_octet(segments: Sequence[bytes]) -> Iterator[bytes]:
 def serve(segments: Iterator[bytes] | Sequence[bytes], offer: ServerSettings) -> tuple[list[Event], bytes]:
     """The events of a session whose caller accepts everything, adjoining chunks joined; and all that it said."""
     session = ServerSession(offer)
+    session.permit_auth(offer.mechanisms)
     session.greet(Reply(220, ("mx.example",)))
     events: list[Event] = []
     said = session.octets_to_send()
@@ -136,6 +144,10 @@ def serve(segments: Iterator[bytes] | Sequence[bytes], offer: ServerSettings) ->
                 case Rcpt():
                     recipients += 1
                     session.reply(OK)
+                case Auth(response=NoResponse()):
+                    session.challenge(b"")
+                case Auth() | AuthResponse():
+                    session.reply(Reply.of(235, "2.7.0", "OK"))
                 case DataStart():
                     session.reply(Reply(354, ("go",)))
                 case DataEnd():
@@ -175,6 +187,7 @@ server_settings = st.builds(
     dsn=st.booleans(),
     max_recipients=st.integers(1, 3),
     max_errors=st.integers(1, 30),
+    mechanisms=st.sampled_from([(), ("PLAIN", "LOGIN")]),
 )
 
 

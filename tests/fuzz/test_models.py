@@ -23,10 +23,13 @@ from waypost.smtp.client import (
     TransactionEnded,
     Violation,
 )
+from waypost.smtp.command import NoResponse
 from waypost.smtp.extension import MailParameters, RcptParameters
 from waypost.smtp.path import NullPath, parse_mailbox
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Auth,
+    AuthResponse,
     Closing,
     DataChunk,
     DataEnd,
@@ -56,8 +59,12 @@ class Order(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        limits = ServerSettings("mx.example", max_errors=self.MAX_ERRORS, max_recipients=self.MAX_RECIPIENTS)
+        limits = ServerSettings(
+            "mx.example", max_errors=self.MAX_ERRORS, max_recipients=self.MAX_RECIPIENTS, mechanisms=("PLAIN",)
+        )
         self.session = ServerSession(limits)
+        self.session.permit_auth(("PLAIN",))
+        self.authenticated = False
         self.session.greet(Reply(220, ("mx.example",)))
         self.session.octets_to_send()
         self.stands = "connected"
@@ -76,7 +83,9 @@ class Order(RuleBasedStateMachine):
                 case NeedOctets() | Closing():
                     said = self.session.octets_to_send()
                     return [int(line[:3]) for line in said.splitlines() if line[3:4] == b" "]
-                case Hello() | Mail() | Rcpt() | DataEnd():
+                case Auth(response=NoResponse()):
+                    self.session.challenge(b"")
+                case Hello() | Auth() | AuthResponse() | Mail() | Rcpt() | DataEnd():
                     self.session.reply(self.answer)
                 case DataStart():
                     self.session.reply(GO if self.answer is OK else self.answer)
@@ -109,6 +118,26 @@ class Order(RuleBasedStateMachine):
     @rule(verb=st.sampled_from([b"EHLO", b"helo"]), answer=answers)
     def hello(self, verb: bytes, answer: Reply) -> None:
         self.command(verb + b" us.example", answer, dict.fromkeys(("connected", "ready", "mail", "rcpt"), "ready"))
+
+    @precondition(lambda self: self.stands not in ("body", "closed"))
+    @rule(answer=answers, at_once=st.booleans())
+    def auth(self, answer: Reply, at_once: bool) -> None:  # noqa: FBT001 - Hypothesis names it
+        if self.stands != "ready" or self.authenticated:
+            self.expect(b"AUTH PLAIN", 503, is_error=True)
+            return
+        self.answer = answer
+        if at_once:
+            self.expect(b"AUTH PLAIN AGEAYg==", answer.code)
+        else:
+            self.expect(b"AUTH PLAIN", 334)
+            self.expect(b"AGEAYg==", answer.code)
+        self.authenticated = answer is OK
+
+    @precondition(lambda self: self.stands == "ready" and not self.authenticated)
+    @rule(said=st.sampled_from([b"*", b"?"]))
+    def auth_given_up(self, said: bytes) -> None:
+        self.expect(b"AUTH PLAIN", 334)
+        self.expect(said, 501, is_error=True)
 
     @precondition(lambda self: self.stands not in ("body", "closed"))
     @rule(answer=answers, path=st.sampled_from([b"<>", b"<a@us.example>"]))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from waypost.smtp.command import Verb
+from waypost.smtp.command import NoResponse, Verb
 from waypost.smtp.framing import EXCERPT
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
     IDLE_COMMANDS,
     ORDER,
+    Auth,
+    AuthResponse,
     BodyFault,
     Closing,
     DataChunk,
@@ -64,8 +66,8 @@ def at_body(session: ServerSession, recipients: int = 1) -> None:
 
 
 def test_the_table_of_order_is_total() -> None:
-    assert ORDER.keys() == set(State) - {State.NEW, State.BODY, State.CLOSED}
-    assert {len(row) for row in ORDER.values()} == {7}
+    assert ORDER.keys() == set(State) - {State.NEW, State.AUTH, State.BODY, State.CLOSED}
+    assert {len(row) for row in ORDER.values()} == {8}
 
 
 def test_every_state_is_reached() -> None:
@@ -297,3 +299,88 @@ def test_a_refusal_that_names_a_clause_can_be_read() -> None:
     session = opened()
     assert isinstance(told(session, b"MAIL FROM:<a@b.example> ENVID=a+ZZ\r\n"), Refused)
     assert session.octets_to_send() == b"501 5.5.4 ENVID: 'a+ZZ' is not xtext (RFC 3461 section 4)\r\n"
+
+
+# ---- AUTH
+
+WITH_AUTH = ServerSettings("mx.example", mechanisms=("PLAIN", "LOGIN"))
+SECRET = b"AHVzZXIAc2VzYW1l"
+
+
+def authenticating() -> ServerSession:
+    session = ServerSession(WITH_AUTH)
+    session.permit_auth(WITH_AUTH.mechanisms)
+    session.greet(BANNER)
+    told(session, b"EHLO us.example\r\n")
+    session.reply(session.hello_reply())
+    session.octets_to_send()
+    return session
+
+
+def test_a_helo_hides_auth_but_does_not_forbid_it() -> None:
+    session = ServerSession(WITH_AUTH)
+    session.permit_auth(WITH_AUTH.mechanisms)
+    session.greet(BANNER)
+    told(session, b"HELO us.example\r\n")
+    assert session.hello_reply() == Reply(250, ("mx.example",))
+
+
+def test_auth_tells_its_mechanism_and_decoded_response() -> None:
+    assert told(authenticating(), b"AUTH plain " + SECRET + b"\r\n") == Auth("PLAIN", b"\0user\0sesame")
+    assert told(authenticating(), b"AUTH LOGIN\r\n") == Auth("LOGIN", NoResponse())
+
+
+def test_a_challenge_is_for_auth_alone() -> None:
+    session = authenticating()
+    with pytest.raises(LocalProtocolError, match="no AUTH waits"):
+        session.challenge(b"")
+    told(session, b"MAIL FROM:<>\r\n")
+    with pytest.raises(LocalProtocolError, match="no AUTH waits"):
+        session.challenge(b"")
+
+
+def test_an_offer_of_auth_can_be_taken_back() -> None:
+    session = authenticating()
+    session.permit_auth(())
+    told(session, b"EHLO us.example\r\n")
+    assert not any("AUTH" in line for line in session.hello_reply().lines)
+    session.reply(OK)
+    assert told(session, b"AUTH PLAIN " + SECRET + b"\r\n") == Refused("AUTH PLAIN (not shown)", TLS_FIRST)
+
+
+TLS_FIRST = Reply.of(538, "5.7.11", "encryption required for authentication: say STARTTLS first")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [b"AUTH PLAIN " + SECRET + b"\r\n"],
+        [b"AUTH PLAIN " + SECRET + b"!\r\n"],
+        [b"  AUTH PLAIN " + SECRET + b"\r\n"],
+        [b"AUTH PLAIN " + SECRET + b"\n"],
+        [b"AUTH PLAIN " + SECRET + b" \0\r\n"],
+        [b"AUTH CRAM-MD5 " + SECRET + b"\r\n"],
+        [b"AUTH " + SECRET + b"\r\n", SECRET + b"\r\n"],
+        [b"AUTH PLAIN " + SECRET * 1000 + b"\r\n"],
+        [b"AUTH PLAIN " + SECRET * 9000],
+        [b"AUTH PLAIN " + SECRET + b"\r\n" + SECRET + b"\r\n"],
+        [b"AUTH LOGIN\r\n", SECRET + b"!\r\n"],
+        [b"AUTH LOGIN\r\n", SECRET + b"\n"],
+        [b"AUTH LOGIN\r\n", SECRET * 1000 + b"\r\n"],
+        [b"AUTH LOGIN\r\n", SECRET * 9000],
+        [b"AUTH LOGIN\r\n", b"*\r\n", SECRET + b"\r\n"],
+    ],
+)
+def test_no_event_shows_what_auth_carries(said: list[bytes]) -> None:
+    session = authenticating()
+    events: list[Event] = []
+    for octets in said:
+        session.receive(octets)
+        while not isinstance(event := session.next_event(), NeedOctets | Closing):
+            events.append(event)
+            if isinstance(event, Auth | AuthResponse):
+                session.challenge(b"")
+    assert events
+    assert "sesame" not in repr(events)
+    # An unknown mechanism's name is 20 characters at most, and no mechanism of ours is a secret.
+    assert SECRET.decode() not in repr(events).replace(f"'AUTH {SECRET.decode()} (not shown)'", "")

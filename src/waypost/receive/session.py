@@ -43,6 +43,8 @@ from waypost.smtp.extension import MailParameters
 from waypost.smtp.path import ForwardPath, NullPath, ReversePath
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Auth,
+    AuthResponse,
     BodyFault,
     Closing,
     DataChunk,
@@ -182,6 +184,8 @@ class Session:
                         return ended
                 case Mail() | Rcpt() | DataStart() | Hello():
                     self._smtp.reply(self._answer(event))
+                case Auth() | AuthResponse():
+                    self._smtp.reply(Reply.of(504, "5.5.4", "no such mechanism here"))
                 case DataChunk(octets):
                     await self._gather(octets)
                 case DataEnd():

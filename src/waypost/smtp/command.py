@@ -1,7 +1,7 @@
 """Commands: a frozen class for each verb that carries something, and the parsers that read them off a line.
 
-`Hello`, `Mail` and `Rcpt` are also the events of a ServerSession and what a ClientSession says: one meaning, read and
-written in one place. A line that is wrong is a value too: the Reply that refuses it.
+`Hello`, `Auth`, `Mail` and `Rcpt` are also the events of a ServerSession and what a ClientSession says: one meaning,
+read and written in one place. A line that is wrong is a value too: the Reply that refuses it.
 
 Not here: which command may come when (server.py), and whether what it asks for is granted.
 """
@@ -9,6 +9,7 @@ Not here: which command may come when (server.py), and whether what it asks for 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -78,6 +79,22 @@ class Hello:
 
     verb: str
     client_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoResponse:
+    """AUTH came without an initial response: the mechanism's first challenge is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """(reply) AUTH with a mechanism on offer, in upper case. `response`: the initial one, decoded; shown by no repr."""
+
+    mechanism: str
+    response: bytes | NoResponse
+
+    def __repr__(self) -> str:
+        return f"Auth({self.mechanism!r}, …)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +168,37 @@ def parse_rcpt(argument: str, offered: Extensions, *, utf8: bool) -> Rcpt | Repl
         return _refusal(501, "5.1.3", error)
     except ParameterError as error:
         return _refusal(555 if isinstance(error, UnknownParameterError) else 501, "5.5.4", error)
+
+
+_MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 §3.1
+_SHOWN_OF_AUTH: Final = re.compile(r" *AUTH\b *[A-Z0-9_-]{0,20}", re.IGNORECASE)
+
+
+def parse_auth(argument: str) -> Auth | Reply:
+    """What follows the word AUTH: a mechanism, and perhaps an initial response; "=" is an empty one (RFC 4954 §4)."""
+    mechanism, *responses = argument.split()[:3] or [""]
+    if not _MECHANISM.fullmatch(mechanism.upper()) or len(responses) > 1:
+        return Reply.of(501, "5.5.4", "AUTH is followed by a mechanism, and an initial response or none")
+    if not responses:
+        return Auth(mechanism.upper(), NoResponse())
+    response = parse_response(responses[0]) if responses[0] != "=" else b""
+    return response if isinstance(response, Reply) else Auth(mechanism.upper(), response)
+
+
+def parse_response(line: str) -> bytes | Reply:
+    """A response to a challenge, decoded; or the reply to one that cancels, or is not base64 (RFC 4954 §4)."""
+    if line == "*":
+        return Reply.of(501, "5.7.0", "authentication cancelled")
+    try:
+        return b64decode(line, validate=True)
+    except ValueError:
+        return Reply.of(501, "5.5.2", "that is not base64")
+
+
+def without_secrets(line: str) -> str:
+    """A client's line as a log may show it: of AUTH no more than the mechanism."""
+    shown = _SHOWN_OF_AUTH.match(line)
+    return f"{shown[0]} (not shown)" if shown else line
 
 
 def _behind(keyword: str, argument: str) -> str | Reply:

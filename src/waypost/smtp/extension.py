@@ -20,6 +20,8 @@ ENVID_LIMIT: Final = 100
 ORCPT_LIMIT: Final = 500
 #: RFC 1870 §3: SIZE has at most 20 digits.
 SIZE_DIGITS: Final = 20
+#: RFC 4954 §3: octets by which AUTH= makes MAIL longer.
+SUBMITTER_LIMIT: Final = 500
 
 
 class BodyType(Enum):
@@ -67,7 +69,8 @@ class MailParameters:
     """What MAIL carries beside the reverse-path; an absent parameter is its empty value here.
 
     `size` is the declared size in octets, 0 where none was declared (RFC 1870 §3 treats both alike).
-    `envelope_id` is ENVID decoded from xtext (RFC 3461 §4.4).
+    `envelope_id` is ENVID decoded from xtext (RFC 3461 §4.4). `submitter` is AUTH= decoded from xtext: a mailbox, or
+    `<>` where it is not known or not believed (RFC 4954 §5).
     """
 
     size: int = 0
@@ -75,6 +78,7 @@ class MailParameters:
     smtputf8: bool = False
     ret: Return = Return.UNSPECIFIED
     envelope_id: str = ""
+    submitter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,15 @@ def _envid(value: str) -> tuple[str, str]:
     return "envelope_id", _decoded("ENVID", decode_xtext, value)
 
 
+def _auth(value: str) -> tuple[str, str]:
+    if not 1 <= len(value) <= SUBMITTER_LIMIT:
+        raise ParameterError(f"AUTH has 1 to {SUBMITTER_LIMIT} characters")
+    submitter = _decoded("AUTH", decode_xtext, value)
+    if submitter != "<>" and not all(submitter.rpartition("@")):
+        raise ParameterError(f"AUTH is <> or a mailbox, not {submitter[:80]!r}")
+    return "submitter", submitter
+
+
 _NOTIFY_WORDS: Final = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 
 
@@ -253,6 +266,7 @@ _MAIL: Final[Mapping[str, tuple[str, _Read]]] = {
     "SMTPUTF8": ("SMTPUTF8", _smtputf8),
     "RET": ("DSN", _ret),
     "ENVID": ("DSN", _envid),
+    "AUTH": ("AUTH", _auth),
 }
 _RCPT: Final[Mapping[str, tuple[str, _Read]]] = {
     "NOTIFY": ("DSN", _notify),

@@ -26,6 +26,9 @@ from waypost.smtp.reply import Reply
 #: (RFC 1870 §3), BODY 17 (RFC 6152 §2), SMTPUTF8 10 (RFC 6531 §3.1), RET and ENVID 107, NOTIFY and ORCPT 528
 #: (RFC 3461 §4). They sum up to 1200; the next power of two leaves room for sloppy spacing.
 COMMAND_LINE: Final = 2048
+#: One line of an AUTH exchange, and AUTH with its initial response: RFC 4954 §4 takes 12,288 octets of base64 to be
+#: enough for any mechanism; the command itself, a mechanism's name and CRLF stand beside them.
+AUTH_LINE: Final = 12_288 + 64
 #: What a client may send without a line end before it is cut off: no client of good faith is 32 times over.
 COMMAND_FLOOD: Final = 64 * 1024
 #: One reply line. RFC 5321 §4.5.3.1.5 asks for 512; real hosts explain themselves at more length.
@@ -86,9 +89,10 @@ class BadLine:
 class CommandReader:
     """Octets in, command lines out; `take_rest` hands the octets behind a line to whoever reads on from there."""
 
-    __slots__ = ("_at", "_beginning", "_discarded", "_octets", "pending")
+    __slots__ = ("_at", "_beginning", "_discarded", "_octets", "limit", "pending")
 
     def __init__(self) -> None:
+        self.limit = COMMAND_LINE  # octets of a line
         self.pending = False  # whether octets wait that no line was made of yet
         self._octets = b""
         self._at = 0
@@ -124,7 +128,7 @@ class CommandReader:
             self._at = end
         else:
             octets = self.take_rest()
-        if self._discarded or len(octets) > COMMAND_LINE:
+        if self._discarded or len(octets) > self.limit:
             return self._over_long(octets)
         return _command_text(octets)
 
@@ -137,7 +141,7 @@ class CommandReader:
     def _wait(self) -> BadLine | Incomplete:
         # An over-long line is not gathered: only its length is, until its end comes.
         waiting = len(self._octets) - self._at
-        if self._discarded + waiting <= COMMAND_LINE:
+        if self._discarded + waiting <= self.limit:
             return INCOMPLETE
         rest = self.take_rest()
         if not self._discarded:

@@ -13,9 +13,10 @@ limits) it answers itself; whether a mailbox exists or a message was stored is t
 
 Strictness, and why (RFC 2920 §3.1, RFC 5321 §4.1.1.4):
 
-* EHLO, HELO, LHLO and DATA must end a group. A client that says more in the same breath does not wait for our answer:
-  it is a machine made to speak blindly, and behind a refused DATA its body would be read as commands. It is answered
-  554 and the session is over. Octets that arrive before the reply to DATA is given count the same.
+* EHLO, HELO, LHLO, AUTH and DATA must end a group. A client that says more in the same breath does not wait for our
+  answer: it is a machine made to speak blindly, and behind a refused DATA its body would be read as commands, behind a
+  refused AUTH its secrets. It is answered 554 and the session is over. Octets that arrive before the reply to DATA is
+  given count the same.
 * Octets that came before the banner end the session too.
 * VRFY, EXPN, NOOP and QUIT must end a group as well, but nothing can be gained by breaking that: they are tolerated.
 
@@ -24,8 +25,9 @@ Not here: time-outs, TLS, policy, storage.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -33,23 +35,39 @@ from typing import Final, TypeAlias, assert_never
 
 from waypost.smtp.command import (
     TLS_HANDSHAKE,
+    Auth,
     Hello,
     Mail,
     Rcpt,
     Verb,
     is_http,
+    parse_auth,
     parse_hello,
     parse_mail,
     parse_rcpt,
+    parse_response,
     split_command,
+    without_secrets,
 )
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.extension import Extensions, extension_lines
-from waypost.smtp.framing import EXCERPT, INCOMPLETE, BadLine, BodyFault, BodyReader, CommandReader, LineFault
+from waypost.smtp.framing import (
+    AUTH_LINE,
+    COMMAND_LINE,
+    EXCERPT,
+    INCOMPLETE,
+    BadLine,
+    BodyFault,
+    BodyReader,
+    CommandReader,
+    LineFault,
+)
 from waypost.smtp.reply import Reply
 
 __all__ = [
     "ORDER",
+    "Auth",
+    "AuthResponse",
     "BodyFault",
     "Closing",
     "DataChunk",
@@ -77,7 +95,17 @@ REFUSALS: Final = 10_000
 
 
 # ---- events. Those marked (reply) wait for `session.reply(...)` before `next_event` may be called again.
-# Hello, Mail and Rcpt stand in command.py.
+# Hello, Auth, Mail and Rcpt stand in command.py.
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """(reply, or `challenge`) What the client answered to a challenge, decoded; shown by no repr, so never logged."""
+
+    octets: bytes
+
+    def __repr__(self) -> str:
+        return "AuthResponse(…)"
+
+
 @dataclass(frozen=True, slots=True)
 class DataStart:
     """(reply) DATA with at least one accepted recipient; 354 opens the body."""
@@ -124,8 +152,20 @@ class NeedOctets:
 
 
 Event: TypeAlias = (
-    Hello | Mail | Rcpt | DataStart | DataChunk | DataEnd | TransactionReset | Refused | Closing | NeedOctets
+    Hello
+    | Auth
+    | AuthResponse
+    | Mail
+    | Rcpt
+    | DataStart
+    | DataChunk
+    | DataEnd
+    | TransactionReset
+    | Refused
+    | Closing
+    | NeedOctets
 )
+_Asked: TypeAlias = Hello | Auth | AuthResponse | Mail | Rcpt | DataStart | DataEnd
 
 _NEED_OCTETS: Final = NeedOctets()
 _DATA_START: Final = DataStart()
@@ -138,6 +178,7 @@ class ServerSettings:
 
     `size_limit` in octets, 0 for none (RFC 1870 §4). `max_recipients` a transaction: RFC 5321 §4.5.3.1.8 asks for at
     least 100. `max_errors`: refusals by the session itself before it ends with 421; 20 is what others in the field use.
+    `mechanisms`: those of AUTH, in upper case; offered only once `permit_auth` says that secrets are safe.
     """
 
     hostname: str
@@ -147,6 +188,7 @@ class ServerSettings:
     dsn: bool = True
     max_recipients: int = 1000
     max_errors: int = 20
+    mechanisms: tuple[str, ...] = ()
 
     # What follows from these: made once a listener, not once a session.
 
@@ -187,6 +229,7 @@ class State(Enum):
     CONNECTED = auto()  # greeted with 220
     TURNED_AWAY = auto()  # greeted with 4yz or 5yz: only QUIT makes sense (RFC 5321 §3.1)
     READY = auto()  # EHLO, HELO or LHLO accepted
+    AUTH = auto()  # a challenge was said: its response is due
     MAIL = auto()  # a transaction is open, without recipients
     RCPT = auto()  # with at least one
     BODY = auto()  # 354 said
@@ -204,16 +247,18 @@ _HELLO_DUE: Final = _due("say EHLO or HELO first")
 _MAIL_DUE: Final = _due("say MAIL first")
 _RCPT_DUE: Final = _due("no valid recipients: say RCPT first")  # the code is RFC 2033 §4.2's; SMTP may use it too
 _IN_TRANSACTION: Final = _due("a transaction is open: say RCPT, DATA or RSET")
+_TOO_LATE: Final = _due("a transaction is open: say RSET before AUTH (RFC 4954)")
 _QUIT_DUE: Final = _due("no service here: say QUIT")
 
 #: The columns of the table: commands that share their cells.
-_HELLO, _MAIL, _RCPT, _DATA, _RSET, _OTHER, _QUIT = range(7)
+_HELLO, _AUTH, _MAIL, _RCPT, _DATA, _RSET, _OTHER, _QUIT = range(8)
 #: Those behind which a client has to wait for the reply.
-_ENDS_A_GROUP: Final = (_HELLO, _DATA)
+_ENDS_A_GROUP: Final = (_HELLO, _AUTH, _DATA)
 _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.EHLO: _HELLO,
     Verb.HELO: _HELLO,
     Verb.LHLO: _HELLO,
+    Verb.AUTH: _AUTH,
     Verb.MAIL: _MAIL,
     Verb.RCPT: _RCPT,
     Verb.DATA: _DATA,
@@ -221,16 +266,17 @@ _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.QUIT: _QUIT,
 }
 
+_CONNECTED, _READY, _CLOSED = State.CONNECTED, State.READY, State.CLOSED
 #: One row a state in which commands are read, one column a command; a cell is the state that its acceptance leads to,
 #: or the reply to it when it comes out of order (RFC 5321 §4.1.4). A command that is refused leaves the state as it is.
 ORDER: Final[Mapping[State, tuple[State | Reply, ...]]] = {
-    #                 EHLO…        MAIL        RCPT        DATA        RSET             others           QUIT
-    State.CONNECTED: (State.READY, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE, State.CONNECTED, State.CONNECTED, State.CLOSED),
-    State.READY: (State.READY, State.MAIL, _MAIL_DUE, _MAIL_DUE, State.READY, State.READY, State.CLOSED),
-    State.MAIL: (State.READY, _IN_TRANSACTION, State.RCPT, _RCPT_DUE, State.READY, State.MAIL, State.CLOSED),
-    State.RCPT: (State.READY, _IN_TRANSACTION, State.RCPT, State.BODY, State.READY, State.RCPT, State.CLOSED),
-    State.TURNED_AWAY: (_QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, State.CLOSED),
-}
+    #                  EHLO…   AUTH        MAIL             RCPT        DATA        RSET        others      QUIT
+    State.CONNECTED:   (_READY, _HELLO_DUE, _HELLO_DUE,      _HELLO_DUE, _HELLO_DUE, _CONNECTED, _CONNECTED, _CLOSED),
+    State.READY:       (_READY, State.AUTH, State.MAIL,      _MAIL_DUE,  _MAIL_DUE,  _READY,     _READY,     _CLOSED),
+    State.MAIL:        (_READY, _TOO_LATE,  _IN_TRANSACTION, State.RCPT, _RCPT_DUE,  _READY,     State.MAIL, _CLOSED),
+    State.RCPT:        (_READY, _TOO_LATE,  _IN_TRANSACTION, State.RCPT, State.BODY, _READY,     State.RCPT, _CLOSED),
+    State.TURNED_AWAY: (_QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _CLOSED),
+}  # fmt: skip
 
 #: The codes that count as errors of the client. Not the limits (452, 552), nor DATA without recipients: a pipelining
 #: client meets these in good order.
@@ -247,6 +293,13 @@ _TOO_MANY_ERRORS: Final = Reply.of(421, "4.7.0", "too many errors")
 _TOO_MANY_REFUSALS: Final = Reply.of(421, "4.7.0", "too many refused commands")
 _TOO_IDLE: Final = Reply.of(421, "4.7.0", "too many commands without a message")
 _SPOKE_TOO_SOON: Final = Reply.of(554, "5.5.0", "wait for the reply before you say more (RFC 2920)")
+#: AUTH, RFC 4954 §4 and §6.
+_TLS_FIRST: Final = Reply.of(538, "5.7.11", "encryption required for authentication: say STARTTLS first")
+_AUTHENTICATED: Final = _due("authenticated already; say QUIT to be another")
+_NO_SUCH_MECHANISM: Final = Reply.of(504, "5.5.4", "no such mechanism here: see the reply to EHLO")
+_RESPONSE_TOO_LONG: Final = Reply.of(500, "5.5.6", "authentication exchange line is too long")
+_NO_RESPONSE: Final = Reply.of(501, "5.5.2", "that is not base64")
+_RESPONSE_NOT_SHOWN: Final = "AUTH (response not shown)"
 _NOT_SMTP: Final = Reply.of(554, "5.5.0", "this is a mail server")
 _LINE_REPLIES: Final[Mapping[LineFault, Reply]] = {
     LineFault.OVER_LONG: Reply.of(500, "5.5.6", "line too long"),
@@ -280,7 +333,7 @@ class ServerSession:
         self._reader = CommandReader()
         self._out: list[bytes] = []
         self._coming: deque[Event] = deque()  # events to give out before more is read
-        self._waiting: Hello | Mail | Rcpt | DataStart | DataEnd | _Nothing = _NOTHING
+        self._waiting: _Asked | _Nothing = _NOTHING
         self._more_replies = 0  # due to the DataEnd that waits, behind the first
         self._recipients = 0  # accepted in this transaction
         self._utf8 = False
@@ -288,6 +341,10 @@ class ServerSession:
         self._refusals = 0
         self._idle = 0
         self._heard_a_line = False
+        self._offers = settings.offers
+        self._mechanisms: tuple[str, ...] = ()  # on offer now
+        self._heard_auth = False
+        self._authenticated = False
 
     # ---- the caller's side
 
@@ -323,13 +380,39 @@ class ServerSession:
             self._coming.append(event)  # nothing ever comes after it
         return event
 
+    def permit_auth(self, mechanisms: Sequence[str]) -> None:
+        """Offer AUTH with these of the settings' mechanisms from the next EHLO on: secrets are safe on this connection.
+
+        None of them takes the offer back, which is how a session begins.
+        """
+        self._mechanisms = tuple(mechanisms)
+        offered = {"AUTH": self._mechanisms} if mechanisms else {}
+        self._offers = Extensions({**self._settings.offers.offered, **offered})
+        self._reader.limit = AUTH_LINE if mechanisms else COMMAND_LINE
+
     def hello_reply(self) -> Reply:
         """The 250 that accepts a Hello, with the extensions on offer."""
-        is_helo = isinstance(self._waiting, Hello) and self._waiting.verb == "HELO"
-        return self._settings.helo_reply if is_helo else self._settings.ehlo_reply
+        if isinstance(self._waiting, Hello) and self._waiting.verb == "HELO":
+            return self._settings.helo_reply
+        if self._mechanisms:
+            return Reply(250, (self._settings.hostname, *extension_lines(self._offers)))
+        return self._settings.ehlo_reply
+
+    def challenge(self, octets: bytes) -> None:
+        """Answer an Auth or AuthResponse with 334: an AuthResponse follows, unless the client gives up.
+
+        Raises: LocalProtocolError, when neither waits.
+        """
+        if not isinstance(self._waiting, Auth | AuthResponse):
+            raise LocalProtocolError("no AUTH waits for a challenge")
+        self._waiting = _NOTHING
+        self._state = State.AUTH
+        self._out.append(b"334 " + b64encode(octets) + b"\r\n")
 
     def reply(self, reply: Reply) -> None:
         """Answer the event that waits. The code decides the state: a refused MAIL opens no transaction.
+
+        To Auth and AuthResponse 235 says that the client is who it claims to be, 4yz and 5yz that it is not.
 
         421 ends the session, whatever it answers (RFC 5321 §3.8). Raises: LocalProtocolError, when nothing waits.
         """
@@ -363,7 +446,7 @@ class ServerSession:
 
     # ---- replies
 
-    def _settle(self, event: Hello | Mail | Rcpt | DataStart | DataEnd, reply: Reply) -> None:
+    def _settle(self, event: _Asked, reply: Reply) -> None:
         """Where the caller's answer to `event` leads."""
         if reply.code == 421:
             self._close(f"421 in answer to {type(event).__name__}")
@@ -372,6 +455,9 @@ class ServerSession:
             case Hello():
                 if reply.is_positive:
                     self._hello_accepted()
+            case Auth() | AuthResponse():
+                self._state = State.READY
+                self._authenticated = reply.is_positive
             case Mail():
                 if reply.is_positive:
                     self._state = State.MAIL
@@ -405,11 +491,13 @@ class ServerSession:
         """Refuse by ourselves, and end the session when that happened too often."""
         self._out.append(reply.encode())
         self._errors += reply.code in _ERRORS and reply is not _RCPT_DUE
+        if self._heard_auth and reply is _UNKNOWN:
+            line = _RESPONSE_NOT_SHOWN  # what a client may have meant for a challenge that never came
         if self._errors >= self._settings.max_errors:
             self._end(_TOO_MANY_ERRORS, "too many errors")
         else:
             self._count_refusal()
-        return Refused(line[:EXCERPT], reply)
+        return Refused(without_secrets(line)[:EXCERPT], reply)
 
     def _end(self, reply: Reply, reason: str) -> None:
         self._out.append(reply.encode())
@@ -443,6 +531,8 @@ class ServerSession:
         line = self._reader.next_line()
         if line is INCOMPLETE:
             return _NEED_OCTETS
+        if self._state is State.AUTH:
+            return self._read_response(line)
         return self._obey(line) if isinstance(line, str) else self._bad_line(line)
 
     def _read_first_command(self) -> Event | _Nothing:
@@ -461,11 +551,25 @@ class ServerSession:
             return Refused(line[:EXCERPT], _NOT_SMTP)
         return self._obey(line)
 
+    def _read_response(self, line: str | BadLine) -> Event:
+        """A response to a challenge; what is none ends the exchange (RFC 4954 §4)."""
+        self._state = State.READY
+        if isinstance(line, BadLine):
+            if line.fault is LineFault.FLOOD:
+                return self._bad_line(BadLine(line.fault, _RESPONSE_NOT_SHOWN))
+            too_long = line.fault is LineFault.OVER_LONG
+            return self._refuse(_RESPONSE_NOT_SHOWN, _RESPONSE_TOO_LONG if too_long else _NO_RESPONSE)
+        response = parse_response(line)
+        if isinstance(response, Reply):
+            return self._refuse(_RESPONSE_NOT_SHOWN, response)
+        self._waiting = AuthResponse(response)
+        return self._waiting
+
     def _bad_line(self, line: BadLine) -> Refused:
         reply = _LINE_REPLIES[line.fault]
         if line.fault is LineFault.FLOOD:
             self._end(reply, "a line without end")
-            return Refused(line.excerpt, reply)
+            return Refused(without_secrets(line.excerpt), reply)
         return self._refuse(line.excerpt, reply)
 
     def _obey(self, line: str) -> Event | _Nothing:
@@ -473,11 +577,11 @@ class ServerSession:
         column = _COLUMN[verb]
         if column in _ENDS_A_GROUP and self._reader.pending:
             self._end(_SPOKE_TOO_SOON, f"the client said more behind {verb.value}")
-            return Refused(line[:EXCERPT], _SPOKE_TOO_SOON)
+            return Refused(without_secrets(line)[:EXCERPT], _SPOKE_TOO_SOON)
         cell = ORDER[self._state][column]
         if isinstance(cell, Reply):
             return self._refuse(line, cell)
-        asked: Hello | Mail | Rcpt | DataStart | Reply
+        asked: _Asked | Reply
         match verb:
             case Verb.MAIL:
                 asked = self._mail(argument)
@@ -487,6 +591,8 @@ class ServerSession:
                 asked = _NO_ARGUMENT if argument.strip(" ") else _DATA_START
             case Verb.EHLO | Verb.HELO | Verb.LHLO:
                 asked = self._hello(verb, argument)
+            case Verb.AUTH:
+                asked = self._auth(argument)
             case _:
                 return self._answer(verb, line, argument)
         if isinstance(asked, Reply):
@@ -499,8 +605,20 @@ class ServerSession:
             return _UNKNOWN  # RFC 2033 §4.1: LMTP has LHLO and neither of the others
         return parse_hello(verb, argument)
 
+    def _auth(self, argument: str) -> Auth | Reply:
+        self._heard_auth = True
+        if not self._settings.mechanisms:
+            return _NOT_OFFERED
+        if self._authenticated:
+            return _AUTHENTICATED
+        if not self._mechanisms:
+            return _TLS_FIRST
+        auth = parse_auth(argument)
+        is_known = isinstance(auth, Reply) or auth.mechanism in self._mechanisms
+        return auth if is_known else _NO_SUCH_MECHANISM
+
     def _mail(self, argument: str) -> Mail | Reply:
-        mail = parse_mail(argument, self._settings.offers)
+        mail = parse_mail(argument, self._offers)
         limit = self._settings.size_limit
         if isinstance(mail, Mail) and 0 < limit < mail.parameters.size:
             return Reply.of(552, "5.3.4", f"{mail.parameters.size} octets are more than the {limit} taken here")
@@ -509,7 +627,7 @@ class ServerSession:
     def _rcpt(self, argument: str) -> Rcpt | Reply:
         if self._recipients >= self._settings.max_recipients:
             return _TOO_MANY_RECIPIENTS
-        return parse_rcpt(argument, self._settings.offers, utf8=self._utf8)
+        return parse_rcpt(argument, self._offers, utf8=self._utf8)
 
     def _answer(self, verb: Verb, line: str, argument: str) -> Event | _Nothing:
         """The commands that nobody but the session need hear of."""
@@ -528,7 +646,7 @@ class ServerSession:
                 self._idly(_VRFY_ANSWER)
             case Verb.HELP:
                 self._idly(_HELP_ANSWER)
-            case Verb.EXPN | Verb.STARTTLS | Verb.AUTH | Verb.BDAT | Verb.ETRN:
+            case Verb.EXPN | Verb.STARTTLS | Verb.BDAT | Verb.ETRN:
                 return self._refuse(line, _NOT_OFFERED)
             case _:
                 return self._refuse(line, _UNKNOWN)
