@@ -25,7 +25,7 @@ import uvloop
 
 from waypost import app
 from waypost.config import Config, parse
-from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Stream
+from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Hear, Stream
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage
 from waypost.receive.server import Receiver
@@ -72,6 +72,12 @@ class Scripted:
 
     async def read(self, within: timedelta) -> bytes | Fault:  # noqa: ARG002 - nothing here takes time
         return self._says.pop() if self._says else Fault(FaultKind.CLOSED)
+
+    async def listen(self, hear: Hear, within: timedelta) -> Flushed | Fault:  # noqa: ARG002 - likewise
+        while self._says:
+            if hear(self._says.pop()) <= timedelta():
+                return _FLUSHED
+        return Fault(FaultKind.CLOSED)
 
     def pending(self) -> bytes | Fault | Flushed:
         return _FLUSHED

@@ -41,6 +41,27 @@ async def test_a_network_may_cut_what_is_read_anywhere() -> None:
 
 
 @virtual
+async def test_a_listener_answers_until_it_has_heard_enough_or_the_window_is_full() -> None:
+    client, server = connected_pair()
+
+    def hear(octets: bytes) -> timedelta:
+        server.write(octets * MemoryStream.WINDOW if octets == b"HELP" else b"250")
+        return timedelta() if octets == b"QUIT" else MINUTE
+
+    listening = asyncio.ensure_future(server.listen(hear, MINUTE))
+    for line, answer in ((b"NOOP", b"250"), (b"QUIT", b"250")):
+        client.write(line)
+        assert await client.read(MINUTE) == answer
+    assert await listening == FLUSHED
+    client.write(b"HELP")
+    assert await server.listen(hear, MINUTE) == FLUSHED
+    await client.read(MINUTE)
+    fault, seconds = await elapsed(server.listen(hear, MINUTE))
+    assert fault == Fault(FaultKind.TIMED_OUT, "nothing came for 60 s")
+    assert seconds == 60
+
+
+@virtual
 async def test_a_half_closed_end_still_hears() -> None:
     client, server = connected_pair()
     client.write(b".\r\n")

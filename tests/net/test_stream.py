@@ -109,6 +109,119 @@ def test_a_short_time_out_after_a_long_one_holds_and_a_long_one_after_a_short_on
     run(main())
 
 
+# ---- listening
+def test_a_listener_answers_piece_after_piece_until_it_has_heard_enough(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+            heard: list[bytes] = []
+
+            def hear(octets: bytes) -> timedelta:
+                heard.append(octets)
+                stream.write(b"250 %d\r\n" % len(heard))
+                return timedelta() if octets == b"QUIT" else SOON
+
+            def talk() -> list[bytes]:
+                answers = []
+                for line in (b"EHLO", b"NOOP", b"QUIT"):
+                    peer.conn.sendall(line)
+                    answers.append(peer.conn.recv(100))
+                return answers
+
+            talking = asyncio.create_task(asyncio.to_thread(talk))
+            assert await stream.listen(hear, SOON) == FLUSHED
+            assert heard == [b"EHLO", b"NOOP", b"QUIT"]
+            assert await talking == [b"250 1\r\n", b"250 2\r\n", b"250 3\r\n"]
+            peer.conn.sendall(b"more")
+            assert await stream.read(SOON) == b"more"
+
+    run(main())
+
+
+def test_a_listener_is_given_first_what_came_before_it_listened(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+            peer.conn.sendall(b"early")
+            peer.conn.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(0.02)
+            assert stream.pending() == b"early"
+            heard: list[bytes] = []
+
+            def hear(octets: bytes) -> timedelta:
+                heard.append(octets)
+                return SOON
+
+            assert await stream.listen(hear, SOON) == Fault(FaultKind.CLOSED)
+            assert heard == [b"early"]
+
+    run(main())
+
+
+def test_the_time_a_listener_gives_counts_from_what_it_heard_last(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+            peer.conn.sendall(b"x")
+            fault = await stream.listen(lambda _: AT_ONCE, timedelta(hours=1))
+            assert isinstance(fault, Fault)
+            assert fault.kind is FaultKind.TIMED_OUT
+            peer.conn.sendall(b"late")
+            assert await stream.read(SOON) == b"late"
+
+    run(main())
+
+
+def test_what_a_listener_raises_is_raised_where_it_listens_and_the_stream_lives_on(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+
+            def fail(_: bytes) -> timedelta:
+                raise ZeroDivisionError
+
+            asyncio.get_running_loop().call_later(0.01, peer.conn.sendall, b"x")
+            with pytest.raises(ZeroDivisionError):
+                await stream.listen(fail, SOON)
+            stream.write(b"421")
+            assert await asyncio.to_thread(peer.conn.recv, 100) == b"421"
+
+    run(main())
+
+
+def test_a_listener_whose_peer_does_not_read_has_to_flush_before_it_hears_more(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+
+            def hear(_: bytes) -> timedelta:
+                stream.write(b"x" * 50_000_000)
+                return SOON
+
+            peer.conn.sendall(b"HELP")
+            assert await stream.listen(hear, SOON) == FLUSHED
+            assert await stream.listen(hear, SOON) == FLUSHED
+            assert isinstance(await stream.flush(AT_ONCE), Fault)
+
+    run(main())
+
+
+def test_a_listener_that_is_cancelled_is_told_nothing_more(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+            heard: list[bytes] = []
+
+            def hear(octets: bytes) -> timedelta:
+                heard.append(octets)
+                return SOON
+
+            listening = asyncio.create_task(stream.listen(hear, SOON))
+            await asyncio.sleep(0)
+            listening.cancel()
+            peer.conn.sendall(b"x")
+            with pytest.raises(asyncio.CancelledError):
+                await listening
+            assert await stream.read(SOON) == b"x"
+            assert heard == []
+
+    run(main())
+
+
 def test_an_end_of_stream_loses_nothing_that_came_before_it_and_we_may_still_answer(run: Run) -> None:
     async def main() -> None:
         async with dialled() as (stream, peer):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
-from waypost.net.stream import FLUSHED, Endpoint, Fault, FaultKind, Flushed, Stream
+from waypost.net.stream import FLUSHED, Endpoint, Fault, FaultKind, Flushed, Hear, Stream
 
 HERE = Endpoint("127.0.0.1", 25)
 THERE = Endpoint("192.0.2.1", 49152)  # RFC 5737: an address for examples
@@ -46,6 +46,14 @@ class MemoryStream:
         del self._unread[:cut]
         self._other.wake()
         return octets
+
+    async def listen(self, hear: Hear, within: timedelta) -> Flushed | Fault:
+        while within > timedelta() and self._other.has_room:
+            octets = await self.read(within)
+            if isinstance(octets, Fault):
+                return octets
+            within = hear(octets)
+        return FLUSHED
 
     def pending(self) -> bytes | Fault | Flushed:
         return bytes(self._unread) if self._unread else self._read_end

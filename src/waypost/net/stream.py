@@ -14,11 +14,12 @@ import ssl
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from math import inf
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ class Flushed:
 
 FLUSHED: Final = Flushed()
 
+Hear: TypeAlias = Callable[[bytes], timedelta]
+"""Takes octets as they come, and says how long the peer has for more; no time (zero or less) ends the listening."""
+
 
 class Stream(Protocol):
     """One connection. After a Fault nothing but `abort` is useful; one task reads and writes at a time."""
@@ -77,6 +81,14 @@ class Stream(Protocol):
 
     async def read(self, within: timedelta) -> bytes | Fault:
         """At least one octet, or why there is none; end of stream is a Fault of kind CLOSED."""
+        ...
+
+    async def listen(self, hear: Hear, within: timedelta) -> Flushed | Fault:
+        """Give `hear` what comes, as it comes: a dialogue of short answers needs no switch of tasks for each.
+
+        Flushed: `hear` ended it, or what it wrote has to be flushed first. What it raises is raised here. `within`: for
+        the first octets.
+        """
         ...
 
     def pending(self) -> bytes | Fault | Flushed:
@@ -155,6 +167,7 @@ class SocketStream(asyncio.Protocol):
     __slots__ = (
         "_chunks",
         "_deadline",
+        "_hear",
         "_held",
         "_loop",
         "_lost",
@@ -200,6 +213,8 @@ class SocketStream(asyncio.Protocol):
         self._waiting = False
         self._deadline = inf
         self._timer_at = inf
+        # Who takes octets as they come, while that task waits.
+        self._hear: Hear = _nobody
 
     @property
     def peer(self) -> Endpoint:
@@ -215,6 +230,9 @@ class SocketStream(asyncio.Protocol):
         self._peer: Endpoint = endpoint_of(transport.get_extra_info("peername"))
 
     def data_received(self, data: bytes) -> None:
+        if self._waiting and self._hear is not _nobody and not self._waiter.done():
+            self._tell(data)
+            return
         self._chunks.append(data)
         self._held += len(data)
         if self._held > self.BOUND and self._reading:
@@ -270,6 +288,23 @@ class SocketStream(asyncio.Protocol):
             if self._chunks:
                 return self._take()
         return self._read_end
+
+    async def listen(self, hear: Hear, within: timedelta) -> Flushed | Fault:
+        self._deadline = self._loop.time() + within.total_seconds()
+        self._hear = hear
+        try:
+            while self._hear is not _nobody and not self._paused:
+                if self._chunks:
+                    self._pass_on(self._take())
+                elif isinstance(self._read_end, Fault):
+                    return self._read_end
+                elif self._loop.time() >= self._deadline - self.RESOLUTION:
+                    return Fault(FaultKind.TIMED_OUT, "what was to come did not come in time")
+                else:
+                    await self._wait(self._deadline)
+        finally:
+            self._hear = _nobody
+        return FLUSHED
 
     def pending(self) -> bytes | Fault | Flushed:
         return b"".join(self._chunks) if self._chunks else self._read_end
@@ -366,6 +401,26 @@ class SocketStream(asyncio.Protocol):
         return FLUSHED
 
     # -- the parts
+    def _tell(self, octets: bytes) -> None:
+        """Let the listener have octets that just came; its task goes on only where it has to."""
+        try:
+            self._pass_on(octets)
+        except Exception as error:  # noqa: BLE001 - the listener's, and raised where it listens
+            self._waiting = False
+            self._waiter.set_exception(error)
+            return
+        if self._hear is _nobody or self._paused:
+            self._wake()
+        elif self._deadline < self._timer_at:
+            self._arm()
+
+    def _pass_on(self, octets: bytes) -> None:
+        within = self._hear(octets).total_seconds()
+        if within > 0:
+            self._deadline = self._loop.time() + within
+        else:
+            self._hear = _nobody
+
     def _take(self) -> bytes:
         octets = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
@@ -415,6 +470,11 @@ class SocketStream(asyncio.Protocol):
             self._wake()
         else:
             self._arm()
+
+
+def _nobody(_: bytes) -> timedelta:
+    """Nobody listens."""
+    return timedelta()
 
 
 #: struct linger { on, 0 seconds }: close sends RST (socket(7)).

@@ -1,4 +1,7 @@
-"""One client's session: reads, lets the engine say what it means, judges, stores, replies. A coroutine a connection.
+"""One client's session: reads, lets the engine say what it means, judges, stores, replies.
+
+A coroutine a connection (`_converse`) does what takes a wait: storing, spilling, closing. While it listens, what can be
+answered at once is answered as it comes (`_hear`): most commands cost no switch of tasks.
 
 The promises kept here (RFC 5321 §4.1.1.4, §4.2.5, §6.1): 250 after the final dot means that the message is durable;
 once the dot was read, it is stored whatever the client does; before it, nothing is; an error of ours is a 4yz for one
@@ -17,7 +20,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
 from waypost.net.clock import Clock
-from waypost.net.stream import Fault, FaultKind, Stream
+from waypost.net.stream import Fault, FaultKind, Flushed, Stream
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
 from waypost.receive.judge import (
@@ -124,6 +127,8 @@ _NO_TIME: Final = timedelta()
 _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
 _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
+_Due: TypeAlias = NeedOctets | DataChunk | DataEnd | TransactionReset | Closing
+"""What takes a wait: for the client, for the spool, or for what is written to leave."""
 
 
 class Session:
@@ -141,7 +146,8 @@ class Session:
         self._messages = 0
         self._since = 0.0  # when we last said something: what the client is timed from
         self._leaving = False
-        self._between = False  # waits for a command, with no transaction open
+        self._due: _Due = NeedOctets()
+        self._listening = False
         self._task: asyncio.Task[object] | _NoBody = _NO_BODY
 
     async def run(self, greeting: Reply) -> None:
@@ -169,69 +175,92 @@ class Session:
     def leave(self) -> None:
         """End soon: at once where nothing is under way, else after this transaction (RFC 5321 §3.8)."""
         self._leaving = True
-        if self._between and isinstance(self._task, asyncio.Task):
+        between = self._listening and self._transaction is _NO_TRANSACTION
+        if between and isinstance(self._task, asyncio.Task):
             self._task.cancel()
 
     # ---- the dialogue
     async def _converse(self) -> str:
         """The reason of the end."""
+        self._due = self._advance()
         while True:
-            event = self._smtp.next_event()
-            match event:
+            due = self._due
+            match due:
                 case NeedOctets():
                     ended = await self._exchange()
                     if ended:
                         return ended
-                case Mail() | Rcpt() | DataStart() | Hello():
-                    self._smtp.reply(self._answer(event))
-                case Auth() | AuthResponse():
-                    self._smtp.reply(Reply.of(504, "5.5.4", "no such mechanism here"))
-                case DataChunk(octets):
-                    await self._gather(octets)
+                    continue
+                case DataChunk():
+                    await self._spill()
                 case DataEnd():
-                    await self._end_of_data(event)
+                    await self._end_of_data(due)
                 case TransactionReset():
                     await self._forget()
-                case Refused(line, reply):
-                    self._refuse(line, reply)
                 case Closing(reason):
-                    self._stream.write(self._smtp.octets_to_send())
+                    self._say()
                     await self._stream.flush(self._house.settings.reply)
                     await self._stream.close()
                     return reason
                 case _:
+                    assert_never(due)
+            self._due = self._advance()
+
+    def _advance(self) -> _Due:
+        """Do all that can be done at once; the first thing that cannot."""
+        while True:
+            event = self._smtp.next_event()
+            match event:
+                case Mail() | Rcpt() | DataStart() | Hello():
+                    self._smtp.reply(self._answer(event))
+                case Auth() | AuthResponse():
+                    self._smtp.reply(Reply.of(504, "5.5.4", "no such mechanism here"))
+                case Refused(line, reply):
+                    self._refuse(line, reply)
+                case DataChunk(octets):
+                    if self._gather(octets):
+                        return event
+                case NeedOctets() | DataEnd() | TransactionReset() | Closing():
+                    return event
+                case _:
                     assert_never(event)
 
-    async def _exchange(self) -> str:
-        """Say what is due, then hear more. The reason, where the session ended by that."""
-        limits = self._house.settings
+    def _hear(self, octets: bytes) -> timedelta:
+        """Take what came, and answer it. How long the client has for more; no time, where `_converse` is to go on."""
+        self._smtp.receive(octets)
+        self._due = self._advance()
+        return self._say() if isinstance(self._due, NeedOctets) else _NO_TIME
+
+    def _say(self) -> timedelta:
+        """Say what is due. How long the client has from now on."""
         octets = self._smtp.octets_to_send()
-        if octets:
-            self._stream.write(octets)
-            self._since = self._house.clock.monotonic()
-            unsaid = await self._stream.flush(limits.reply)
-            if isinstance(unsaid, Fault):
-                return await self._lost(unsaid)
-        idle = self._transaction is _NO_TRANSACTION
-        if self._leaving and idle:
+        if not octets:
+            return self._time_left()
+        self._stream.write(octets)
+        self._since = self._house.clock.monotonic()
+        limits = self._house.settings
+        return limits.command if self._incoming is _NO_BODY else limits.body_block
+
+    async def _exchange(self) -> str:
+        """Say what is due, then listen until something is due that takes a wait. The reason, where it ended instead."""
+        within = self._say()
+        unsaid = await self._stream.flush(self._house.settings.reply)
+        if isinstance(unsaid, Fault):
+            return await self._lost(unsaid)
+        if self._leaving and self._transaction is _NO_TRANSACTION:
             return await self._say_goodbye()
-        if octets:
-            within = limits.command if self._incoming is _NO_BODY else limits.body_block
-        else:
-            within = self._time_left()
-            if within <= _NO_TIME:
-                return await self._give_up()
-        self._between = idle
+        if within <= _NO_TIME:
+            return await self._give_up()
+        self._listening = True
         try:
-            heard = await self._stream.read(within)
+            heard = await self._stream.listen(self._hear, within)
         except asyncio.CancelledError:
             if not self._leaving or isinstance(self._task, _NoBody) or self._task.uncancel():
                 raise
             return await self._say_goodbye()
         finally:
-            self._between = False
-        if isinstance(heard, bytes):
-            self._smtp.receive(heard)
+            self._listening = False
+        if isinstance(heard, Flushed):
             return ""
         return await (self._give_up() if heard.kind is FaultKind.TIMED_OUT else self._lost(heard))
 
@@ -336,21 +365,27 @@ class Session:
         return self._trust
 
     # ---- the message
-    async def _gather(self, octets: bytes) -> None:
-        """Keep a piece of the body, or read past it where the message is lost already."""
+    def _gather(self, octets: bytes) -> bool:
+        """Keep a piece of the body, or read past it where the message is lost already. True: `_spill` is due."""
+        incoming = self._incoming
+        if isinstance(incoming, _NoBody):
+            return False
+        if isinstance(incoming.refusal, Reply):
+            incoming.body.size += len(octets)  # the client's pace still counts
+            return False
+        return incoming.body.add(octets)
+
+    async def _spill(self) -> None:
+        """Write what there is of the body to the spool; where that fails, the rest is read to its end all the same."""
         incoming = self._incoming
         if isinstance(incoming, _NoBody):
             return
-        if isinstance(incoming.refusal, Reply):
-            incoming.body.size += len(octets)  # the client's pace still counts
-            return
         try:
-            if incoming.body.add(octets):
-                await incoming.body.spill()
+            await incoming.body.spill()
         except StorageError as error:
             incoming.refusal = judge_fault(error.fault)
             self._trouble("spool", error)
-        except Exception as error:  # noqa: BLE001 - as in `_answer`; the body is still read to its end
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
             incoming.refusal = LOCAL_ERROR
             self._trouble("body", error)
         if isinstance(incoming.refusal, Reply):
