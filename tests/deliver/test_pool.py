@@ -112,6 +112,43 @@ async def test_a_reused_connection_that_was_answered_before_it_died_is_not_taken
 
 
 @virtual
+async def test_a_kept_connection_gone_silent_is_replaced_within_a_second_and_makes_no_double() -> None:
+    """The whole group up to DATA had been said to it; whatever it makes of that later, it got no body and no dot."""
+    peer = Peer(pauses={"MAIL": 0.05}, plan={"MAIL": ["", Wrong.STALL]})
+    world = World(peer)
+    await world.attempt()
+    began = world.clock.monotonic()
+    (outcome,) = await world.attempt()
+    assert isinstance(outcome, Delivered), str(world.transcript)
+    assert world.clock.monotonic() - began == pytest.approx(1.05)
+    assert peer.verbs[0][-1] == "MAIL"
+    assert (len(peer.connections), len(peer.accepted)) == (2, 2)
+    await world.close()
+
+
+@pytest.mark.parametrize(("pause", "connections"), [(0.9, 1), (2.0, 1), (19.0, 1), (30.0, 2)])
+@virtual
+async def test_a_host_that_is_slow_by_habit_keeps_its_connection_unless_it_is_very_slow(
+    pause: float, connections: int
+) -> None:
+    peer = Peer(pauses={"MAIL": pause})
+    world = World(peer)
+    for _ in range(2):
+        assert isinstance((await world.attempt())[0], Delivered)
+    assert (len(peer.connections), len(peer.accepted)) == (connections, 2)
+    await world.close()
+
+
+@virtual
+async def test_a_silent_rset_holds_up_no_settlement() -> None:
+    peer = Peer(plan={"RCPT": ["550 5.1.1 nobody"], "RSET": [Wrong.STALL]}, extensions=())
+    world = World(peer)
+    assert isinstance((await world.attempt())[0], Rejected)
+    assert world.clock.monotonic() == pytest.approx(1)
+    await world.close()
+
+
+@virtual
 async def test_a_connection_the_peer_closed_while_idle_is_thrown_away_unasked() -> None:
     class Hasty(Peer):
         async def __call__(self, stream: object) -> None:
@@ -125,6 +162,7 @@ async def test_a_connection_the_peer_closed_while_idle_is_thrown_away_unasked() 
     await asyncio.sleep(2)
     assert isinstance((await world.attempt())[0], Delivered)
     assert len(peer.connections) == 2
+    assert "not reusing the connection" in str(world.transcript)
     assert "of no more use" not in str(world.transcript)
     await world.close()
 

@@ -82,9 +82,7 @@ class Code(Enum):
     AGAIN = "AGN"
     NEXT = "NXT"
     NEXT_ALONE = "nxt"
-    DEFERRED = "DEF"
-    DEFERRED_ALONE = "def"
-    LAST_WORDS = "def?"
+    LAST_WORDS = "nxt?"
     REJECTED = "REJ"
     REJECTED_ALONE = "rej"
     IN_DOUBT = "DBT"
@@ -127,12 +125,12 @@ RCPT (middle)     -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  
 RCPT (last)       -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
 DATA              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |on on  NXT  NXT
 body              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |-d -d  -d   -d
-final dot         -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  DEF  DEF REJ |on on  NXT  on
-LMTP reply 2 of 3 -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  def? def rej |on on  -o   on
+final dot         -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  NXT  NXT REJ |on on  NXT  on
+LMTP reply 2 of 3 -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  nxt? nxt rej |on on  -o   on
 RSET              -c  -c  -c |AGN  AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN AGN |on AGN AGN  AGN
 QUIT              -c  -c  -c |on   on   on   on   on   on  |on   on   on   on   on  |on   on   on  on  |on on  -d   on
 idle              -c  -c  -c |AGN  AGN  AGN  AGN  -d   AGN |AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN AGN |-d -d  -d   AGN
-MAIL (on reuse)   -c  -c  -c |AGN  AGN  AGN  AGN  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  AGN  NXT REJ |on on  AGN  NXT
+MAIL (on reuse)   -c  -c  -c |AGN  AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN  AGN  AGN |AGN  AGN  NXT REJ |on on  AGN  NXT
 """
 #: Where the fields of a row begin.
 _NAME: Final = 18
@@ -163,9 +161,7 @@ LEGEND: Final[Mapping[Cell, str]] = {
     Code.AGAIN: "same attempt: a fresh connection to the same address; what the old one carried before stands",
     Code.NEXT: "same attempt: the next host; where none is left, deferred",
     Code.NEXT_ALONE: "NXT for that recipient alone; the others are delivered here",
-    Code.DEFERRED: "deferred by the schedule; no other host is asked in this attempt",
-    Code.DEFERRED_ALONE: "DEF for that recipient alone; the replies of the others stand",
-    Code.LAST_WORDS: "DEF for that recipient, DBT for those after it; the replies before it stand",
+    Code.LAST_WORDS: "NXT for that recipient, DBT for those after it; the replies before it stand",
     Code.REJECTED: "rejected: every recipient not yet answered; a report is due",
     Code.REJECTED_ALONE: "REJ for that recipient alone; the others are delivered here",
     Code.IN_DOUBT: (
@@ -223,6 +219,14 @@ class Note:
 
 _LOST: Final = (Trouble.FIN, Trouble.RST, Trouble.HALF_CLOSE, Trouble.TRUNCATED)
 _LATE: Final = (Trouble.STALL, Trouble.DRIP)
+_NONSENSE: Final = (
+    Trouble.GARBAGE,
+    Trouble.NULS,
+    Trouble.LONG,
+    Trouble.ENDLESS,
+    Trouble.MIXED,
+    Trouble.ODD,
+)
 _MAIL_TO_BODY: Final = (State.MAIL, State.DATA, State.BODY)
 
 NOTES: Final = (
@@ -239,7 +243,7 @@ NOTES: Final = (
     ),
     Note(
         (State.EHLO,),
-        (*_LOST, *_LATE, Trouble.GARBAGE, Trouble.NULS, Trouble.LONG, Trouble.ENDLESS, Trouble.MIXED, Trouble.ODD),
+        (*_LOST, *_LATE, *_NONSENSE),
         "The founding fault. The host may well take mail by HELO, so it is asked before any other host.",
     ),
     Note(
@@ -311,10 +315,10 @@ NOTES: Final = (
         "in doubt.",
     ),
     Note(
-        (State.DOT,),
+        (State.DOT, State.LMTP_REPLY),
         (Trouble.CODE_421, Trouble.CODE_4YZ),
-        "The reply was read, so nothing is in doubt. It judges the whole message; the next host would get it all "
-        "again, most likely for the same answer.",
+        "The reply was read: the host says that it kept nothing, so another may be asked at once and no double can "
+        "come of it.",
     ),
     Note(
         (State.DOT, State.LMTP_REPLY),
@@ -344,13 +348,15 @@ NOTES: Final = (
     ),
     Note(
         (State.MAIL_REUSED,),
-        (*_LOST, Trouble.CODE_421),
-        "The connection died while it was idle, and nothing of this message was answered: it tells nothing of it.",
+        (*_LOST, Trouble.CODE_421, *_NONSENSE),
+        "The connection died while it was idle, or is out of step, and nothing of this message was answered: it tells "
+        "nothing of it. No octet of the body has left, so it can be said again.",
     ),
     Note(
         (State.MAIL_REUSED,),
         _LATE,
-        "A peer that takes five minutes over MAIL is not taken for a connection that died.",
+        "A first reply on a kept connection has a second, or ten times what the slowest reply on it took, 20 s at "
+        "most. A fresh connection then has all of its five minutes.",
     ),
 )
 

@@ -19,7 +19,7 @@ from tests.deliver.peer import EXTRA_REPLY, GOOD, ROUTE, Behaviour, Peer, Spoilt
 from tests.deliver.town import Town
 from tests.matrix.grid import State, Trouble
 from tests.route.written import WrittenResolver
-from waypost.deliver.connection import TimeOuts
+from waypost.deliver.connection import SOON, TimeOuts
 from waypost.deliver.memory import Habit
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import NextHop
@@ -123,10 +123,10 @@ SETTINGS: Final[Mapping[State, Setting]] = {
     State.BODY: Setting("body", "body", T.block),
     State.DOT: Setting("dot", "final dot", T.dot),
     State.LMTP_REPLY: Setting("dot", "final dot", T.dot, (Hop.LMTP,), recipients=3, earlier=1),
-    State.RSET: Setting("RSET", "RSET", T.rset, before=Before.REFUSED),
+    State.RSET: Setting("RSET", "RSET", SOON, before=Before.REFUSED),
     State.QUIT: Setting("QUIT", "QUIT"),
-    State.IDLE: Setting("idle", "idle", before=Before.DELIVERED),
-    State.MAIL_REUSED: Setting("MAIL", "MAIL", T.mail, earlier=1, before=Before.DELIVERED),
+    State.IDLE: Setting("idle", "not reusing", before=Before.DELIVERED),
+    State.MAIL_REUSED: Setting("MAIL", "MAIL", SOON, earlier=1, before=Before.DELIVERED),
 }
 
 #: What does not come as a reply at all.

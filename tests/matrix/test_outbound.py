@@ -69,12 +69,10 @@ def fates(code: Code, state: State, hop: Hop, count: int) -> Sequence[Fate]:
             return [further] * count
         case Code.NEXT_ALONE:
             return alone(further)
-        case Code.DEFERRED | Code.HELD:
+        case Code.HELD:
             return [LATER] * count
-        case Code.DEFERRED_ALONE:
-            return alone(LATER)
         case Code.LAST_WORDS:
-            return alone(LATER, after=PERHAPS)
+            return alone(further, after=PERHAPS)
         case Code.REJECTED:
             return [NEVER] * count
         case Code.REJECTED_ALONE:
@@ -88,7 +86,7 @@ def fates(code: Code, state: State, hop: Hop, count: int) -> Sequence[Fate]:
 def hosts_asked(code: Code, state: State, hop: Hop, expected: Sequence[Fate]) -> Sequence[int]:
     """The hosts connected to, in order, by their place in the list."""
     here = SETTINGS[state].connections + (1 if code in ONCE_MORE else 0)
-    goes_further = code in {Code.NEXT, Code.NEXT_ALONE} and hop.hosts > 1
+    goes_further = code in {Code.NEXT, Code.NEXT_ALONE, Code.LAST_WORDS} and hop.hosts > 1
     assert goes_further == (NEXT_HOST in expected)
     return [*[0] * here, *([1] if goes_further else [])]
 
@@ -207,6 +205,17 @@ async def test_a_fault_that_meets_the_second_try_as_well_leads_to_the_next_host(
         (State.RCPT_FIRST, Trouble.CODE_4YZ, "452 4.5.3 too many"),
         (State.BODY, Trouble.CODE_5YZ, "552 5.3.4 too large"),
         (State.DOT, Trouble.CODE_5YZ, "554 5.6.0 spam"),
+        (State.EHLO, Trouble.ODD, "220 peer.example"),
+        (State.EHLO, Trouble.ODD, "221 2.0.0 bye"),
+        (State.BANNER, Trouble.ODD, "221 2.0.0 bye"),
+        (State.STARTTLS, Trouble.ODD, "250 2.0.0 fine"),
+        (State.AUTH, Trouble.ODD, "354 go on"),
+        (State.MAIL, Trouble.ODD, "220 peer.example"),
+        (State.RCPT_FIRST, Trouble.ODD, "221 2.0.0 bye"),
+        (State.DATA, Trouble.ODD, "334 go on"),
+        (State.DATA, Trouble.ODD, "220 peer.example"),
+        (State.DOT, Trouble.ODD, "220 peer.example"),
+        (State.DOT, Trouble.ODD, "221 2.0.0 bye"),
     ],
     ids=lambda value: value.name if isinstance(value, State | Trouble) else value[:3],
 )
@@ -221,6 +230,24 @@ async def test_other_codes_of_the_same_kind_come_to_the_same(
     judge_outcomes(story, expected)
     judge_hosts(story, expected, hosts_asked(code, state, hop, expected), hop)
     judge_opening(story, code)
+
+
+@pytest.mark.parametrize(
+    ("word", "reply"),
+    [
+        ("banner", "250 hello"),
+        ("EHLO", "251 hello"),
+        ("MAIL", "200 fine"),
+        ("RCPT", "252 perhaps"),
+        ("dot", "251 kept"),
+    ],
+)
+@virtual
+async def test_a_code_that_nobody_listed_means_what_its_first_digit_says(word: str, reply: str) -> None:
+    world = World(Peer(plan={word: [reply]}))
+    assert isinstance((await world.attempt())[0], Delivered)
+    assert len(world.dialer.dialled) == 1
+    await world.close()
 
 
 @pytest.mark.parametrize("lmtp", [False, True], ids=["SMTP", "LMTP"])
@@ -308,8 +335,13 @@ def judge_transcript(story: Story, state: State, trouble: Trouble) -> None:
     """The state and the fault can be read in the attempt's transcript."""
     if state is State.QUIT:
         assert story.peers[0].verbs[-1][-1] == "QUIT"
-    if state in {State.QUIT, State.IDLE}:
+    if state is State.QUIT:
         return  # no attempt was under way
+    if state is State.IDLE:
+        assert any(
+            mark == "*" and text.startswith("not reusing") for _, mark, text in story.ended.attempt.transcript.lines
+        )
+        return
     bears_it = story.earlier[0] if state is State.RSET else story.ended
     stage = SETTINGS[state].stage
     lines = [f"{mark} {text}" for _, mark, text in bears_it.attempt.transcript.lines]

@@ -83,6 +83,11 @@ _TIME_OUT_OF: Final = {
     Stage.QUIT: "quit",
 }
 
+#: Where only the connection is lost by giving it up (it was kept, and may be dead without a sign; or all that is due is
+#: the reply to RSET), a reply has this long, or `SLOWER` times what the slowest one on it took so far.
+SOON: Final = timedelta(seconds=1)
+SLOWER: Final = 10
+
 #: Characters of a line that has not ended yet which the tap keeps back; more of it is written down as it comes.
 _TAP: Final = Transcript.WIDTH
 
@@ -93,6 +98,7 @@ class Connection:
     __slots__ = (
         "_clock",
         "_partial",
+        "_slowest",
         "_time_outs",
         "approach",
         "awaited",
@@ -138,6 +144,7 @@ class Connection:
         self._clock = clock
         self._time_outs = time_outs
         self._partial = b""
+        self._slowest = 0.0  # seconds that a reply took
 
     @property
     def extensions(self) -> Extensions:
@@ -151,30 +158,38 @@ class Connection:
             self.stream.write(octets)
             self._note_said(self._clock.monotonic())
 
-    async def hear(self) -> Sequence[ClientEvent] | Fault:
-        """Say what is to be said, then wait for the next events; a Fault where the reply due does not come in time."""
+    async def hear(self, *, soon: bool = False) -> Sequence[ClientEvent] | Fault:
+        """Say what is to be said, then wait for the next events; a Fault where the reply due does not come in time.
+
+        `soon`: the time is short (`SOON`).
+        """
         session, clock = self.session, self._clock
         stage = self.awaited = session.awaiting
-        within = self._time_outs.of(stage)
+        within = whole = self._short(stage) if soon else self._time_outs.of(stage)
         began = clock.monotonic()
         while True:
             self.say()
             octets = await self.stream.read(within)
             if isinstance(octets, Fault):
-                return self._lost(self._too_late(stage) if octets.kind is FaultKind.TIMED_OUT else octets)
+                return self._lost(_too_late(whole) if octets.kind is FaultKind.TIMED_OUT else octets)
             now = clock.monotonic()
             events = self._take(octets, now)
             if events:
+                self._slowest = max(self._slowest, now - began)
                 return events
             if session.awaiting is not stage:  # a reply ended that is no event: the greeting, an AUTH challenge …
                 stage = self.awaited = session.awaiting
+                whole = self._time_outs.of(stage)
                 began = now
-            within = self._time_outs.of(stage) - timedelta(seconds=now - began)
+            within = whole - timedelta(seconds=now - began)
             if within <= timedelta():
-                return self._lost(self._too_late(stage))
+                return self._lost(_too_late(whole))
 
-    def _too_late(self, stage: Stage) -> Fault:
-        return Fault(FaultKind.TIMED_OUT, f"no whole reply within {self._time_outs.of(stage).total_seconds():g} s")
+    def _short(self, stage: Stage) -> timedelta:
+        """The time for a reply that only the connection depends on; never more than RSET has."""
+        return min(
+            self._time_outs.of(stage), self._time_outs.rset, max(SOON, SLOWER * timedelta(seconds=self._slowest))
+        )
 
     async def overhear(self) -> Sequence[ClientEvent] | Fault:
         """The events of what has come already, without waiting: a peer may refuse a body while it is being sent."""
@@ -249,6 +264,10 @@ class Connection:
         if newline:
             text = whole.decode("utf-8", "backslashreplace")
             self.transcript.add(at, "S", text.replace("\r\n", "\n").rstrip("\r"))
+
+
+def _too_late(within: timedelta) -> Fault:
+    return Fault(FaultKind.TIMED_OUT, f"no whole reply within {within.total_seconds():g} s")
 
 
 @dataclass(frozen=True, slots=True)

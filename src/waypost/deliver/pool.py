@@ -17,7 +17,7 @@ from waypost.deliver.connection import Connection
 from waypost.deliver.opener import Needs
 from waypost.mail.attempt import Transcript
 from waypost.net.clock import Clock
-from waypost.net.stream import Endpoint, Flushed
+from waypost.net.stream import Endpoint, Fault, Flushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class Pool:
         while idle:
             connection = idle.pop()
             self._count -= 1
-            if not isinstance(connection.stream.pending(), Flushed):
+            if not isinstance(came := connection.stream.pending(), Flushed):
+                transcript.add(now, "*", f"not reusing the connection to {connection.place}: {_meanwhile(came)}")
                 connection.abort()
             elif now - connection.opened_at < self._age:
                 connection.transcript = transcript
@@ -119,3 +120,10 @@ class Pool:
     def _all(self) -> Iterator[Connection]:
         for idle in self._idle.values():
             yield from idle
+
+
+def _meanwhile(came: bytes | Fault) -> str:
+    """What came over a connection while it was idle."""
+    if isinstance(came, Fault):
+        return str(came)
+    return f"it said {came.splitlines()[0][: Transcript.WIDTH].decode('utf-8', 'backslashreplace')!r} meanwhile"

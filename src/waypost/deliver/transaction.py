@@ -1,8 +1,9 @@
 """One transaction on an open connection: MAIL, RCPT, DATA, body, final dot; each recipient's fate as its reply is read.
 
-The theory. Until the final dot has left, nothing was accepted: whatever goes wrong, the recipients not yet answered may
-be tried at another host at once. From the final dot on, a reply that does not come leaves them in doubt (RFC 1047): the
-host may hold the message, and no other host may be asked in this attempt. Replies already read stand in either case.
+The theory. Until the final dot has left, nothing was accepted: whatever goes wrong, the recipients not yet answered
+may be tried at another host at once; so they may after a 4yz to the dot, by which the host says that it kept nothing.
+But a reply to the dot that does not come leaves them in doubt (RFC 1047): the host may hold the message, and no other
+host may be asked in this attempt. Replies already read stand in either case.
 
 Not here: which connection (smtp.py), and what is said when (waypost.smtp.client).
 """
@@ -25,7 +26,6 @@ from waypost.mail.outcome import (
     InDoubt,
     LocalTrouble,
     Misbehaved,
-    Outcome,
     PolicyRefused,
     Rejected,
 )
@@ -213,7 +213,8 @@ class _Run:
         return Ended(after, self._split)
 
     async def _hear(self) -> After | _Goes:
-        heard = await self._connection.hear()
+        # Once every fate is known, what is due decides on the connection alone: no settlement waits long for it.
+        heard = await self._connection.hear(soon=self._may_be_stale or not self._pending)
         return self._lost(heard) if isinstance(heard, Fault) else self._take(heard)
 
     def _take(self, events: Sequence[ClientEvent]) -> After | _Goes:
@@ -251,7 +252,7 @@ class _Run:
             return _ON
         if reply.code == 421:
             return self._on_closing(reply, Stage.MAIL)
-        if self._is_stale and reply.code == 503:  # its session is out of step: not the message's fault
+        if self._may_be_stale and reply.code == 503:  # its session is out of step: not the message's fault
             self._leaves = True
             return After.STALE
         self._answered = self._refused = True
@@ -288,13 +289,13 @@ class _Run:
         return _ON
 
     def _on_dot(self, reply: Reply, indexes: Sequence[int]) -> After | _Goes:
-        outcome = self._at_dot(reply)
+        fate = self._at_dot(reply)
         for index in indexes:
             if index in self._pending:
-                self._fates.record(self._pending.pop(index), outcome)
+                self._fates.record(self._pending.pop(index), fate)
         return _ON
 
-    def _at_dot(self, reply: Reply) -> Outcome:
+    def _at_dot(self, reply: Reply) -> Fate:
         if reply.is_positive:
             lmtp = self._connection.approach.is_lmtp
             without_dsn = not lmtp and "DSN" not in self._connection.extensions
@@ -302,7 +303,7 @@ class _Run:
         cause = Answered(self._host, Stage.DOT.value, reply)
         if reply.is_permanent:
             return Rejected(cause, reply.status)
-        return deferred(cause)
+        return Open(deferred(cause))  # refused with certainty: another host may be asked without fear of a double
 
     def _on_end(self, *, reusable: bool) -> After:
         if self._pending:  # the engine ends no transaction with a recipient unanswered; if it did, none may be lost
@@ -357,7 +358,7 @@ class _Run:
         if self._dot_sent:
             self._leave_in_doubt(fault)
             return After.SPENT
-        if self._is_stale and fault.kind in {FaultKind.CLOSED, FaultKind.RESET}:
+        if self._may_be_stale:
             return After.STALE
         self._all(Open(deferred(ConnectionLost(self._host, self._connection.awaited.value, fault))))
         return After.SPENT
@@ -370,7 +371,7 @@ class _Run:
         if self._dot_sent:
             self._leave_in_doubt(Fault(FaultKind.CLOSED, f"it said {reply}"))
             return After.SPENT
-        if self._is_stale and reply.code == 421:
+        if self._may_be_stale and reply.code == 421:
             return After.STALE
         refuses_body = stage is Stage.BODY and reply.is_permanent
         self._all(Rejected(cause, reply.status) if refuses_body else Open(deferred(cause)))
@@ -381,13 +382,19 @@ class _Run:
         self._connection.abort()
         if self._dot_sent:
             self._leave_in_doubt(Fault(FaultKind.GARBLED, detail))
+        elif self._may_be_stale:
+            return After.STALE
         else:
             self._all(Open(deferred(Misbehaved(self._host, stage.value, detail))))
         return After.SPENT
 
     @property
-    def _is_stale(self) -> bool:
-        """Whether a loss now tells only that the connection had died while it was idle."""
+    def _may_be_stale(self) -> bool:
+        """Whether a loss, silence or nonsense now tells only that the connection had died while it was idle.
+
+        No double can come of saying it all again: commands may have gone out as far as DATA, but no octet of the body,
+        and DATA without its final dot is no message (RFC 5321 §4.1.1.10).
+        """
         return self._connection.transactions > 1 and not self._answered
 
     def _all(self, fate: Fate) -> None:

@@ -14,6 +14,9 @@ Replies in step: a reply counts only for a command that was handed out before it
 for by nobody; taking it for the next command's answer would credit one recipient with another's fate, or a message with
 a delivery that never was. It ends the session.
 
+The first digit of a code decides (RFC 5321 §4.2), so that a code nobody has listed means what its class means; but for
+the few codes that belong to one moment alone (`can_answer`). Out of their place they tell of a peer out of step.
+
 In doubt: from `end_body()` on, and only then, `awaiting` is DOT. A loss before it is surely no delivery.
 
 Not here: time-outs, TLS itself, reconnecting with HELO after a lost EHLO (the caller opens a new session with
@@ -249,6 +252,17 @@ def opening_table(opening: Opening, tls: Tls, credentials: Credentials | NoCrede
 def after(stage: Stage, reply: Reply, table: Mapping[Stage, _Row]) -> Stage:
     """Where `reply` leads. 421 ends every stage alike: the host is going away (RFC 5321 §3.8), no HELO will keep it."""
     return Stage.QUIT if reply.code == 421 else table[stage][reply.code // 100 - 2]
+
+
+#: What these commands ask for has one code only (RFC 3207 §4, RFC 4954 §4, RFC 5321 §4.3.2), by stage and first digit.
+_ONLY: Final = {(Stage.STARTTLS, 2): 220, (Stage.AUTH, 3): 334, (Stage.DATA, 3): 354}
+
+
+def can_answer(stage: Stage, code: int) -> bool:
+    """Whether `code` can be said at `stage`: 220 greets or begins TLS, 221 takes leave, and neither answers more."""
+    if code in {220, 221}:
+        return code == 220 and stage in {Stage.GREETING, Stage.STARTTLS}
+    return _ONLY.get((stage, code // 100), code) == code
 
 
 # ---- the table of a transaction
@@ -489,6 +503,9 @@ class ClientSession:
 
     def _opening(self, reply: Reply, events: list[ClientEvent]) -> None:
         said_at = self._stage
+        if not can_answer(said_at, reply.code):
+            self._violation(_no_answer(said_at, reply), str(reply), events)
+            return
         leads_to = after(said_at, reply, self._table)
         if said_at is Stage.AUTH:
             leads_to = self._authenticated(reply, leads_to)
@@ -575,8 +592,8 @@ class ClientSession:
     def _answered(self, reply: Reply, events: list[ClientEvent]) -> None:
         stage, index, _ = self._due[0]
         verdict = TRANSACTION[stage][reply.code // 100 - 2]
-        if verdict is Verdict.ODD and index != _LONE_DOT:
-            self._violation(f"{reply.code} is no answer to {stage.value}", str(reply), events)
+        if index != _LONE_DOT and (verdict is Verdict.ODD or not can_answer(stage, reply.code)):
+            self._violation(_no_answer(stage, reply), str(reply), events)
             return
         self._due.popleft()
         self._tell(stage, index, reply, verdict is Verdict.TAKEN, events)
@@ -639,6 +656,10 @@ class ClientSession:
         events.append(TransactionEnded(in_step and not self._reader.bare_newline and not self._reader.pending))
         if self._reader.pending:  # it says more than it was asked for: nothing is to be asked of it any more
             self._close()
+
+
+def _no_answer(stage: Stage, reply: Reply) -> str:
+    return f"{reply.code} is no answer to {stage.value}"
 
 
 def _base64(text: str) -> str:
