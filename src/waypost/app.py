@@ -32,7 +32,8 @@ from waypost.admin.operations import Operations
 from waypost.config import Config
 from waypost.config.parts import host_finder, resolver_settings, spool
 from waypost.deliver.connection import Ends, TimeOuts
-from waypost.deliver.dispatch import Capacity, Dispatcher
+from waypost.deliver.crowd import Capacity
+from waypost.deliver.dispatch import Dispatcher
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.memory import HostMemory
 from waypost.deliver.opener import Opener, TlsContexts

@@ -12,7 +12,7 @@ import pytest
 from tests.deliver.peer import EXTENSIONS, ROUTE, Peer, Wrong
 from tests.deliver.town import Town
 from tests.virtual import settled, virtual
-from waypost.deliver.dispatch import Capacity
+from waypost.deliver.crowd import Capacity
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.mail.explain import describe

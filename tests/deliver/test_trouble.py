@@ -11,8 +11,8 @@ import pytest
 from tests.deliver.peer import ROUTE, Peer, Wrong
 from tests.deliver.town import POLICY, Town
 from tests.virtual import elapsed, virtual
+from waypost.deliver.crowd import Capacity, Load
 from waypost.deliver.destination import Standing
-from waypost.deliver.dispatch import Capacity, Load
 from waypost.mail.envelope import MessageId
 from waypost.mail.outcome import Rejected
 from waypost.net.stream import Endpoint, Fault, FaultKind, Stream

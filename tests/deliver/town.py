@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import Self
 
 from tests.deliver.peer import BODY, ROUTE, SMTP, Peer, World
-from waypost.deliver.dispatch import Capacity, Dispatcher
+from waypost.deliver.crowd import Capacity
+from waypost.deliver.dispatch import Dispatcher
 from waypost.deliver.journal import NullJournal
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.runner import Runner

@@ -3,12 +3,10 @@
     received mail ── take ──┐
     the queue ──── claim ───┴→ Destination.waiting → a worker: attempt (runner.py) → settle (settler.py)
 
-What it promises. A destination that stalls holds no more than its own concurrency. Where room grows short, destinations
-that fail or stall share half of it, with one attempt each, those not known yet have a quarter more, and the rest is for
-those that have proven themselves (`Capacity`). Memory is bounded and shared in the same way: leases wait here up to a
-number and a size, the rest stays on disk.
-It sleeps until something falls due or somebody wakes it. A bug in an attempt costs that attempt. While the storage
-fails, nothing new is begun.
+What it promises. A destination that stalls holds no more than its own concurrency, and where many want room at once
+they share it (crowd.py). Memory is bounded: leases wait here up to a number and a size, the rest stays on disk. It
+sleeps until something falls due or somebody wakes it. A bug in an attempt costs that attempt. While the storage fails,
+nothing new is begun.
 """
 
 from __future__ import annotations
@@ -16,10 +14,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
+from waypost.deliver.crowd import RELIEF, Capacity, Crowd, Memory
 from waypost.deliver.destination import Destination, Held, May, Standing
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.pool import Pool
@@ -32,48 +30,6 @@ from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import CLAIM, Lease, Never, Settled, Settlement, Storage, StorageError, Wait
 from waypost.route.route import NoRoute, Route
 from waypost.route.state import DestinationState
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """How much is done and held at once."""
-
-    #: Workers: attempts on the network, and those that wait to be written down.
-    attempts: int = 500
-    #: Of these, only for destinations that have none.
-    reserve: int = 100
-    #: Leases in memory, and the octets of their messages.
-    leases: int = 2000
-    octets: int = 128 * 1024 * 1024
-    #: Leases in memory for one destination.
-    leases_each: int = 200
-
-    @property
-    def calm(self) -> int:
-        """With fewer workers than this nobody is in another's way."""
-        return max(1, self.attempts // 4)
-
-    def allows(self, running: int, standing: Standing, load: Load) -> bool:
-        """Whether a destination that has `running` attempts may begin another, where it is not calm."""
-        half = max(1, self.attempts // 2)
-        match standing:
-            case Standing.PROVEN:
-                return not running or load.workers < self.attempts - self.reserve
-            case Standing.NEW:
-                return load.unproven < self.calm or (not running and load.unproven < half + half // 2)
-            case Standing.DOUBTFUL:
-                return not running and load.doubtful < half
-            case _:
-                assert_never(standing)
-
-
-@dataclass(slots=True)
-class Load:
-    """How busy the dispatcher is: workers, and attempts at destinations that are not proven, or in doubt."""
-
-    workers: int = 0
-    unproven: int = 0
-    doubtful: int = 0
 
 
 class Routes(Protocol):
@@ -94,10 +50,6 @@ MEMORY: Final = timedelta(minutes=1)
 HOPS: Final = 200
 #: A route whose credentials are refused is not tried for so long: too many failures lock accounts.
 CREDENTIALS_REST: Final = timedelta(minutes=15)
-#: Leases that a destination in doubt may hold while others want the room.
-FEW: Final = 20
-#: How often it is looked who may give way, while somebody had to wait.
-RELIEF: Final = timedelta(seconds=0.25)
 
 
 #: What a worker does next.
@@ -138,8 +90,7 @@ class Dispatcher:
         self._capacity = capacity
         self._destinations: dict[NextHop, Destination] = {}
         self._turns: deque[Destination] = deque()
-        self._held: set[Held] = set()
-        self._octets = 0
+        self._held = Memory(capacity)
         self._surplus: list[Lease] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[_Turn]] = []  # of workers, each for its next turn
@@ -147,8 +98,7 @@ class Dispatcher:
         self._left_on_disk = False
         self._asks_at: Instant = 0.0
         self._stopping = False
-        self._load = Load()
-        self._counted_at = float("-inf")
+        self._crowd = Crowd(capacity, self._destinations.values())
         self._passed_over: set[Destination] = set()
         self._relief_is_due = False
 
@@ -160,7 +110,7 @@ class Dispatcher:
     # ---- what receiving calls
     def wants(self) -> bool:
         """Whether a message just received may be handed over, instead of waiting on disk for its turn."""
-        if self._has_room() and not self._stopping and not self._settler.is_failing:
+        if self._held.has_room and not self._stopping and not self._settler.is_failing:
             return True
         self._left_on_disk = True
         self._relieve_soon()
@@ -170,7 +120,7 @@ class Dispatcher:
         """Leases handed over; those for which there is no room are given back to the queue."""
         for lease in leases:
             destination = self._destination(lease.next_hop)
-            if self._stopping or not self._may_wait(destination, lease):
+            if self._stopping or not self._held.may_wait(destination, lease, self._clock.monotonic()):
                 destination.has_more = True
                 self._surplus.append(lease)
                 self._wake.set()
@@ -247,10 +197,10 @@ class Dispatcher:
         return LONGEST_SLEEP if isinstance(due, Never) else timedelta(seconds=max(0.0, due - self._clock.now()))
 
     async def _claim(self, destination: Destination, now: float) -> None:
-        room = self._room(destination)
+        room = self._held.room(destination, self._clock.monotonic())
         if room <= 0:
             destination.has_more = True
-            self._left_on_disk = self._left_on_disk or not self._has_room()
+            self._left_on_disk = self._left_on_disk or not self._held.has_room
             return
         until = now + CLAIM.total_seconds()
         leases = await self._storage.claim(destination.next_hop, now=now, until=until, messages=room)
@@ -285,53 +235,18 @@ class Dispatcher:
             old.pop(_key(lease)).lease = lease
         lost = set(old.values())
         for destination in {self._destination(held.lease.next_hop) for held in lost}:
-            self._forget(destination.waiting.take_if(lost.__contains__))
+            self._held.forget(destination.waiting.take_if(lost.__contains__))
 
-    # ---- room
-    def _has_room(self) -> bool:
-        return len(self._held) < self._capacity.leases and self._octets < self._capacity.octets
-
-    def _is_below(self, share: float) -> bool:
-        """Whether less than this share of the memory is taken."""
-        capacity = self._capacity
-        return len(self._held) < capacity.leases * share and self._octets < capacity.octets * share
-
-    def _room(self, destination: Destination) -> int:
-        """Leases to claim for it: a share of what is free, so that a few that stall cannot take all of it."""
-        capacity, held = self._capacity, len(self._held)
-        if not self._has_room():
-            return 0
-        if destination.standing(self._clock.monotonic()) is Standing.PROVEN:
-            return min(capacity.leases_each, max(1, (capacity.leases - held) // 4)) - len(destination.waiting)
-        if self._is_below(0.5):
-            return min(FEW, capacity.leases_each, max(1, (capacity.leases // 2 - held) // 4)) - len(destination.waiting)
-        return int(not destination.waiting and not destination.running and self._is_below(0.75))
-
-    def _may_wait(self, destination: Destination, lease: Lease) -> bool:
-        """Whether a lease handed over for it may wait in memory."""
-        waiting, each = len(destination.waiting), self._capacity.leases_each
-        if waiting < min(FEW, each) and self._is_below(0.5):
-            return True
-        if destination.standing(self._clock.monotonic()) is not Standing.PROVEN:
-            return not waiting and self._is_below(0.75)
-        # Beyond its share, one lease for each reverse-path that has none: fresh mail is not to wait behind a backlog.
-        return waiting < each or (waiting < 2 * each and not destination.waiting.has_from(lease.message.reverse_path))
-
+    # ---- what it holds
     def _admit(self, destination: Destination, lease: Lease) -> None:
         held = Held(lease)
         self._held.add(held)
-        self._octets += held.octets
         destination.waiting.append(held)
         self._give_turn(destination)
 
-    def _forget(self, gone: Iterable[Held]) -> None:
-        for held in gone:
-            self._held.discard(held)
-            self._octets -= held.octets
-
     def _give_back(self, destination: Destination, gone: Sequence[Held]) -> None:
         """Leases that wait go back to the queue, untried."""
-        self._forget(gone)
+        self._held.forget(gone)
         self._surplus.extend(held.lease for held in gone)
         destination.has_more = destination.has_more or bool(gone)
 
@@ -382,7 +297,7 @@ class Dispatcher:
             may = destination.may(now)
             if may is May.NOT_YET:
                 continue  # an attempt that ends there gives it its turn again
-            if may is May.START and not self._admits(destination, now):
+            if may is May.START and not self._crowd.admits(destination, self._busy, now):
                 self._passed_over.add(destination)
                 self._relieve_soon()
                 continue
@@ -399,29 +314,13 @@ class Dispatcher:
         """Let go of leases that waited here past their end: somebody else may hold them by now."""
         now = self._clock.now()
         while destination.waiting and destination.waiting.first().lease.until <= now:
-            self._forget((destination.waiting.take(),))
+            self._held.forget((destination.waiting.take(),))
 
     # ---- a crowd
-    def _admits(self, destination: Destination, now: float) -> bool:
-        """Whether it may begin an attempt although others want to, too."""
-        workers, load = len(self._workers) - len(self._idle), self._load
-        if workers < self._capacity.calm:
-            return True
-        if now - self._counted_at >= RELIEF.total_seconds():
-            self._count(now)
-        standing, load.workers = destination.standing(now), workers
-        if not self._capacity.allows(destination.running, standing, load):
-            return False
-        load.unproven += standing is not Standing.PROVEN
-        load.doubtful += standing is Standing.DOUBTFUL
-        return True
-
-    def _count(self, now: float) -> None:
-        self._load, self._counted_at = Load(), now
-        for destination in self._destinations.values():
-            if destination.running and (standing := destination.standing(now)) is not Standing.PROVEN:
-                self._load.unproven += destination.running
-                self._load.doubtful += destination.running if standing is Standing.DOUBTFUL else 0
+    @property
+    def _busy(self) -> int:
+        """Workers that have something to do."""
+        return len(self._workers) - len(self._idle)
 
     def _relieve_soon(self) -> None:
         if not self._relief_is_due and not self._stopping:
@@ -435,11 +334,13 @@ class Dispatcher:
             return
         now = self._clock.monotonic()
         in_doubt = [one for one in self._destinations.values() if one.standing(now) is Standing.DOUBTFUL]
-        if not self._is_below(0.5):
+        if not self._held.is_below(0.5):
             for destination in in_doubt:
                 self._trim(destination, max(1, self._capacity.leases // 4 // len(in_doubt)))
-        self._cut_short([destination for destination in in_doubt if destination.running])
-        self._counted_at = float("-inf")
+        for destination, keep in self._crowd.giving_way(in_doubt, self._busy):
+            destination.cut_short()
+            self._runner.cut_short(destination.next_hop, keep=keep)
+        self._crowd.recount()
         waited, self._passed_over = self._passed_over, set()
         for destination in waited:
             self._give_turn(destination)
@@ -452,17 +353,6 @@ class Dispatcher:
         spare = list(destination.waiting)[few:]
         if spare:
             self._give_back(destination, destination.waiting.take_if(set(spare).__contains__))
-
-    def _cut_short(self, stuck: Sequence[Destination]) -> None:
-        """Where workers grow short: one attempt each for those in doubt, and half of all workers for all of them."""
-        capacity = self._capacity
-        if len(self._workers) - len(self._idle) < capacity.attempts // 2:
-            return
-        for place, destination in enumerate(stuck):
-            keep = 1 if place < capacity.attempts // 2 else 0
-            if destination.running > keep:
-                destination.cut_short()
-                self._runner.cut_short(destination.next_hop, keep=keep)
 
     # ---- workers
     async def _work(self, turn: _Turn | _NoTurn) -> None:
@@ -491,7 +381,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the last net: the lease comes back when it ends
             tell(self._journal.crashed, held.lease.message, held.lease.next_hop, error)
         finally:
-            self._forget((held,))
+            self._held.forget((held,))
             self._ask_again(destination)
             if self._turns:
                 self._pump()
