@@ -21,6 +21,8 @@ from waypost.smtp.server import (
     Rcpt,
     ServerSession,
     ServerSettings,
+    StartTls,
+    TlsGranted,
 )
 
 ANSWERS = (
@@ -43,6 +45,7 @@ def one(octets: bytes) -> None:
         dsn=bool(flags & 4),
         max_recipients=3 if flags & 8 else 100,
         mechanisms=("PLAIN", "LOGIN"),
+        starttls=bool(flags & 64),
     )
     session = ServerSession(settings)
     session.permit_auth(settings.mechanisms if flags & 64 else ())
@@ -77,6 +80,10 @@ class _Caller:
                     self.session.challenge(b"Username:")
                 case Auth() | AuthResponse():
                     self.session.reply(self.answer())
+                case StartTls():
+                    self.session.reply(self.answer())
+                case TlsGranted():
+                    return self.handshake()
                 case Mail():
                     self.recipients = 0
                     self.session.reply(self.answer())
@@ -94,6 +101,17 @@ class _Caller:
                     self.end(size, fault)
                 case _:
                     pass
+
+    def handshake(self) -> bool:
+        """Begin TLS; or do not, and see that nothing said in clear is heard."""
+        _check(self.session.octets_to_send())
+        if self.always:
+            self.session.tls_started()
+            return self.obey()
+        self.session.receive(b"MAIL FROM:<mallory@elsewhere.example>\r\n")
+        assert isinstance(self.session.next_event(), Closing)
+        assert self.session.octets_to_send() == b""
+        return True
 
     def end(self, size: int, fault: BodyFault) -> None:
         if fault is BodyFault.NONE:

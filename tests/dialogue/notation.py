@@ -46,6 +46,8 @@ Heads for `test: server`
     permitted           the mechanisms of AUTH that are safe on this connection; default none
     answer              WHAT [ADDRESS] = REPLY: how to answer HELLO, AUTH (one after the other; 334 challenges),
                         MAIL, RCPT, DATA or DOT; else all is accepted.
+    answer              WHAT [ADDRESS] = REPLY: how to answer HELLO, STARTTLS, MAIL, RCPT, DATA or DOT; else all is
+                        accepted.
                         DOT with an address: that recipient under LMTP
     messages            how many messages are taken; default 0
     stored              the octets of the last one, escaped

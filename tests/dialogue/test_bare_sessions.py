@@ -57,6 +57,8 @@ from waypost.smtp.server import (
     Rcpt,
     Refused,
     ServerSession,
+    StartTls,
+    TlsGranted,
     TransactionReset,
 )
 
@@ -249,6 +251,10 @@ class ServerPlay:
             event = self.session.next_event()
             if isinstance(event, NeedOctets):
                 break
+            if isinstance(event, TlsGranted):
+                if self.events[-1] != "TlsGranted":
+                    self.events.append("TlsGranted")
+                break
             if not isinstance(event, DataChunk):
                 self.events.append(type(event).__name__)
             self._on(event)
@@ -272,6 +278,8 @@ class ServerPlay:
                     self.session.challenge(b64decode(reply.lines[0]))
                 else:
                     self.session.reply(reply)
+            case StartTls():
+                self.session.reply(self._answer("STARTTLS", "", Reply.of(220, "2.0.0", "begin")))
             case DataStart():
                 self.body = b""
                 self.session.reply(self._answer("DATA", "", Reply(354, ("go ahead",))))
@@ -281,7 +289,7 @@ class ServerPlay:
                 self._store(size, fault)
             case Closing():
                 self.closed = True
-            case Refused() | TransactionReset() | NeedOctets():
+            case Refused() | TransactionReset() | NeedOctets() | TlsGranted():
                 pass
             case _:
                 assert_never(event)
@@ -330,6 +338,8 @@ def test_a_server_session_plays_its_part(script: Script, piece: int) -> None:
         play.run()
     for side, lines in script.segments:
         if side == "C":
+            if isinstance(lines[0].said, Handshake):
+                play.session.tls_started()
             play.hear(b"".join(line.octets for line in lines))
             if lines[0] is script.lines[0]:  # the client did not wait for the banner
                 play.session.greet(GREETING)

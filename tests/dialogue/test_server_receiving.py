@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 import uvloop
 
-from tests.dialogue.notation import GREETING, Close, Line, Reset, Script, Silent, Text, load_scripts
+from tests.dialogue.notation import GREETING, Close, Handshake, Line, Reset, Script, Silent, Text, load_scripts
 from tests.receive.house import Table, make_house
 from tests.virtual import virtual
 from waypost.mail.envelope import MessageId, NextHop
@@ -33,7 +33,9 @@ SOON: Final = timedelta(seconds=5)
 
 def is_playable(script: Script) -> bool:
     """Whether a receiving session would ever answer so: it refuses nobody at EHLO, and all LMTP recipients alike."""
-    if script.permitted:
+    if script.permitted or any(
+        isinstance(line.said, Handshake) or line.octets == b"STARTTLS\r\n" for line in script.lines
+    ):
         return False
     return all(answer.what == "RCPT" and answer.reply.is_permanent for answer in script.answers)
 

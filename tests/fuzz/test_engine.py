@@ -44,6 +44,8 @@ from waypost.smtp.server import (
     Refused,
     ServerSession,
     ServerSettings,
+    StartTls,
+    TlsGranted,
 )
 
 OK = Reply.of(250, "2.0.0", "OK")
@@ -138,6 +140,10 @@ def serve(segments: Iterator[bytes] | Sequence[bytes], offer: ServerSettings) ->
             match event:
                 case Hello():
                     session.reply(session.hello_reply())
+                case StartTls():
+                    session.reply(OK)
+                case TlsGranted():
+                    session.tls_started()
                 case Mail():
                     recipients = 0
                     session.reply(OK)
@@ -188,6 +194,8 @@ server_settings = st.builds(
     max_recipients=st.integers(1, 3),
     max_errors=st.integers(1, 30),
     mechanisms=st.sampled_from([(), ("PLAIN", "LOGIN")]),
+    starttls=st.booleans(),
+    tls_required=st.booleans(),
 )
 
 

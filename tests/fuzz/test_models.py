@@ -41,6 +41,8 @@ from waypost.smtp.server import (
     Refused,
     ServerSession,
     ServerSettings,
+    StartTls,
+    TlsGranted,
     TransactionReset,
 )
 
@@ -60,11 +62,16 @@ class Order(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         limits = ServerSettings(
-            "mx.example", max_errors=self.MAX_ERRORS, max_recipients=self.MAX_RECIPIENTS, mechanisms=("PLAIN",)
+            "mx.example",
+            max_errors=self.MAX_ERRORS,
+            max_recipients=self.MAX_RECIPIENTS,
+            mechanisms=("PLAIN",),
+            starttls=True,
         )
         self.session = ServerSession(limits)
         self.session.permit_auth(("PLAIN",))
         self.authenticated = False
+        self.secured = False
         self.session.greet(Reply(220, ("mx.example",)))
         self.session.octets_to_send()
         self.stands = "connected"
@@ -80,12 +87,12 @@ class Order(RuleBasedStateMachine):
         while True:
             event = self.session.next_event()
             match event:
-                case NeedOctets() | Closing():
+                case NeedOctets() | Closing() | TlsGranted():
                     said = self.session.octets_to_send()
                     return [int(line[:3]) for line in said.splitlines() if line[3:4] == b" "]
                 case Auth(response=NoResponse()):
                     self.session.challenge(b"")
-                case Hello() | Auth() | AuthResponse() | Mail() | Rcpt() | DataEnd():
+                case Hello() | StartTls() | Auth() | AuthResponse() | Mail() | Rcpt() | DataEnd():
                     self.session.reply(self.answer)
                 case DataStart():
                     self.session.reply(GO if self.answer is OK else self.answer)
@@ -140,6 +147,15 @@ class Order(RuleBasedStateMachine):
         self.expect(said, 501, is_error=True)
 
     @precondition(lambda self: self.stands not in ("body", "closed"))
+    @rule(answer=answers)
+    def starttls(self, answer: Reply) -> None:
+        self.command(b"STARTTLS", answer, {} if self.secured else {"ready": "handshake"})
+        if self.stands == "handshake":
+            self.session.tls_started()
+            self.session.permit_auth(("PLAIN",))
+            self.secured, self.authenticated, self.stands = True, False, "connected"
+
+    @precondition(lambda self: self.stands not in ("body", "closed"))
     @rule(answer=answers, path=st.sampled_from([b"<>", b"<a@us.example>"]))
     def mail(self, answer: Reply, path: bytes) -> None:
         self.command(b"MAIL FROM:" + path, answer, {"ready": "mail"})
@@ -189,7 +205,7 @@ class Order(RuleBasedStateMachine):
     @precondition(lambda self: self.stands not in ("body", "closed"))
     @rule(
         wrong=st.sampled_from(
-            [(b"", 500), (b"FOO", 500), (b"NO\0OP", 500), (b"\xff", 500), (b"RSET now", 501), (b"STARTTLS", 502)]
+            [(b"", 500), (b"FOO", 500), (b"NO\0OP", 500), (b"\xff", 500), (b"RSET now", 501), (b"ETRN x", 502)]
         )
     )
     def err(self, wrong: tuple[bytes, int]) -> None:

@@ -10,6 +10,9 @@ from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
     IDLE_COMMANDS,
     ORDER,
+    ORDER_BEFORE_TLS,
+    ORDER_UNDER_TLS,
+    ORDER_WITHOUT_TLS,
     Auth,
     AuthResponse,
     BodyFault,
@@ -26,7 +29,9 @@ from waypost.smtp.server import (
     Refused,
     ServerSession,
     ServerSettings,
+    StartTls,
     State,
+    TlsGranted,
     TransactionReset,
 )
 
@@ -66,8 +71,11 @@ def at_body(session: ServerSession, recipients: int = 1) -> None:
 
 
 def test_the_table_of_order_is_total() -> None:
-    assert ORDER.keys() == set(State) - {State.NEW, State.AUTH, State.BODY, State.CLOSED}
-    assert {len(row) for row in ORDER.values()} == {8}
+    assert ORDER.keys() == set(State) - {State.NEW, State.HANDSHAKE, State.AUTH, State.BODY, State.CLOSED}
+    assert ORDER_WITHOUT_TLS.keys() == ORDER_UNDER_TLS.keys() == ORDER.keys()
+    assert ORDER_BEFORE_TLS.keys() == ORDER.keys() - {State.MAIL, State.RCPT}
+    tables = (ORDER, ORDER_WITHOUT_TLS, ORDER_BEFORE_TLS, ORDER_UNDER_TLS)
+    assert {len(row) for table in tables for row in table.values()} == {9}
 
 
 def test_every_state_is_reached() -> None:
@@ -384,3 +392,43 @@ def test_no_event_shows_what_auth_carries(said: list[bytes]) -> None:
     assert "sesame" not in repr(events)
     # An unknown mechanism's name is 20 characters at most, and no mechanism of ours is a secret.
     assert SECRET.decode() not in repr(events).replace(f"'AUTH {SECRET.decode()} (not shown)'", "")
+
+
+# ---- TLS
+
+
+def test_a_handshake_is_done_only_where_one_is_due() -> None:
+    session = opened(ServerSettings("mx.example", starttls=True))
+    with pytest.raises(LocalProtocolError, match="no handshake is due"):
+        session.tls_started()
+
+
+def test_octets_that_come_before_the_reply_to_starttls_end_the_session() -> None:
+    session = opened(ServerSettings("mx.example", starttls=True))
+    assert told(session, b"STARTTLS\r\n") == StartTls()
+    session.receive(b"RSET\r\n")
+    session.reply(Reply.of(220, "2.0.0", "begin"))
+    assert session.next_event() == Closing("octets in clear where the TLS handshake was due")
+    assert session.octets_to_send().startswith(b"554 5.5.0 ")
+
+
+def test_octets_that_come_while_the_handshake_is_done_end_the_session_in_silence() -> None:
+    session = opened(ServerSettings("mx.example", starttls=True))
+    told(session, b"STARTTLS\r\n")
+    session.reply(Reply.of(220, "2.0.0", "begin"))
+    assert session.next_event() == TlsGranted()
+    session.octets_to_send()
+    session.receive(b"EHLO mallory.example\r\n")
+    session.tls_started()
+    assert session.next_event() == Closing("octets in clear where the TLS handshake was due")
+    assert session.octets_to_send() == b""
+
+
+def test_a_session_under_implicit_tls_offers_requiretls_and_no_starttls() -> None:
+    session = ServerSession(ServerSettings("mx.example", starttls=True, tls_required=True), secured=True)
+    session.greet(BANNER)
+    told(session, b"EHLO us.example\r\n")
+    assert session.hello_reply().lines[-1] == "REQUIRETLS"
+    assert "STARTTLS" not in session.hello_reply().lines
+    session.reply(session.hello_reply())
+    assert isinstance(told(session, b"MAIL FROM:<> REQUIRETLS\r\n"), Mail)

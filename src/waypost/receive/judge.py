@@ -57,6 +57,7 @@ OK_MAIL: Final = Reply.of(250, "2.1.0", "OK")
 OK_RCPT: Final = Reply.of(250, "2.1.5", "OK")
 SEND_BODY: Final = Reply(354, ("end with a dot on a line of its own",))
 RELAY_CLIENTS_ONLY: Final = Reply.of(550, "5.7.1", "this address takes mail from our own clients only")
+NO_TLS_NOW: Final = Reply.of(454, "4.7.0", "TLS not available due to temporary reason")
 TOO_MANY_MESSAGES: Final = Reply.of(421, "4.7.0", "enough messages in one session; connect again for more")
 #: An error of ours: nothing is stored, and the client keeps the message (RFC 5321 §4.2.5).
 LOCAL_ERROR: Final = Reply.of(451, "4.3.0", "local error in processing; try again later")

@@ -26,6 +26,7 @@ from waypost.receive.body import Body, InFlight
 from waypost.receive.judge import (
     LOCAL_ERROR,
     LOOPING,
+    NO_TLS_NOW,
     OK_MAIL,
     OK_RCPT,
     RELAY_CLIENTS_ONLY,
@@ -59,6 +60,8 @@ from waypost.smtp.server import (
     Rcpt,
     Refused,
     ServerSession,
+    StartTls,
+    TlsGranted,
     TransactionReset,
 )
 
@@ -215,6 +218,10 @@ class Session:
                     self._smtp.reply(self._answer(event))
                 case Auth() | AuthResponse():
                     self._smtp.reply(Reply.of(504, "5.5.4", "no such mechanism here"))
+                case StartTls():
+                    self._smtp.reply(NO_TLS_NOW)
+                case TlsGranted():
+                    raise AssertionError("a handshake is due that was not granted")
                 case Refused(line, reply):
                     self._refuse(line, reply)
                 case DataChunk(octets):

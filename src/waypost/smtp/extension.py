@@ -1,7 +1,7 @@
 """EHLO keywords and the parameters they add to MAIL and RCPT.
 
 Sources: SIZE RFC 1870, 8BITMIME RFC 6152, PIPELINING RFC 2920, ENHANCEDSTATUSCODES RFC 2034, SMTPUTF8 RFC 6531,
-DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954.
+DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954, REQUIRETLS RFC 8689.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class MailParameters:
     ret: Return = Return.UNSPECIFIED
     envelope_id: str = ""
     submitter: str = ""
+    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,12 @@ def _smtputf8(value: str) -> tuple[str, bool]:
     return "smtputf8", True
 
 
+def _requiretls(value: str) -> tuple[str, bool]:
+    if value:
+        raise ParameterError("REQUIRETLS takes no value")
+    return "requiretls", True
+
+
 def _ret(value: str) -> tuple[str, Return]:
     if value.upper() not in ("FULL", "HDRS"):
         raise ParameterError(f"RET is FULL or HDRS, not {value!r}")
@@ -267,6 +274,7 @@ _MAIL: Final[Mapping[str, tuple[str, _Read]]] = {
     "RET": ("DSN", _ret),
     "ENVID": ("DSN", _envid),
     "AUTH": ("AUTH", _auth),
+    "REQUIRETLS": ("REQUIRETLS", _requiretls),
 }
 _RCPT: Final[Mapping[str, tuple[str, _Read]]] = {
     "NOTIFY": ("DSN", _notify),
@@ -313,6 +321,8 @@ def format_mail_parameters(parameters: MailParameters, offered: Extensions) -> s
         words += " BODY=8BITMIME"
     if parameters.smtputf8 and "SMTPUTF8" in offered:
         words += " SMTPUTF8"
+    if parameters.requiretls and "REQUIRETLS" in offered:
+        words += " REQUIRETLS"
     if "DSN" in offered:
         if parameters.ret is not Return.UNSPECIFIED:
             words += f" RET={parameters.ret.value}"

@@ -9,18 +9,21 @@ limits) it answers itself; whether a mailbox exists or a message was stored is t
     loop: event = session.next_event()
           NeedOctets            write octets_to_send(), then read and receive(...)
           Hello Mail Rcpt …     reply(...)
+          TlsGranted          write octets_to_send(), take the connection into TLS, then tls_started()
           Closing               write octets_to_send(), then close
 
 Strictness, and why (RFC 2920 §3.1, RFC 5321 §4.1.1.4):
 
-* EHLO, HELO, LHLO, AUTH and DATA must end a group. A client that says more in the same breath does not wait for our
-  answer: it is a machine made to speak blindly, and behind a refused DATA its body would be read as commands, behind a
-  refused AUTH its secrets. It is answered 554 and the session is over. Octets that arrive before the reply to DATA is
-  given count the same.
+* EHLO, HELO, LHLO, STARTTLS, AUTH and DATA must end a group. A client that says more in the same breath does not wait
+  for our answer: it is a machine made to speak blindly, and behind a refused DATA its body would be read as commands,
+  behind a refused AUTH its secrets. It is answered 554 and the session is over. Octets that arrive before the reply to
+  STARTTLS or DATA is given count the same.
+* Nothing that was said in clear is known under TLS, neither to us nor to the client (RFC 3207 §4.2). Octets between
+  STARTTLS and the handshake would be somebody's who wants them read as if TLS had protected them: they end the session.
 * Octets that came before the banner end the session too.
 * VRFY, EXPN, NOOP and QUIT must end a group as well, but nothing can be gained by breaking that: they are tolerated.
 
-Not here: time-outs, TLS, policy, storage.
+Not here: time-outs, the handshake itself, policy, storage.
 """
 
 from __future__ import annotations
@@ -82,7 +85,9 @@ __all__ = [
     "Refused",
     "ServerSession",
     "ServerSettings",
+    "StartTls",
     "State",
+    "TlsGranted",
     "TransactionReset",
 ]
 
@@ -104,6 +109,16 @@ class AuthResponse:
 
     def __repr__(self) -> str:
         return "AuthResponse(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """(reply) STARTTLS; 220 leads to TlsGranted, 454 says that TLS cannot be had now (RFC 3207 §4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsGranted:
+    """220 to STARTTLS was queued: flush, do the handshake on the connection, then call `tls_started`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +170,8 @@ Event: TypeAlias = (
     Hello
     | Auth
     | AuthResponse
+    | StartTls
+    | TlsGranted
     | Mail
     | Rcpt
     | DataStart
@@ -165,10 +182,15 @@ Event: TypeAlias = (
     | Closing
     | NeedOctets
 )
-_Asked: TypeAlias = Hello | Auth | AuthResponse | Mail | Rcpt | DataStart | DataEnd
+#: Those that wait for a reply.
+_Asked: TypeAlias = Hello | StartTls | Auth | AuthResponse | Mail | Rcpt | DataStart | DataEnd
 
 _NEED_OCTETS: Final = NeedOctets()
+_START_TLS: Final = StartTls()
+_TLS_GRANTED: Final = TlsGranted()
 _DATA_START: Final = DataStart()
+#: Those behind which nothing may have come when they are answered.
+_WAITED_FOR: Final = (_START_TLS, _DATA_START)
 _TRANSACTION_RESET: Final = TransactionReset()
 
 
@@ -179,6 +201,7 @@ class ServerSettings:
     `size_limit` in octets, 0 for none (RFC 1870 §4). `max_recipients` a transaction: RFC 5321 §4.5.3.1.8 asks for at
     least 100. `max_errors`: refusals by the session itself before it ends with 421; 20 is what others in the field use.
     `mechanisms`: those of AUTH, in upper case; offered only once `permit_auth` says that secrets are safe.
+    `starttls`: it is on offer, there being a certificate. `tls_required`: no mail in clear.
     """
 
     hostname: str
@@ -189,24 +212,40 @@ class ServerSettings:
     max_recipients: int = 1000
     max_errors: int = 20
     mechanisms: tuple[str, ...] = ()
+    starttls: bool = False
+    tls_required: bool = False
 
     # What follows from these: made once a listener, not once a session.
 
     @cached_property
     def offers(self) -> Extensions:
-        """The extensions on offer to EHLO and LHLO."""
+        """The extensions on offer to EHLO and LHLO in clear."""
+        return Extensions({**self._offers, "STARTTLS": ()} if self.starttls else self._offers)
+
+    @cached_property
+    def offers_under_tls(self) -> Extensions:
+        """The extensions on offer under TLS: no STARTTLS (RFC 3207 §4.2), but REQUIRETLS (RFC 8689 §2)."""
+        return Extensions({**self._offers, "REQUIRETLS": ()})
+
+    @cached_property
+    def _offers(self) -> dict[str, tuple[str, ...]]:
         offered: dict[str, tuple[str, ...]] = {"PIPELINING": (), "SIZE": (str(self.size_limit),), "8BITMIME": ()}
         offered["ENHANCEDSTATUSCODES"] = ()
         if self.smtputf8:
             offered["SMTPUTF8"] = ()
         if self.dsn:
             offered["DSN"] = ()
-        return Extensions(offered)
+        return offered
 
     @cached_property
     def ehlo_reply(self) -> Reply:
-        """The 250 to EHLO and LHLO. No enhanced status: RFC 2034 §4 exempts it, and the next."""
+        """The 250 to EHLO and LHLO in clear. No enhanced status: RFC 2034 §4 exempts it, and the next two."""
         return Reply(250, (self.hostname, *extension_lines(self.offers)))
+
+    @cached_property
+    def ehlo_reply_under_tls(self) -> Reply:
+        """The 250 to EHLO and LHLO under TLS."""
+        return Reply(250, (self.hostname, *extension_lines(self.offers_under_tls)))
 
     @cached_property
     def helo_reply(self) -> Reply:
@@ -230,6 +269,7 @@ class State(Enum):
     TURNED_AWAY = auto()  # greeted with 4yz or 5yz: only QUIT makes sense (RFC 5321 §3.1)
     READY = auto()  # EHLO, HELO or LHLO accepted
     AUTH = auto()  # a challenge was said: its response is due
+    HANDSHAKE = auto()  # 220 said to STARTTLS: what comes next is TLS, or nothing of worth
     MAIL = auto()  # a transaction is open, without recipients
     RCPT = auto()  # with at least one
     BODY = auto()  # 354 said
@@ -247,18 +287,24 @@ _HELLO_DUE: Final = _due("say EHLO or HELO first")
 _MAIL_DUE: Final = _due("say MAIL first")
 _RCPT_DUE: Final = _due("no valid recipients: say RCPT first")  # the code is RFC 2033 §4.2's; SMTP may use it too
 _IN_TRANSACTION: Final = _due("a transaction is open: say RCPT, DATA or RSET")
-_TOO_LATE: Final = _due("a transaction is open: say RSET before AUTH (RFC 4954)")
+_TOO_LATE: Final = _due("a transaction is open: say RSET first")
 _QUIT_DUE: Final = _due("no service here: say QUIT")
+_UNDER_TLS: Final = Reply.of(503, "5.5.1", "TLS is on already")
+_NOT_OFFERED: Final = Reply.of(502, "5.5.1", "not offered here")
+_TLS_DUE: Final = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
 
 #: The columns of the table: commands that share their cells.
-_HELLO, _AUTH, _MAIL, _RCPT, _DATA, _RSET, _OTHER, _QUIT = range(8)
+_HELLO, _STARTTLS, _AUTH, _MAIL, _RCPT, _DATA, _RSET, _OTHER, _QUIT = range(9)
 #: Those behind which a client has to wait for the reply.
-_ENDS_A_GROUP: Final = (_HELLO, _AUTH, _DATA)
+_ENDS_A_GROUP: Final = (_HELLO, _STARTTLS, _AUTH, _DATA)
+#: Those that bring a message nearer.
+_ONLY_UNDER_TLS: Final = (_AUTH, _MAIL, _RCPT, _DATA, _RSET)
 _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.EHLO: _HELLO,
     Verb.HELO: _HELLO,
     Verb.LHLO: _HELLO,
     Verb.AUTH: _AUTH,
+    Verb.STARTTLS: _STARTTLS,
     Verb.MAIL: _MAIL,
     Verb.RCPT: _RCPT,
     Verb.DATA: _DATA,
@@ -270,13 +316,40 @@ _CONNECTED, _READY, _CLOSED = State.CONNECTED, State.READY, State.CLOSED
 #: One row a state in which commands are read, one column a command; a cell is the state that its acceptance leads to,
 #: or the reply to it when it comes out of order (RFC 5321 §4.1.4). A command that is refused leaves the state as it is.
 ORDER: Final[Mapping[State, tuple[State | Reply, ...]]] = {
-    #                  EHLO…   AUTH        MAIL             RCPT        DATA        RSET        others      QUIT
-    State.CONNECTED:   (_READY, _HELLO_DUE, _HELLO_DUE,      _HELLO_DUE, _HELLO_DUE, _CONNECTED, _CONNECTED, _CLOSED),
-    State.READY:       (_READY, State.AUTH, State.MAIL,      _MAIL_DUE,  _MAIL_DUE,  _READY,     _READY,     _CLOSED),
-    State.MAIL:        (_READY, _TOO_LATE,  _IN_TRANSACTION, State.RCPT, _RCPT_DUE,  _READY,     State.MAIL, _CLOSED),
-    State.RCPT:        (_READY, _TOO_LATE,  _IN_TRANSACTION, State.RCPT, State.BODY, _READY,     State.RCPT, _CLOSED),
-    State.TURNED_AWAY: (_QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _QUIT_DUE, _CLOSED),
-}  # fmt: skip
+    #                 EHLO…   STARTTLS    AUTH        MAIL        RCPT        DATA        RSET        others      QUIT
+    State.CONNECTED: (_READY, *[_HELLO_DUE] * 5, _CONNECTED, _CONNECTED, _CLOSED),
+    State.READY: (_READY, State.HANDSHAKE, State.AUTH, State.MAIL, _MAIL_DUE, _MAIL_DUE, _READY, _READY, _CLOSED),
+    State.MAIL: (_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT, _RCPT_DUE, _READY, State.MAIL, _CLOSED),
+    State.RCPT: (_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT, State.BODY, _READY, State.RCPT, _CLOSED),
+    State.TURNED_AWAY: (*[_QUIT_DUE] * 8, _CLOSED),
+}
+#: The same where no mail may come in clear, as long as TLS has not begun (RFC 3207 §4).
+ORDER_BEFORE_TLS: Final = {
+    state: tuple(_TLS_DUE if column in _ONLY_UNDER_TLS else cell for column, cell in enumerate(row))
+    for state, row in ORDER.items()
+    if state in (State.CONNECTED, State.READY)
+} | {State.TURNED_AWAY: ORDER[State.TURNED_AWAY]}
+
+
+def _with_starttls(cell: Reply) -> Mapping[State, tuple[State | Reply, ...]]:
+    return {
+        state: row if state is State.TURNED_AWAY else (*row[:_STARTTLS], cell, *row[_STARTTLS + 1 :])
+        for state, row in ORDER.items()
+    }
+
+
+ORDER_WITHOUT_TLS: Final = _with_starttls(_NOT_OFFERED)
+ORDER_UNDER_TLS: Final = _with_starttls(_UNDER_TLS)
+
+
+def order_table(settings: ServerSettings, *, secured: bool) -> Mapping[State, tuple[State | Reply, ...]]:
+    """The table for a session, or from its handshake on."""
+    if secured:
+        return ORDER_UNDER_TLS
+    if not settings.starttls:
+        return ORDER_WITHOUT_TLS
+    return ORDER_BEFORE_TLS if settings.tls_required else ORDER
+
 
 #: The codes that count as errors of the client. Not the limits (452, 552), nor DATA without recipients: a pipelining
 #: client meets these in good order.
@@ -285,7 +358,6 @@ _ERRORS: Final = frozenset({500, 501, 502, 503, 555})
 _OK: Final = Reply.of(250, "2.0.0", "OK")
 _VRFY_ANSWER: Final = Reply.of(252, "2.5.2", "cannot tell; send the message and see")
 _HELP_ANSWER: Final = Reply.of(214, "2.0.0", "RFC 5321: EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP")
-_NOT_OFFERED: Final = Reply.of(502, "5.5.1", "not offered here")
 _UNKNOWN: Final = Reply.of(500, "5.5.2", "no such command")
 _NO_ARGUMENT: Final = Reply.of(501, "5.5.4", "this command takes no argument")
 _TOO_MANY_RECIPIENTS: Final = Reply.of(452, "4.5.3", "too many recipients; send the rest in another transaction")
@@ -300,6 +372,8 @@ _NO_SUCH_MECHANISM: Final = Reply.of(504, "5.5.4", "no such mechanism here: see 
 _RESPONSE_TOO_LONG: Final = Reply.of(500, "5.5.6", "authentication exchange line is too long")
 _NO_RESPONSE: Final = Reply.of(501, "5.5.2", "that is not base64")
 _RESPONSE_NOT_SHOWN: Final = "AUTH (response not shown)"
+#: Why a session ends where somebody put octets between STARTTLS and the handshake (CVE-2011-0411 and its kin).
+_INJECTED: Final = "octets in clear where the TLS handshake was due"
 _NOT_SMTP: Final = Reply.of(554, "5.5.0", "this is a mail server")
 _LINE_REPLIES: Final[Mapping[LineFault, Reply]] = {
     LineFault.OVER_LONG: Reply.of(500, "5.5.6", "line too long"),
@@ -327,8 +401,12 @@ class ServerSession:
 
     _body: BodyReader  # of State.BODY
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, secured: bool = False) -> None:
+        """`secured`: the connection is under TLS from its first octet (implicit TLS, RFC 8314 §3)."""
         self._settings = settings
+        self._secured = secured
+        self._order = order_table(settings, secured=secured)
+        self._offers = settings.offers_under_tls if secured else settings.offers
         self._state = State.NEW
         self._reader = CommandReader()
         self._out: list[bytes] = []
@@ -341,7 +419,6 @@ class ServerSession:
         self._refusals = 0
         self._idle = 0
         self._heard_a_line = False
-        self._offers = settings.offers
         self._mechanisms: tuple[str, ...] = ()  # on offer now
         self._heard_auth = False
         self._authenticated = False
@@ -370,6 +447,8 @@ class ServerSession:
         while not self._coming:
             if self._state is State.BODY:
                 return self._read_body()
+            if self._state is State.HANDSHAKE:
+                return self._await_handshake()
             if not self._reader.pending or self._state is State.NEW:
                 return _NEED_OCTETS
             told = self._read_command()
@@ -387,16 +466,18 @@ class ServerSession:
         """
         self._mechanisms = tuple(mechanisms)
         offered = {"AUTH": self._mechanisms} if mechanisms else {}
-        self._offers = Extensions({**self._settings.offers.offered, **offered})
+        base = self._settings.offers_under_tls if self._secured else self._settings.offers
+        self._offers = Extensions({**base.offered, **offered})
         self._reader.limit = AUTH_LINE if mechanisms else COMMAND_LINE
 
     def hello_reply(self) -> Reply:
         """The 250 that accepts a Hello, with the extensions on offer."""
+        settings = self._settings
         if isinstance(self._waiting, Hello) and self._waiting.verb == "HELO":
-            return self._settings.helo_reply
+            return settings.helo_reply
         if self._mechanisms:
-            return Reply(250, (self._settings.hostname, *extension_lines(self._offers)))
-        return self._settings.ehlo_reply
+            return Reply(250, (settings.hostname, *extension_lines(self._offers)))
+        return settings.ehlo_reply_under_tls if self._secured else settings.ehlo_reply
 
     def challenge(self, octets: bytes) -> None:
         """Answer an Auth or AuthResponse with 334: an AuthResponse follows, unless the client gives up.
@@ -409,6 +490,22 @@ class ServerSession:
         self._state = State.AUTH
         self._out.append(b"334 " + b64encode(octets) + b"\r\n")
 
+    def tls_started(self) -> None:
+        """The handshake is done: all that was said before it is forgotten (RFC 3207 §4.2), EHLO is due again.
+
+        Raises: LocalProtocolError, unless TlsGranted was the last event.
+        """
+        if self._state is not State.HANDSHAKE:
+            raise LocalProtocolError("no handshake is due")
+        if self._reader.pending:
+            self._close(_INJECTED)
+            return
+        self._secured = True
+        self._order = ORDER_UNDER_TLS
+        self._authenticated = False
+        self.permit_auth(())
+        self._state = State.CONNECTED
+
     def reply(self, reply: Reply) -> None:
         """Answer the event that waits. The code decides the state: a refused MAIL opens no transaction.
 
@@ -419,10 +516,10 @@ class ServerSession:
         event = self._waiting
         if event is _NOTHING:
             raise LocalProtocolError(f"nothing waits for the reply {reply}")
-        if event is _DATA_START and self._reader.pending:
-            # Whatever the answer: what came is a body sent blindly, and never to be read as commands.
+        if event in _WAITED_FOR and self._reader.pending:
+            # Whatever the answer: what came was sent blindly, and is never to be read as commands.
             self._waiting = _NOTHING
-            self._end(_SPOKE_TOO_SOON, "the client sent its body before 354")
+            self._end(_SPOKE_TOO_SOON, _INJECTED if event is _START_TLS else "the client sent its body before 354")
             return
         self._out.append(reply.encode())
         if self._more_replies and reply.code != 421:
@@ -458,6 +555,9 @@ class ServerSession:
             case Auth() | AuthResponse():
                 self._state = State.READY
                 self._authenticated = reply.is_positive
+            case StartTls():
+                if reply.is_positive:
+                    self._state = State.HANDSHAKE
             case Mail():
                 if reply.is_positive:
                     self._state = State.MAIL
@@ -509,6 +609,12 @@ class ServerSession:
         self._coming.append(Closing(reason))
 
     # ---- reading
+
+    def _await_handshake(self) -> TlsGranted | Closing:
+        if not self._reader.pending:
+            return _TLS_GRANTED
+        self._close(_INJECTED)
+        return Closing(_INJECTED)
 
     def _read_body(self) -> Event:
         body = self._body
@@ -578,7 +684,7 @@ class ServerSession:
         if column in _ENDS_A_GROUP and self._reader.pending:
             self._end(_SPOKE_TOO_SOON, f"the client said more behind {verb.value}")
             return Refused(without_secrets(line)[:EXCERPT], _SPOKE_TOO_SOON)
-        cell = ORDER[self._state][column]
+        cell = self._order[self._state][column]
         if isinstance(cell, Reply):
             return self._refuse(line, cell)
         asked: _Asked | Reply
@@ -593,6 +699,8 @@ class ServerSession:
                 asked = self._hello(verb, argument)
             case Verb.AUTH:
                 asked = self._auth(argument)
+            case Verb.STARTTLS:
+                asked = _NO_ARGUMENT if argument.strip(" ") else _START_TLS
             case _:
                 return self._answer(verb, line, argument)
         if isinstance(asked, Reply):
@@ -646,7 +754,7 @@ class ServerSession:
                 self._idly(_VRFY_ANSWER)
             case Verb.HELP:
                 self._idly(_HELP_ANSWER)
-            case Verb.EXPN | Verb.STARTTLS | Verb.BDAT | Verb.ETRN:
+            case Verb.EXPN | Verb.BDAT | Verb.ETRN:
                 return self._refuse(line, _NOT_OFFERED)
             case _:
                 return self._refuse(line, _UNKNOWN)
