@@ -30,6 +30,8 @@ def serve(
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
+    What is under way then may end, for 40 seconds at most; a second SIGTERM or Ctrl-C does not wait for it.
+
     Example: waypost serve --config /etc/waypost/waypost.toml
     """
     from waypost import app  # noqa: PLC0415 - the whole service; `waypost status` need not wait for it

@@ -58,6 +58,7 @@ from waypost.receive.settings import Door, ReceiveSettings
 from waypost.report.journal import Journal
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
+from waypost.report.pen import Aside
 from waypost.report.reporter import Reporter
 from waypost.route.hosts import HostFinder
 from waypost.route.route import NoRoute
@@ -86,6 +87,8 @@ class Running:
     admin_endpoint: Endpoint
     operations: Operations
     log: Log
+    #: While it stops: end what it waits for now.
+    hurry: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,14 @@ def run(config: Config, *, ready: Callable[[Running], None]) -> int:
 
 
 async def _until_stopped(config: Config, ready: Callable[[Running], None]) -> int:
-    stopped = asyncio.Event()
+    stopped, hurried = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        (hurried if stopped.is_set() else stopped).set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, told)
     # A closed terminal must not end a mail service.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with running(config) as service:
@@ -121,9 +128,18 @@ async def _until_stopped(config: Config, ready: Callable[[Running], None]) -> in
         await stopped.wait()
         within = (DRAIN_RECEIVING + DRAIN_DELIVERING).total_seconds()
         service.log.logger.info("stopping: what is under way may end", within_seconds=within)
+        hastening = asyncio.create_task(_hasten(service, hurried))
+    hastening.cancel()
     service.log.logger.info("stopped: what is left waits in the spool")
     service.log.close()
     return 0
+
+
+async def _hasten(service: Running, hurried: asyncio.Event) -> None:
+    """Who asks a second time is not made to wait."""
+    await hurried.wait()
+    service.log.logger.warning("stopping at once: messages under way are broken off, and sent again at the next start")
+    await service.hurry()
 
 
 @asynccontextmanager
@@ -159,7 +175,12 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         await stack.enter_async_context(admin)
         facts = operations.facts
         base.log.logger.info("serving", durability=facts.durability, spool=facts.spool, version=facts.version)
-        yield Running(tuple(receiver.endpoints), admin.endpoint, operations, base.log)
+
+        async def hurry() -> None:
+            await receiver.stop(timedelta())
+            await dispatcher.stop(timedelta())
+
+        yield Running(tuple(receiver.endpoints), admin.endpoint, operations, base.log, hurry)
 
 
 # ---- the parts
@@ -461,7 +482,7 @@ def _facts(config: Config, storage: Storage, endpoints: Sequence[Endpoint], cloc
 
 def _log(config: Config, stream: TextIO, clock: Clock) -> Log:
     pretty = config.log.format == "pretty" or (config.log.format == "auto" and stream.isatty())
-    log = Log(stream.buffer, level=config.log.level, pretty=pretty, clock=clock)
+    log = Log(Aside(stream.buffer), level=config.log.level, pretty=pretty, clock=clock, colors=stream.isatty())
     log.become_default()
     return log
 

@@ -61,11 +61,11 @@ def on_free_ports(text: str) -> str:
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[Process]:
+def serving(config: Path, *, log: int = subprocess.DEVNULL) -> Iterator[Process]:
     with subprocess.Popen(  # noqa: S603 - our own program
         [BIN / "waypost", "serve", "--config", config, "--json"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as child:

@@ -17,6 +17,7 @@ from tests.admin.office import CONFIG, Office, office, served
 from waypost.admin.cli import commands
 from waypost.admin.http import AdminServer
 from waypost.net.stream import Endpoint
+from waypost.queue.spool import file_system
 
 
 def waypost(*arguments: str, typed: str = "") -> Result:
@@ -332,6 +333,17 @@ def test_a_configuration_without_a_route_is_said_to_take_no_mail(tmp_path: Path)
     file = tmp_path / "waypost.toml"
     file.write_text(CONFIG.partition("[[route]]")[0])
     assert "every recipient will be refused" in waypost("check", f"--config={file}").stdout
+
+
+@pytest.mark.skipif(file_system(Path("/dev/shm")) != "tmpfs", reason="needs a tmpfs on /dev/shm")
+def test_a_spool_that_would_not_survive_a_reboot_is_a_complaint_before_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "waypost.toml"
+    file.write_text(CONFIG.replace('spool = "spool"', 'spool = "/dev/shm/waypost"', 1))
+    result = waypost("check", f"--config={file}")
+    assert result.exit_code == 1
+    assert "/dev/shm/waypost lies on tmpfs, which forgets what it holds" in result.stderr.replace("\n", " ")
+    file.write_text(file.read_text().replace("[service]", "[service]\nallow_ephemeral = true", 1))
+    assert waypost("check", f"--config={file}").exit_code == 0
 
 
 def test_a_missing_configuration_is_a_sentence(tmp_path: Path) -> None:

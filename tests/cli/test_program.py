@@ -203,3 +203,23 @@ def test_the_founding_fault_is_survived_before_your_eyes() -> None:
     lines = run("demo").splitlines()
     assert lines[-1] == "The server was greeted with EHLO, HELO, HELO, and took 2 messages."
     assert "Ready" in lines
+
+
+def test_a_second_signal_ends_the_service_without_waiting_for_a_client_in_mid_message(tmp_path: Path) -> None:
+    config = tmp_path / "waypost.toml"
+    config.write_text(CONFIG)
+    with serving(config, log=subprocess.PIPE) as service:
+        host, port = service.mail.rsplit(":", 1)
+        with socket.create_connection((host, int(port))) as client, client.makefile("rwb") as said:
+            commands = ("EHLO client.example", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.com>", "DATA")
+            for command, code in zip(("", *commands), ("220", "250", "250", "250", "354"), strict=True):
+                said.write(f"{command}\r\n".encode() if command else b"")
+                said.flush()
+                assert any(line.startswith(f"{code} ".encode()) for line in said)
+            assert service.child.stderr is not None
+            service.child.send_signal(signal.SIGTERM)
+            assert any("what is under way may end" in line for line in service.child.stderr)
+            service.child.send_signal(signal.SIGTERM)
+            assert any("stopping at once" in line for line in service.child.stderr)
+            assert said.readline().startswith(b"421")
+        assert service.child.wait(30) == 0

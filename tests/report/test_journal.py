@@ -46,6 +46,7 @@ from waypost.receive.ports import ReceiveLog
 from waypost.report.journal import Journal, follows, opened_with_helo
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
+from waypost.report.pen import AtOnce
 from waypost.report.reporter import ReportLog
 from waypost.smtp.path import Mailbox, NullPath
 from waypost.smtp.reply import Reply
@@ -65,7 +66,7 @@ class Kept:
     def __init__(self, level: str = "info") -> None:
         self.stream = io.BytesIO()
         self.metrics = Metrics(MemoryStorage())
-        self.journal = Journal(Log(self.stream, level=level, pretty=False, clock=StillClock()), self.metrics)
+        self.journal = Journal(Log(AtOnce(self.stream), level=level, pretty=False, clock=StillClock()), self.metrics)
 
     @property
     def lines(self) -> list[dict[str, object]]:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import threading
 from datetime import timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.virtual import VirtualClock, run_virtual, virtual
 from waypost.report.log import BOUND, LINGER, Log, timestamp
+from waypost.report.pen import BACKLOG, Aside, AtOnce
 
 
 class StillClock(VirtualClock):
@@ -25,7 +27,7 @@ class StillClock(VirtualClock):
 
 
 def log(stream: io.BytesIO, *, level: str = "info", pretty: bool = False) -> Log:
-    return Log(stream, level=level, pretty=pretty, clock=StillClock())
+    return Log(AtOnce(stream), level=level, pretty=pretty, clock=StillClock())
 
 
 def lines(stream: io.BytesIO) -> list[dict[str, object]]:
@@ -174,6 +176,43 @@ def test_a_closed_stream_is_no_reason_to_fail() -> None:
     ours = log(stream)
     stream.close()
     ours.logger.error("nobody hears this")
+
+
+class Asleep(io.RawIOBase):
+    """A reader that reads nothing until it is woken."""
+
+    def __init__(self) -> None:
+        self.woken = threading.Event()
+        self.entered = threading.Event()
+        self.heard = b""
+
+    def write(self, octets: object) -> int:
+        assert isinstance(octets, bytes)
+        self.entered.set()
+        assert self.woken.wait(60)
+        self.heard += octets
+        return len(octets)
+
+
+def test_a_reader_who_sleeps_holds_nobody_up_and_is_told_what_was_lost() -> None:
+    reader = Asleep()
+    pen = Aside(reader)  # type: ignore[arg-type]  # all a pen asks of a stream
+    ours = Log(pen, level="info", pretty=False, clock=StillClock())
+    ours.logger.warning("first")
+    assert reader.entered.wait(60)
+    for _ in range(2 * BACKLOG // 1000):
+        ours.logger.warning("x" * 1000)
+    reader.woken.set()
+    ours.close()
+    ours.logger.warning("last")
+    ours.close()
+    told = [json.loads(line) for line in reader.heard.splitlines()]
+    lost = sum(line.get("lines", 0) for line in told)
+    heard = [line["event"] for line in told if line["event"] != "log lines lost"]
+    assert (heard[0], heard[-1]) == ("first", "last")
+    assert lost > 0
+    assert lost + len(heard) == 2 + 2 * BACKLOG // 1000
+    assert len(reader.heard) < 1.2 * BACKLOG
 
 
 # ---- for the libraries, and the rest of the service

@@ -26,6 +26,7 @@ from waypost.admin.terminal import (
     JsonOption,
     NextHopOption,
     as_json,
+    complain,
     configured,
     context,
     fail,
@@ -33,7 +34,9 @@ from waypost.admin.terminal import (
     show,
 )
 from waypost.admin.tools import peer, send_command
+from waypost.config.complaint import Complaint, Complaints
 from waypost.mail.envelope import MessageId
+from waypost.queue.spool import REMEDY, why_ephemeral
 from waypost.queue.storage import Selection
 from waypost.route.table import describe
 
@@ -47,6 +50,9 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     Example: waypost check --config /etc/waypost/waypost.toml
     """
     found = configured(config, as_json_value=json)
+    forgets = "" if found.service.allow_ephemeral else why_ephemeral(found.spool)
+    if forgets:
+        complain(Complaints(found.where, (Complaint(0, "service.spool", forgets, REMEDY),)), as_json_value=json)
     table = describe(found.route_table())
     if json:
         typer.echo(as_json({"where": found.where, "routes": list(table)}))

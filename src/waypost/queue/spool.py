@@ -17,6 +17,11 @@ from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
 
 #: File systems whose contents end with the machine's uptime or with the container.
 EPHEMERAL: Final = frozenset({"tmpfs", "ramfs", "devtmpfs", "overlay", "aufs"})
+#: What to do about it.
+REMEDY: Final = (
+    "Set service.spool to a directory on a disk (in a container: a volume), or write service.allow_ephemeral = true if "
+    "losing mail is all right"
+)
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
@@ -91,13 +96,20 @@ def _lock(path: Path) -> int:
 
 
 def _refuse_ephemeral(path: Path) -> None:
+    why = why_ephemeral(path)
+    if why:
+        raise failed(f"spool {why}. {REMEDY}")
+
+
+def why_ephemeral(path: Path) -> str:
+    """A sentence on a path, also one that is not there yet, whose file system forgets; empty for any other."""
     kind = file_system(path)
-    if kind in EPHEMERAL:
-        raise failed(
-            f"spool {path} lies on {kind}, which forgets what it holds when the machine or the container ends: mail "
-            "accepted there would be lost. Set service.spool to a directory on a disk (in a container: a volume), "
-            "or allow an ephemeral spool if losing mail is all right"
-        )
+    if kind not in EPHEMERAL:
+        return ""
+    return (
+        f"{path} lies on {kind}, which forgets what it holds when the machine or the container ends: mail accepted "
+        "there would be lost"
+    )
 
 
 def file_system(path: Path) -> str:

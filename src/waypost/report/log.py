@@ -1,10 +1,9 @@
 """The log: one line an event, as JSON for machines or coloured for a terminal, gathered and written in batches.
 
 Lines wait at most `LINGER` before they are written together, so that a line costs the mail it is about some ten
-microseconds and no system call; a warning, and whatever worse, is written at once with all that waits. A log that
-cannot be written (disk full, reader gone) never costs a message: lines are lost, counted, and owned up to.
+microseconds and no system call; a warning, and whatever worse, is handed over at once with all that waits.
 
-Not here: what is said of mail (journal.py).
+Not here: how lines get to their reader, or are lost (pen.py), and what is said of mail (journal.py).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import logging
 from collections import deque
 from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import structlog
@@ -23,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 
 from waypost.mail.explain import plain
 from waypost.net.clock import Clock, Instant
+from waypost.report.pen import Pen
 
 LINGER: Final = timedelta(milliseconds=100)
 #: Octets that wait at most.
@@ -46,11 +46,10 @@ def timestamp(instant: Instant) -> str:
 class Sink:
     """Where finished lines gather. Its methods are named as structlog calls them."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, pen: Pen) -> None:
+        self.pen = pen
         self._lines: deque[bytes] = deque()
         self._waiting = 0  # octets
-        self._lost = 0  # lines
         self._flush_due_on: asyncio.AbstractEventLoop | _NoLoop = _NoLoop()
 
     def gather(self, line: bytes) -> None:
@@ -75,17 +74,8 @@ class Sink:
         self._flush_due_on = _NoLoop()
         self._waiting = 0
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if not lines:
-            return
-        if self._lost:
-            lines.append(b'{"level":"warning","event":"log lines lost","lines":%d}\n' % self._lost)
-        try:
-            self._stream.write(b"".join(lines))
-            self._stream.flush()
-        except (OSError, ValueError):  # ValueError: somebody has closed the stream
-            self._lost += len(lines) - bool(self._lost)
-        else:
-            self._lost = 0
+        if lines:
+            self.pen.write(lines)
 
     def _flush_soon(self) -> None:
         try:
@@ -105,12 +95,12 @@ class _NoLoop:
 class Log:
     """The log of this process: `info`, `warning` and the rest through `logger`, cheap to ask whether they are said."""
 
-    def __init__(self, stream: BinaryIO, *, level: str, pretty: bool, clock: Clock) -> None:
+    def __init__(self, pen: Pen, *, level: str, pretty: bool, clock: Clock, colors: bool = False) -> None:
         """`level`: the least that is said: debug, info, warning or error. `pretty`: for a person at a terminal."""
-        self.sink = Sink(stream)
+        self.sink = Sink(pen)
         self.says_debug = _LEVELS[level] <= logging.DEBUG
         self.says_info = _LEVELS[level] <= logging.INFO
-        self._render = _Pretty(clock, colors=stream.isatty()) if pretty else _Json(clock)
+        self._render = _Pretty(clock, colors=colors) if pretty else _Json(clock)
         self._processors = [self._render]
         self._wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
         self.logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -131,11 +121,12 @@ class Log:
         structlog.configure(
             processors=self._processors, wrapper_class=self._wrapper, logger_factory=lambda *_: self.sink
         )
-        atexit.register(self.sink.flush)
+        atexit.register(self.close)
 
     def close(self) -> None:
-        """Write what waits."""
+        """See what waits written; what is said afterwards is written as before."""
         self.sink.flush()
+        self.sink.pen.close()
 
 
 class _Json:
