@@ -44,8 +44,8 @@ from waypost.deliver.smtp import SmtpDelivery
 from waypost.mail.attempt import Attempt
 from waypost.net.clock import Clock, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
-from waypost.net.resolver import DnspythonResolver
 from waypost.net.stream import Endpoint
+from waypost.net.stub_resolver import DnspythonResolver
 from waypost.queue import salvage
 from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from tests.route.written import WrittenResolver
 from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
@@ -15,7 +16,7 @@ from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, NotInDoubt, Origin, Recipient
 from waypost.mail.outcome import Answered, Deferred, Delivered, Host, Outcome
 from waypost.net.clock import SystemClock
-from waypost.net.resolver import AddressAnswer, Addresses, MxAnswer, MxRecord, MxRecords, NoSuchName, NullMx
+from waypost.net.resolver import Addresses, MxRecord, MxRecords, NullMx
 from waypost.net.stream import Endpoint
 from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
@@ -57,23 +58,9 @@ def config(tmp: Path = Path("/nowhere")) -> Config:
     return parsed
 
 
-@dataclass
-class MadeUpDns:
-    """Answers from tables; what they lack does not exist."""
-
-    exchangers: dict[str, MxAnswer] = field(default_factory=dict)
-    hosts: dict[str, AddressAnswer] = field(default_factory=dict)
-
-    async def mx(self, domain: str) -> MxAnswer:
-        return self.exchangers.get(domain, NoSuchName())
-
-    async def addresses(self, host: str) -> AddressAnswer:
-        return self.hosts.get(host, NoSuchName())
-
-
-def zone() -> MadeUpDns:
+def zone() -> WrittenResolver:
     records = (MxRecord(20, "mx.example.net"), MxRecord(10, "mx1.example.org"), MxRecord(15, "missing.example.org"))
-    return MadeUpDns(
+    return WrittenResolver(
         {"example.org": MxRecords(records), "null.example": NullMx()},
         {"mx1.example.org": Addresses(("2001:db8::1", "192.0.2.1")), "mx.example.net": Addresses(("192.0.2.9",))},
     )

@@ -15,8 +15,9 @@ from waypost.config import Complaint, Complaints, Config, load, parse, reference
 from waypost.config.model import ARRAYS, TABLES
 from waypost.config.parts import resolver_settings
 from waypost.config.sections import SECTIONS
-from waypost.net.resolver import ResolverSettings, system_servers
+from waypost.net.machine import system_servers
 from waypost.net.stream import Endpoint
+from waypost.net.stub_resolver import ResolverSettings
 from waypost.queue.schedule import RetryPolicy
 from waypost.route.route import Capture, Limits, Maildir, Route, TlsPolicy
 from waypost.smtp.client import Credentials, NoCredentials
@@ -145,8 +146,21 @@ def test_dns_servers_may_leave_out_their_port() -> None:
 def test_the_resolver_asks_what_the_file_says_and_else_what_the_machine_says() -> None:
     dns = '[dns]\nservers = ["192.0.2.53"]\ntimeout = "1s"\nattempts = 3\nhosts_file = false\ncache = 7\n'
     asked = resolver_settings(accepted(GOOD + dns))
-    assert asked == ResolverSettings((Endpoint("192.0.2.53", 53),), timedelta(seconds=1), 3, {}, 7)
+    assert asked == ResolverSettings(
+        (Endpoint("192.0.2.53", 53),), timeout=timedelta(seconds=1), attempts=3, hosts={}, cache_size=7
+    )
     assert resolver_settings(accepted(GOOD)).servers == system_servers()
+
+
+@pytest.mark.parametrize(
+    ("trust", "trusted"),
+    [("", ["127.0.0.1"]), ('trust_ad = "all"', ["127.0.0.1", "192.0.2.53"]), ('trust_ad = "none"', [])],
+)
+def test_the_ad_bit_is_believed_of_servers_on_loopback_unless_the_file_says_otherwise(
+    trust: str, trusted: list[str]
+) -> None:
+    asked = resolver_settings(accepted(f'{GOOD}[dns]\nservers = ["127.0.0.1", "192.0.2.53"]\n{trust}\n'))
+    assert asked.trusted == {Endpoint(host, 53) for host in trusted}
 
 
 def test_listeners_may_share_a_port_on_other_addresses_and_leave_it_to_the_system() -> None:

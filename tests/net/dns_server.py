@@ -6,6 +6,7 @@
 
 A name without records is NXDOMAIN, a name with records of other types has none of this one; both come with an SOA, as
 from a recursive server. CNAMEs are followed as far as the zone goes, or until a response holds `links_a_response`.
+Where all names on the way lie in a domain of `signed`, the answer has the AD bit, if the query asked for it.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class DnsServer:
     zone: str = ""
     negative_ttl: int = 60
     links_a_response: int = 100
+    signed: tuple[str, ...] = ()
     misbehave: dict[str, Misbehaviour] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     was_asked: asyncio.Event = field(init=False)
@@ -96,6 +98,8 @@ class DnsServer:
         self.was_asked.set()
         response = dns.message.make_response(query, recursion_available=True)
         self._fill(response, question.name, question.rdtype)
+        if query.flags & dns.flags.AD and self._is_signed(question.name, response):
+            response.flags |= dns.flags.AD
         whole = response.to_wire()
         match self.misbehave.get(name, self.misbehave.get("*")):
             case Misbehaviour.SILENCE:
@@ -146,6 +150,11 @@ class DnsServer:
             response.set_rcode(dns.rcode.NXDOMAIN)
         soa = f"ns.example. root.example. 1 2 3 4 {self.negative_ttl}"
         response.authority.append(dns.rrset.from_text(".", 86400, "IN", "SOA", soa))
+
+    def _is_signed(self, asked: dns.name.Name, response: dns.message.Message) -> bool:
+        names = {asked, *(records.name for records in response.answer)}
+        zones = [dns.name.from_text(zone) for zone in self.signed]
+        return all(any(name.is_subdomain(zone) for zone in zones) for name in names)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

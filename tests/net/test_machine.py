@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from waypost.net.machine import own_addresses
+from waypost.net.machine import own_addresses, system_servers
+from waypost.net.stream import Endpoint
 
 TRIE = """Main:
   +-- 0.0.0.0/0 3 0 5
@@ -30,3 +31,13 @@ def test_loopback_is_our_own_even_where_the_kernel_tells_nothing(tmp_path: Path)
 
 def test_this_machine_has_loopback() -> None:
     assert "127.0.0.1" in own_addresses()
+
+
+def test_the_system_servers_are_those_of_resolv_conf(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text("search example.org\nnameserver 192.0.2.53\n; old\nnameserver  2001:db8::53 \nnameserver\n")
+    assert system_servers(file) == (Endpoint("192.0.2.53", 53), Endpoint("2001:db8::53", 53))
+
+
+def test_without_resolv_conf_this_machine_is_asked(tmp_path: Path) -> None:
+    assert system_servers(tmp_path / "none") == (Endpoint("127.0.0.1", 53),)

@@ -19,7 +19,7 @@ from waypost.config import Complaints, Config, parse
 from waypost.config.parts import host_finder, resolver_settings
 from waypost.config.parts import spool as config_spool
 from waypost.net.clock import Instant, SystemClock
-from waypost.net.resolver import DnspythonResolver
+from waypost.net.stub_resolver import DnspythonResolver
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage, StorageError
 

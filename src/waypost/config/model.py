@@ -335,6 +335,12 @@ class Dns(Section):
         description="DNS servers by numeric address, asked in order. Empty: those of `/etc/resolv.conf`.",
         examples=[("127.0.0.1", "192.0.2.53:53")],
     )
+    trust_ad: Literal["loopback", "all", "none"] = Field(
+        default="loopback",
+        description="Whose word is taken that DNSSEC vouches for an answer (the AD bit), which DANE rests on: that of "
+        "servers on this machine's loopback, of `all` of `servers`, or nobody's. `all` is for validating resolvers "
+        "reached over a network where nobody else can write.",
+    )
     timeout: Duration = Field(default=timedelta(seconds=3), description="How long one server may take for one answer.")
     attempts: Count = Field(default=2, description="Rounds through the list of servers.")
     hosts_file: bool = Field(default=True, description="Whether addresses in `/etc/hosts` go before DNS.")

@@ -7,10 +7,15 @@ delivering …) is built in app.py.
 from __future__ import annotations
 
 import random
+from ipaddress import ip_address
+from typing import assert_never
 
 from waypost.config.load import Config
-from waypost.net.machine import own_addresses
-from waypost.net.resolver import Resolver, ResolverSettings, hosts_file, system_servers
+from waypost.config.model import Dns
+from waypost.net.machine import hosts_file, own_addresses, system_servers
+from waypost.net.resolver import Resolver
+from waypost.net.stream import Endpoint
+from waypost.net.stub_resolver import ResolverSettings
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
 
@@ -18,13 +23,28 @@ from waypost.route.hosts import HostFinder
 def resolver_settings(config: Config) -> ResolverSettings:
     """Whom to ask for names: the servers of `[dns]`, else those of the system."""
     dns = config.dns
+    servers = dns.servers or system_servers()
     return ResolverSettings(
-        servers=dns.servers or system_servers(),
+        servers=servers,
+        trusted=frozenset(server for server in servers if _is_trusted(dns, server)),
         timeout=dns.timeout,
         attempts=dns.attempts,
         hosts=hosts_file() if dns.hosts_file else {},
         cache_size=dns.cache,
     )
+
+
+def _is_trusted(dns: Dns, server: Endpoint) -> bool:
+    """Whether its AD bit is believed: what comes over a network, anybody on the way could have written."""
+    match dns.trust_ad:
+        case "loopback":
+            return ip_address(server.host).is_loopback
+        case "all":
+            return True
+        case "none":
+            return False
+        case _:
+            assert_never(dns.trust_ad)
 
 
 def host_finder(config: Config, resolver: Resolver, dice: random.Random) -> HostFinder:

@@ -1,31 +1,29 @@
-"""DNS as this service asks it, with "no such name" and "no answer" kept apart: one bounces mail, the other never does.
+"""DNS as this service asks it: questions, and answers that keep "no such name" and "no answer" apart.
 
-`DnspythonResolver` asks recursive servers and remembers answers while their TTL lasts. It is no recursive resolver
-itself and validates no DNSSEC. Names are absolute: there is no search list.
+One bounces mail, the other never does. Each answer tells how long it holds, and whether DNSSEC vouches for it.
+
+Not here: asking (stub_resolver.py), and what an answer means for mail (waypost.route). Names are absolute.
 """
 
 from __future__ import annotations
 
-import asyncio
-import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import ip_address
-from pathlib import Path
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar, assert_never
+from typing import Final, Protocol, TypeAlias
 
-import dns.edns
-import dns.exception
-import dns.flags
-import dns.message
-import dns.name
-import dns.rcode
-import dns.rdatatype
-from dns.rdatatype import RdataType
 
-from waypost.net.clock import Clock
-from waypost.net.stream import Endpoint
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an answer is worth beside what it says."""
+
+    ttl: timedelta = timedelta()  # how long it may be believed, counted from when it was given
+    #: A resolver that we trust has validated it by DNSSEC (the AD bit, RFC 4035 §3.2.3).
+    authenticated: bool = False
+
+
+#: The default beside an answer. It is no part of what the answer says: two that say the same are equal, however they
+#: were come by.
+UNVOUCHED: Final = Standing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +39,95 @@ class MxRecords:
     """At least one MX record."""
 
     records: tuple[MxRecord, ...]
+    standing: Standing = field(default=UNVOUCHED, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class NullMx:
     """A single MX of `.`: this domain takes no mail (RFC 7505)."""
 
+    standing: Standing = field(default=UNVOUCHED, compare=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """At least one address, IPv6 before IPv4 as RFC 6724 has it, in text form."""
+    """At least one address, IPv6 before IPv4 as RFC 6724 has it, in text form.
+
+    `canonical`: the name they stand under, where CNAMEs lead from the one asked for to another; else "".
+    """
 
     addresses: tuple[str, ...]
+    standing: Standing = field(default=UNVOUCHED, compare=False)
+    canonical: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsaRecord:
+    """One TLSA record as it stands in DNS (RFC 6698 §2.1); any number may stand where a registry has none."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+    def __str__(self) -> str:
+        return f"{self.usage} {self.selector} {self.matching} {self.data.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsaRecords:
+    """At least one TLSA record."""
+
+    records: tuple[TlsaRecord, ...]
+    standing: Standing = field(default=UNVOUCHED, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """At least one TXT record, the strings of each joined; in octets, as DNS has them."""
+
+    texts: tuple[bytes, ...]
+    standing: Standing = field(default=UNVOUCHED, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """The name is a CNAME; `target` is lower case without the final dot."""
+
+    target: str
+    standing: Standing = field(default=UNVOUCHED, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class NoRecords:
     """The name exists, but holds nothing of the kind asked for."""
 
+    standing: Standing = field(default=UNVOUCHED, compare=False)
+
 
 @dataclass(frozen=True, slots=True)
 class NoSuchName:
     """NXDOMAIN, said with authority."""
 
+    standing: Standing = field(default=UNVOUCHED, compare=False)
+
 
 @dataclass(frozen=True, slots=True)
 class DnsTrouble:
-    """No usable answer (time-out, SERVFAIL, refused, malformed, looping CNAME): ask again later, bounce nothing."""
+    """No usable answer (time-out, SERVFAIL, refused, malformed, looping CNAME): ask again later, bounce nothing.
+
+    What fails DNSSEC's validation is SERVFAIL to us: it is never taken for an answer.
+    """
 
     detail: str
 
 
-MxAnswer: TypeAlias = MxRecords | NullMx | NoRecords | NoSuchName | DnsTrouble
-AddressAnswer: TypeAlias = Addresses | NoRecords | NoSuchName | DnsTrouble
+Nothing: TypeAlias = NoRecords | NoSuchName | DnsTrouble
+MxAnswer: TypeAlias = MxRecords | NullMx | Nothing
+AddressAnswer: TypeAlias = Addresses | Nothing
+TlsaAnswer: TypeAlias = TlsaRecords | Nothing
+TextAnswer: TypeAlias = Texts | Nothing
+AliasAnswer: TypeAlias = Alias | Nothing
 
 
 class Resolver(Protocol):
@@ -83,382 +137,12 @@ class Resolver(Protocol):
 
     async def addresses(self, host: str) -> AddressAnswer: ...
 
-
-# ---- the dnspython form
-@dataclass(frozen=True, slots=True)
-class ResolverSettings:
-    """Whom to ask, how long to wait, and how long to remember."""
-
-    servers: tuple[Endpoint, ...]
-    timeout: timedelta = timedelta(seconds=3)  # one server, one question, one transport
-    attempts: int = 2  # rounds through the servers
-    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name in lower case → addresses; before DNS
-    cache_size: int = 10_000  # answers of each kind
-    min_ttl: timedelta = timedelta(seconds=5)  # a TTL of 0 still serves all who ask in one burst
-    max_ttl: timedelta = timedelta(days=1)
-    max_negative_ttl: timedelta = timedelta(minutes=10)  # whoever mends a domain need not wait for us
-    trouble_ttl: timedelta = timedelta(seconds=5)  # spares servers that are down; RFC 2308 §7 allows 5 minutes
-
-
-#: Links of a CNAME chain that are followed; real ones have two or three.
-MAX_CHAIN: Final = 8
-#: Octets of UDP that pass everywhere unfragmented (the DNS flag day of 2020); more comes by TCP.
-UDP_PAYLOAD: Final = 1232
-
-#: What servers older than EDNS say to it (RFC 6891 §7).
-_NO_EDNS: Final = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
-_LOOPBACK: Final = Addresses(("::1", "127.0.0.1"))
-_MAX_HOSTS_FILE: Final = 1 << 20
-
-
-class DnspythonResolver:
-    """Asks each server in turn, the one that answered last first; all failures are values.
-
-    Identical questions asked at once go out once. One server that is silent costs `timeout`, all of them
-    `timeout` x servers x `attempts`; nobody else waits for that.
-    """
-
-    def __init__(self, settings: ResolverSettings, clock: Clock) -> None:
-        self._settings = settings
-        self._servers = list(settings.servers)
-        self._mx: _Cache[MxAnswer] = _Cache(clock, settings.cache_size)
-        self._addresses: _Cache[AddressAnswer] = _Cache(clock, settings.cache_size)
-
-    async def mx(self, domain: str) -> MxAnswer:
-        name = _canonical(domain)
-        if _is_localhost(name):
-            return NoRecords()
-        return await self._mx.get((name, RdataType.MX), lambda: self._ask(name, RdataType.MX, _mx_answer))
-
-    async def addresses(self, host: str) -> AddressAnswer:
-        """The hosts file goes before DNS; `localhost` is loopback without asking (RFC 6761 §6.3)."""
-        name = _canonical(host)
-        if name in self._settings.hosts:
-            return Addresses(self._settings.hosts[name])
-        if _is_localhost(name):
-            return _LOOPBACK
-        ipv6, ipv4 = self._of_family(name, RdataType.AAAA), self._of_family(name, RdataType.A)
-        return _both(await ipv6, await ipv4)
-
-    async def close(self) -> None:
-        """Drop questions nobody waits for any more."""
-        await self._mx.close()
-        await self._addresses.close()
-
-    def _of_family(self, name: str, kind: RdataType) -> asyncio.Future[AddressAnswer]:
-        return self._addresses.get((name, kind), lambda: self._ask(name, kind, _address_answer))
-
-    async def _ask(self, name: str, kind: RdataType, read: Callable[[_Rows], A]) -> tuple[A | _Nothing, timedelta]:
-        """The answer for `name`, and how long it holds; a CNAME whose end the server left out is followed."""
-        settings, question = self._settings, f"{kind.name} of {name}"
-        ttl, links = settings.max_ttl, 0
-        while True:
-            response = await self._query(name, kind)
-            told = response if isinstance(response, DnsTrouble) else _read(response, question)
-            if not isinstance(told, DnsTrouble):
-                links += told.links
-                if links > MAX_CHAIN:
-                    told = DnsTrouble(f"{question}: its CNAMEs run in a circle, or through more than {MAX_CHAIN} names")
-            match told:
-                case DnsTrouble():
-                    return told, settings.trouble_ttl
-                case _Nowhere():
-                    return told.answer, min(max(settings.min_ttl, told.ttl), settings.max_negative_ttl)
-                case _Rows():
-                    return read(told), max(settings.min_ttl, min(ttl, told.ttl))
-                case _Elsewhere():
-                    ttl, name = min(ttl, told.ttl), told.name
-                case _:
-                    assert_never(told)
-
-    async def _query(self, name: str, kind: RdataType) -> dns.message.Message | DnsTrouble:
-        """The first usable response of any server, or what each of them did instead."""
-        question = f"{kind.name} of {name}"
-        try:
-            qname = dns.name.Name((*name.encode("ascii").split(b"."), b""))
-        except (dns.exception.DNSException, UnicodeEncodeError) as error:
-            return DnsTrouble(f"{question}: this is no name DNS can hold ({error})")
-        failures: dict[str, None] = {}
-        for server in [*self._servers] * self._settings.attempts:
-            answer = await self._query_server(qname, kind, server)
-            if isinstance(answer, dns.message.Message):
-                self._prefer(server)
-                return answer
-            failures[f"{server} {answer}"] = None
-        return DnsTrouble(f"{question}: {'; '.join(failures) or 'no DNS server is configured'}")
-
-    def _prefer(self, server: Endpoint) -> None:
-        if self._servers[0] != server:
-            self._servers.remove(server)
-            self._servers.insert(0, server)
-
-    async def _query_server(self, qname: dns.name.Name, kind: RdataType, server: Endpoint) -> dns.message.Message | str:
-        """A response that answers, or in words why there is none; a server that knows no EDNS is asked without."""
-        response = await self._exchange(dns.message.make_query(qname, kind, use_edns=0, payload=UDP_PAYLOAD), server)
-        if isinstance(response, dns.message.Message) and response.rcode() in _NO_EDNS:
-            response = await self._exchange(dns.message.make_query(qname, kind, use_edns=False), server)
-        if isinstance(response, str):
-            return response
-        if response.rcode() not in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
-            return f"answered {_rcode_text(response)}"
-        return _unless_referral(response)
-
-    async def _exchange(self, query: dns.message.Message, server: Endpoint) -> dns.message.Message | str:
-        for transport, exchange in (("UDP", _over_udp), ("TCP", _over_tcp)):
-            try:
-                async with asyncio.timeout(self._settings.timeout.total_seconds()):
-                    response = await exchange(query, server)
-            except TimeoutError:
-                return f"timed out after {self._settings.timeout.total_seconds():g} s ({transport})"
-            except asyncio.IncompleteReadError:
-                return f"closed the connection before its answer was whole ({transport})"
-            except OSError as error:
-                return f"cannot be asked: {error.strerror or error} ({transport})"
-            except dns.exception.DNSException as error:
-                return f"sent what is no DNS answer: {error} ({transport})"
-            if not response.flags & dns.flags.TC:
-                return response
-        return "truncated its answer even over TCP"
-
-
-# ---- one question, one answer
-class _Datagrams(asyncio.DatagramProtocol):
-    """Settles `answer` with the first datagram that answers `query`; strays (a late answer, a forgery) are ignored."""
-
-    def __init__(self, query: dns.message.Message, answer: asyncio.Future[dns.message.Message]) -> None:
-        self._query = query
-        self._answer = answer
-
-    def datagram_received(self, data: bytes, _: object) -> None:
-        if self._answer.done() or data[:2] != struct.pack("!H", self._query.id):
-            return
-        try:
-            response = dns.message.from_wire(data)
-        except dns.exception.DNSException as error:
-            self._answer.set_exception(error)
-            return
-        if self._query.is_response(response):
-            self._answer.set_result(response)
-
-    def error_received(self, exc: Exception) -> None:
-        if not self._answer.done():
-            self._answer.set_exception(exc)
-
-
-async def _over_udp(query: dns.message.Message, server: Endpoint) -> dns.message.Message:
-    """Ask from a port of its own, connected: so the system turns away what others send, and tells us of refusals.
-
-    Raises: OSError, DNSException.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[dns.message.Message] = loop.create_future()
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Datagrams(query, answer), remote_addr=(server.host, server.port)
-    )
-    try:
-        transport.sendto(query.to_wire())
-        return await answer
-    finally:
-        transport.close()
-
-
-async def _over_tcp(query: dns.message.Message, server: Endpoint) -> dns.message.Message:
-    """Ask over a connection of its own (RFC 7766). Raises: OSError, IncompleteReadError, DNSException."""
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    try:
-        wire = query.to_wire()
-        writer.write(struct.pack("!H", len(wire)) + wire)
-        (size,) = struct.unpack("!H", await reader.readexactly(2))
-        response = dns.message.from_wire(await reader.readexactly(size))
-    finally:
-        writer.close()
-    if not query.is_response(response):
-        raise OSError("it answered another question")
-    return response
-
-
-# ---- what a response says
-_Nothing: TypeAlias = NoRecords | NoSuchName | DnsTrouble
-A = TypeVar("A", MxAnswer, AddressAnswer)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Records of the kind asked for, as text: "10 mx.example.org." or "192.0.2.1"."""
-
-    texts: tuple[str, ...]
-    links: int
-    ttl: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class _Elsewhere:
-    """CNAMEs that lead to a name the response does not speak of; `links` counts them, here as everywhere."""
-
-    name: str
-    links: int
-    ttl: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class _Nowhere:
-    """There is no such record."""
-
-    answer: NoRecords | NoSuchName
-    links: int
-    ttl: timedelta
-
-
-def _read(response: dns.message.Message, question: str) -> _Rows | _Elsewhere | _Nowhere | DnsTrouble:
-    """A response with its CNAMEs followed as far as it tells them (RFC 1034 §3.6.2)."""
-    if not isinstance(response, dns.message.QueryMessage):
-        return DnsTrouble(f"{question}: the answer is no answer to a query")
-    try:
-        chain = response.resolve_chaining()
-    except dns.message.ChainTooLong:
-        return _Elsewhere(".", MAX_CHAIN + 1, timedelta())
-    except dns.exception.DNSException as error:
-        return DnsTrouble(f"{question}: the answer contradicts itself ({error})")
-    ttl, links = timedelta(seconds=chain.minimum_ttl), len(chain.cnames)
-    if chain.answer:
-        return _Rows(tuple(record.to_text() for record in chain.answer), links, ttl)
-    if response.rcode() == dns.rcode.NXDOMAIN:
-        return _Nowhere(NoSuchName(), links, ttl)
-    if links and not _has(response, RdataType.SOA):
-        target = chain.canonical_name.to_text(omit_final_dot=True).lower()
-        return _Elsewhere(target, links, timedelta(seconds=min(link.ttl for link in chain.cnames)))
-    return _Nowhere(NoRecords(), links, ttl)
-
-
-def _has(response: dns.message.Message, kind: RdataType) -> bool:
-    return any(records.rdtype == kind for records in response.authority)
-
-
-def _unless_referral(response: dns.message.Message) -> dns.message.Message | str:
-    """A referral holds no answer: to take it for "no records" would bounce mail that has a place to go."""
-    is_final = response.answer or response.rcode() == dns.rcode.NXDOMAIN or response.flags & dns.flags.AA
-    if is_final or _has(response, RdataType.SOA) or not _has(response, RdataType.NS):
-        return response
-    return "referred to other servers: it does no recursion for us"
-
-
-def _rcode_text(response: dns.message.Message) -> str:
-    """SERVFAIL and the like, with the reason a server may give (RFC 8914)."""
-    reasons = [
-        f"{option.code.name}{f': {option.text}' if option.text else ''}" for option in response.extended_errors()
-    ]
-    return dns.rcode.to_text(response.rcode()) + (f" ({'; '.join(reasons)})" if reasons else "")
-
-
-def _mx_answer(rows: _Rows) -> MxAnswer:
-    """A "." beside real hosts is a mistake of the domain's, and the hosts are what it can mean (RFC 7505 §3)."""
-    pairs = [text.split(" ", 1) for text in rows.texts]
-    records = tuple(
-        MxRecord(int(preference), host.removesuffix(".").lower()) for preference, host in pairs if host != "."
-    )
-    return MxRecords(records) if records else NullMx()
-
-
-def _address_answer(rows: _Rows) -> AddressAnswer:
-    return Addresses(rows.texts)
-
-
-def _both(ipv6: AddressAnswer, ipv4: AddressAnswer) -> AddressAnswer:
-    """What two families tell together. One in trouble hides no address of the other, but is never taken for "none"."""
-    found = [answer.addresses for answer in (ipv6, ipv4) if isinstance(answer, Addresses)]
-    if found:
-        return Addresses(tuple(address for family in found for address in family))
-    for trouble in (ipv4, ipv6):
-        if isinstance(trouble, DnsTrouble):
-            return trouble
-    return NoSuchName() if isinstance(ipv6, NoSuchName) and isinstance(ipv4, NoSuchName) else NoRecords()
-
-
-def _canonical(name: str) -> str:
-    return name.removesuffix(".").lower()
-
-
-def _is_localhost(name: str) -> bool:
-    return name == "localhost" or name.endswith(".localhost")
-
-
-# ---- remembering
-class _Cache(Generic[A]):
-    """Answers while they hold, at most `size` of them, the longest unused going first; and questions under way."""
-
-    def __init__(self, clock: Clock, size: int) -> None:
-        self._clock = clock
-        self._size = size
-        self._kept: dict[tuple[str, RdataType], tuple[float, A]] = {}
-        self._asking: dict[tuple[str, RdataType], asyncio.Task[A]] = {}
-
-    def get(self, key: tuple[str, RdataType], ask: Callable[[], Awaitable[tuple[A, timedelta]]]) -> asyncio.Future[A]:
-        """What is remembered, else what `ask` will bring; whoever comes meanwhile shares the one question.
-
-        A caller that is cancelled leaves the question to the others.
-        """
-        if key in self._kept:
-            expires, answer = self._kept.pop(key)
-            if expires > self._clock.monotonic():
-                self._kept[key] = (expires, answer)
-                known: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-                known.set_result(answer)
-                return known
-        if key not in self._asking:
-            self._asking[key] = asyncio.create_task(self._ask(key, ask))
-        return asyncio.shield(self._asking[key])
-
-    async def _ask(self, key: tuple[str, RdataType], ask: Callable[[], Awaitable[tuple[A, timedelta]]]) -> A:
-        try:
-            answer, ttl = await ask()
-        finally:
-            del self._asking[key]
-        while len(self._kept) >= self._size:
-            del self._kept[next(iter(self._kept))]
-        self._kept[key] = (self._clock.monotonic() + ttl.total_seconds(), answer)
-        return answer
-
-    async def close(self) -> None:
-        tasks = list(self._asking.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-# ---- the system's files, read once at start
-def system_servers(path: Path = Path("/etc/resolv.conf")) -> tuple[Endpoint, ...]:
-    """The `nameserver` lines of resolv.conf(5); where there are none, this machine, as the C library does it."""
-    words = [line.split() for line in _text_of(path).splitlines()]
-    hosts = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
-    return tuple(Endpoint(host, 53) for host in hosts) or (Endpoint("127.0.0.1", 53),)
-
-
-def hosts_file(path: Path = Path("/etc/hosts")) -> Mapping[str, tuple[str, ...]]:
-    """hosts(5): name in lower case → its addresses, IPv6 first. A line that makes no sense is skipped, as elsewhere."""
-    found: dict[str, list[str]] = {}
-    for line in _text_of(path).splitlines():
-        address, *names = line.partition("#")[0].split() or [""]
-        if _is_address(address):
-            for name in names:
-                found.setdefault(_canonical(name), []).append(address)
-    return {name: _ipv6_first(addresses) for name, addresses in found.items()}
-
-
-def _ipv6_first(addresses: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(dict.fromkeys(addresses), key=lambda address: ":" not in address))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _text_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAX_HOSTS_FILE).decode("utf-8", "replace")
-    except OSError:
-        return ""
+    async def tlsa(self, name: str) -> TlsaAnswer:
+        """`name` with its port and protocol in front, as in `_25._tcp.mx.example.org`; a CNAME is followed."""
+        ...
+
+    async def texts(self, name: str) -> TextAnswer: ...
+
+    async def alias(self, name: str) -> AliasAnswer:
+        """The CNAME at `name` itself: what vouches for it may differ from what vouches for what it leads to."""
+        ...

@@ -17,20 +17,23 @@ from hypothesis import strategies as st
 
 from tests.net.dns_server import DnsServer, Misbehaviour
 from waypost.net.clock import SystemClock
+from waypost.net.machine import hosts_file
 from waypost.net.resolver import (
     Addresses,
-    DnspythonResolver,
+    Alias,
     DnsTrouble,
     MxRecord,
     MxRecords,
     NoRecords,
     NoSuchName,
     NullMx,
-    ResolverSettings,
-    hosts_file,
-    system_servers,
+    Standing,
+    Texts,
+    TlsaRecord,
+    TlsaRecords,
 )
 from waypost.net.stream import Endpoint
+from waypost.net.stub_resolver import DnspythonResolver, ResolverSettings
 
 ZONE = """
 example.org.        300 MX    10 MX1.example.org.
@@ -244,6 +247,82 @@ async def test_one_family_in_trouble_hides_no_address_of_the_other() -> None:
         assert isinstance(await resolver.addresses("nobody.example.org"), DnsTrouble)
 
 
+# ---- DNSSEC, as a resolver that validates tells of it
+SIGNED = """
+signed.example.           300  MX    10 mx.signed.example.
+mx.signed.example.        300  A     192.0.2.1
+_25._tcp.mx.signed.example. 60 TLSA  3 1 1 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
+_25._tcp.mx.signed.example. 60 TLSA  2 0 0 abcd
+over.signed.example.      300  CNAME host.plain.example.
+host.plain.example.       300  A     192.0.2.2
+_smtp._tls.signed.example. 30  TXT   "v=TLSRPTv1;" "rua=mailto:a@b.example"
+"""
+
+
+@pytest.fixture
+async def signed(world: World) -> World:
+    """A world with a signed zone, and a resolver that trusts its server."""
+    world.server.serve(SIGNED)
+    world.server.signed = ("signed.example",)
+    server = world.server.endpoint
+    return World(world.server, world.clock, DnspythonResolver(settings(server, trusted={server}), world.clock))
+
+
+async def test_an_answer_tells_its_ttl_and_that_it_was_validated(signed: World) -> None:
+    answer = await signed.resolver.mx("signed.example")
+    assert isinstance(answer, MxRecords)
+    assert answer.standing == Standing(timedelta(seconds=300), authenticated=True)
+
+
+async def test_the_ad_bit_of_a_server_that_is_not_trusted_counts_for_nothing(signed: World) -> None:
+    resolver = DnspythonResolver(settings(signed.server.endpoint), signed.clock)
+    answer = await resolver.mx("signed.example")
+    assert isinstance(answer, MxRecords)
+    assert not answer.standing.authenticated
+
+
+async def test_absence_is_authenticated_too(signed: World) -> None:
+    answer = await signed.resolver.tlsa("_26._tcp.mx.signed.example")
+    assert isinstance(answer, NoSuchName)
+    assert answer.standing == Standing(timedelta(seconds=60), authenticated=True)
+
+
+async def test_tlsa_records_are_read_whole(signed: World) -> None:
+    answer = await signed.resolver.tlsa("_25._tcp.mx.signed.example")
+    assert isinstance(answer, TlsaRecords)
+    octets = bytes.fromhex("00112233445566778899aabbccddeeff" * 2)
+    assert set(answer.records) == {TlsaRecord(3, 1, 1, octets), TlsaRecord(2, 0, 0, b"\xab\xcd")}
+    assert answer.standing == Standing(timedelta(seconds=60), authenticated=True)
+
+
+async def test_the_strings_of_a_text_record_are_joined(signed: World) -> None:
+    assert await signed.resolver.texts("_smtp._tls.signed.example") == Texts((b"v=TLSRPTv1;rua=mailto:a@b.example",))
+
+
+@pytest.mark.parametrize("links", [100, 1])
+async def test_an_alias_out_of_the_signed_zone_is_itself_signed_and_its_end_is_not(signed: World, links: int) -> None:
+    signed.server.links_a_response = links
+    answer = await signed.resolver.addresses("over.signed.example")
+    assert isinstance(answer, Addresses)
+    assert not answer.standing.authenticated
+    assert answer.canonical == "host.plain.example"
+    alias = await signed.resolver.alias("over.signed.example")
+    assert isinstance(alias, Alias)
+    assert alias.target == "host.plain.example"
+    assert alias.standing.authenticated
+
+
+async def test_what_a_trusted_server_finds_bogus_is_asked_of_no_other(signed: World) -> None:
+    """Else whoever forges an answer has it believed by way of the next server in the list, which does not validate."""
+    signed.server.misbehave["*"] = Misbehaviour.SERVFAIL
+    async with DnsServer(SIGNED) as careless:
+        servers = (signed.server.endpoint, careless.endpoint)
+        resolver = DnspythonResolver(settings(*servers, trusted={servers[0]}, attempts=2), signed.clock)
+        answer = await resolver.mx("signed.example")
+        assert isinstance(answer, DnsTrouble)
+        assert careless.asked == []
+
+
 # ---- memory
 async def test_an_answer_is_remembered_for_its_ttl(world: World) -> None:
     for moment in (0.0, 299.0, 301.0):
@@ -338,16 +417,6 @@ async def test_the_hosts_file_goes_before_dns(world: World, tmp_path: Path) -> N
     assert await resolver.addresses("mx1.example.org") == Addresses(("2001:db8::99", "192.0.2.99"))
     assert await resolver.addresses("mx1") == Addresses(("192.0.2.99",))
     assert await resolver.addresses("x") == NoSuchName()
-
-
-def test_the_system_servers_are_those_of_resolv_conf(tmp_path: Path) -> None:
-    file = tmp_path / "resolv.conf"
-    file.write_text("search example.org\nnameserver 192.0.2.53\n; old\nnameserver  2001:db8::53 \nnameserver\n")
-    assert system_servers(file) == (Endpoint("192.0.2.53", 53), Endpoint("2001:db8::53", 53))
-
-
-def test_without_resolv_conf_this_machine_is_asked(tmp_path: Path) -> None:
-    assert system_servers(tmp_path / "none") == (Endpoint("127.0.0.1", 53),)
 
 
 @dataclass
