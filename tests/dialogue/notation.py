@@ -35,6 +35,7 @@ Heads for `test: client`
     opening, tls        names of Opening and Tls; default EHLO_THEN_HELO and NEVER
     credentials         user name and password
     transaction         from=… to=…,… and size= body=8BITMIME smtputf8 ret= envid= notify= orcpt= (for all recipients);
+                        chunked (it goes by BDAT, its size being the body's);
                         may stand several times: one after the other on the same session, which then says QUIT
     body                what is sent, escaped as in (octets …); default DEFAULT_BODY
     fates               a word a recipient, over all transactions: delivered, rejected, deferred, in-doubt;
@@ -218,7 +219,7 @@ class Script:
 
     @property
     def transactions(self) -> Sequence[Transaction]:
-        return [_transaction(text) for text in self.heads.get("transaction", ())]
+        return [_transaction(text, len(self.body)) for text in self.heads.get("transaction", ())]
 
     @property
     def body(self) -> bytes:
@@ -342,10 +343,10 @@ def _reverse_path(text: str) -> ReversePath:
     return parse_mailbox(text) if text not in ("", "<>") else NullPath()
 
 
-def _transaction(text: str) -> Transaction:
+def _transaction(text: str, size: int) -> Transaction:
     words = dict(word.partition("=")[::2] for word in text.split())
     mail = MailParameters(
-        size=int(words.get("size", "0")),
+        size=size if "chunked" in words else int(words.get("size", "0")),
         body=BodyType(words.get("body", "7BIT")),
         smtputf8="smtputf8" in words,
         ret=Return(words.get("ret", "")),
@@ -354,7 +355,8 @@ def _transaction(text: str) -> Transaction:
     notify = Notify[words["notify"]] if "notify" in words else Notify.UNSPECIFIED
     rcpt = RcptParameters(notify, words.get("orcpt", ""))
     recipients = [Postmaster() if word == "postmaster" else parse_mailbox(word) for word in words["to"].split(",")]
-    return Transaction(_reverse_path(words["from"]), mail, [(recipient, rcpt) for recipient in recipients])
+    named = [(recipient, rcpt) for recipient in recipients]
+    return Transaction(_reverse_path(words["from"]), mail, named, chunked="chunked" in words)
 
 
 def _settings(words: Sequence[str]) -> ServerSettings:

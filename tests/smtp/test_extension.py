@@ -26,7 +26,7 @@ from waypost.smtp.extension import (
 )
 from waypost.smtp.reply import Reply
 
-ALL = Extensions({"SIZE": ("1000",), "8BITMIME": (), "SMTPUTF8": (), "DSN": (), "PIPELINING": ()})
+ALL = Extensions({"SIZE": ("1000",), "8BITMIME": (), "SMTPUTF8": (), "DSN": (), "PIPELINING": (), "BINARYMIME": ()})
 NONE = Extensions()
 
 
@@ -88,7 +88,7 @@ def test_rcpt_parameters(text: str, meaning: RcptParameters) -> None:
         " SIZE=²",
         " SIZE=123456789012345678901",
         " SIZE=1 size=1",
-        " BODY=BINARYMIME",
+        " BODY=9BIT",
         " SMTPUTF8=yes",
         " SMTPUTF8=",
         " RET=ALL",
@@ -139,6 +139,11 @@ def test_a_rcpt_parameter_that_breaks_its_rfc_is_refused(text: str) -> None:
 def test_a_parameter_without_its_extension_is_unknown(text: str) -> None:
     with pytest.raises(UnknownParameterError):
         parse_mail_parameters(text, NONE)
+
+
+def test_a_binary_body_needs_an_extension_of_its_own() -> None:
+    with pytest.raises(UnknownParameterError):
+        parse_mail_parameters(" BODY=BINARYMIME", Extensions({"8BITMIME": ()}))
 
 
 def test_a_mail_parameter_is_unknown_to_rcpt_and_the_reverse() -> None:

@@ -19,6 +19,7 @@ from waypost.net.clock import Instant
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint, Fault, Stream
 from waypost.smtp.client import (
+    ChunkDue,
     ClientEvent,
     ClientSession,
     DataAnswered,
@@ -189,6 +190,8 @@ class _Errand:
                     await self._body(stream)
                 elif not reply.is_intermediate:
                     self._note_rest(reply)
+            case ChunkDue():
+                await self._body(stream)
             case DotAnswered(reply, indexes):
                 self.replies.update(dict.fromkeys(indexes, reply))
             case TransactionEnded():

@@ -21,6 +21,7 @@ from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Fault, FaultKind, Flushed, Stream
 from waypost.smtp.client import (
+    ChunkDue,
     ClientEvent,
     ClientSession,
     Credentials,
@@ -353,7 +354,7 @@ async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSL
                     return await _not_opened(connection, stage, event)
                 case PeerClosing():
                     return await _not_opened(connection, connection.awaited, event)
-                case MailAnswered() | RcptAnswered() | DataAnswered() | DotAnswered() | TransactionEnded():
+                case MailAnswered() | RcptAnswered() | DataAnswered() | ChunkDue() | DotAnswered() | TransactionEnded():
                     raise AssertionError(f"{event} before a transaction was begun")
                 case _:
                     assert_never(event)

@@ -5,7 +5,8 @@ may be tried at another host at once; so they may after a 4yz to the dot, by whi
 But a reply to the dot that does not come leaves them in doubt (RFC 1047): the host may hold the message, and no other
 host may be asked in this attempt. Replies already read stand in either case.
 
-Not here: which connection (smtp.py), and what is said when (waypost.smtp.client).
+Not here: which connection (smtp.py), whether the peer can take the message (fitting.py), and what is said when
+(waypost.smtp.client).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, assert_never
 
 from waypost.deliver.connection import Connection
 from waypost.deliver.fates import Fate, Fates, Open, deferred
+from waypost.deliver.fitting import Fits, fit
 from waypost.mail.envelope import InMemory, Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import (
     Answered,
@@ -26,12 +28,12 @@ from waypost.mail.outcome import (
     InDoubt,
     LocalTrouble,
     Misbehaved,
-    PolicyRefused,
     Rejected,
 )
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue.storage import StorageError
 from waypost.smtp.client import (
+    ChunkDue,
     ClientEvent,
     DataAnswered,
     DotAnswered,
@@ -46,8 +48,7 @@ from waypost.smtp.client import (
     TransactionEnded,
     Violation,
 )
-from waypost.smtp.extension import BodyType, MailParameters
-from waypost.smtp.reply import EnhancedStatus, Reply
+from waypost.smtp.reply import Reply
 
 
 class After(Enum):
@@ -92,63 +93,13 @@ async def transact(
     The connection is closed unless it comes back REUSABLE. Whatever is raised here, replies read so far stand, and what
     was sent up to its final dot is in doubt.
     """
-    transaction = Transaction(
-        message.reverse_path,
-        _mail_parameters(message.parameters, octets.size),
-        [(recipient.forward_path, recipient.parameters) for recipient in recipients],
-    )
-    match await _fit(connection, transaction, octets):
-        case Fits():
+    match await fit(connection, message, recipients, octets):
+        case Fits(transaction, octets):
             return await _Run(connection, message, recipients, octets, fates).run(transaction)
         case unfit:
             for recipient in recipients:
                 fates.record(recipient, unfit)
             return Ended(After.REUSABLE)
-
-
-# ---- what the message needs, and the peer may lack
-@dataclass(frozen=True, slots=True)
-class Fits:
-    """The peer's extensions are enough for this message."""
-
-
-FITS: Final = Fits()
-
-
-async def _fit(connection: Connection, transaction: Transaction, octets: Octets) -> Fits | Open | Rejected:
-    extensions, parameters = connection.extensions, transaction.parameters
-    limit = extensions.size_limit
-    if 0 < limit < octets.size:
-        said = f"the message has {octets.size} octets, and {connection.host} takes no more than {limit}"
-        return _refused(said, EnhancedStatus(5, 3, 4))
-    if "SMTPUTF8" not in extensions and (parameters.smtputf8 or transaction.has_wide_addresses):
-        return _lacks(connection, "SMTPUTF8", EnhancedStatus(5, 6, 7))
-    declared = parameters.body is BodyType.EIGHT_BIT_MIME
-    if declared and "8BITMIME" not in extensions and await _has_8bit(octets):
-        return _lacks(connection, "8BITMIME", EnhancedStatus(5, 6, 3))
-    return FITS
-
-
-def _lacks(connection: Connection, extension: str, status: EnhancedStatus) -> Open:
-    host = connection.host
-    if connection.approach.says_helo:  # EHLO broke: that it has no extension is a guess, and nothing to bounce for
-        said = f"the message needs {extension}, which HELO cannot offer, and {host} breaks on EHLO"
-        return Open(deferred(PolicyRefused(said, status.as_transient())))
-    return Open(_refused(f"the message needs {extension}, which {host} does not offer", status))
-
-
-def _refused(said: str, status: EnhancedStatus) -> Rejected:
-    return Rejected(PolicyRefused(said, status), status)
-
-
-async def _has_8bit(octets: Octets) -> bool:
-    try:
-        async for chunk in octets:
-            if not chunk.isascii():
-                return True
-    except StorageError:
-        return False  # sending it will meet the same, and say so
-    return False
 
 
 # ---- the run
@@ -232,6 +183,8 @@ class _Run:
                 return self._on_rcpt(index, reply)
             case DataAnswered(reply, body_due):
                 return self._on_data(reply, body_due=body_due)
+            case ChunkDue():
+                return self._on_body_due()
             case DotAnswered(reply, indexes):
                 return self._on_dot(reply, indexes)
             case TransactionEnded(reusable):
@@ -278,14 +231,17 @@ class _Run:
 
     def _on_data(self, reply: Reply, *, body_due: bool) -> After | _Goes:
         if body_due:
-            if self._connection.session.awaiting is Stage.BODY:
-                return self._send_body()
-            self._connection.awaited = Stage.BODY  # ended in the same breath: the event behind this one tells how
-            return _ON
+            return self._on_body_due()
         if reply.code == 421:
             return self._on_closing(reply, Stage.DATA)
         cause = Answered(self._host, Stage.DATA.value, reply)
         self._all(Rejected(cause, reply.status) if reply.is_permanent else Open(deferred(cause)))
+        return _ON
+
+    def _on_body_due(self) -> After | _Goes:
+        if self._connection.session.awaiting is Stage.BODY:
+            return self._send_body()
+        self._connection.awaited = Stage.BODY  # ended in the same breath: the event behind this one tells how
         return _ON
 
     def _on_dot(self, reply: Reply, indexes: Sequence[int]) -> After | _Goes:
@@ -405,10 +361,6 @@ class _Run:
 
     def _leave_in_doubt(self, fault: Fault) -> None:
         self._all(InDoubt(self._host, fault))
-
-
-def _mail_parameters(declared: MailParameters, size: int) -> MailParameters:
-    return MailParameters(size, declared.body, declared.smtputf8, declared.ret, declared.envelope_id)
 
 
 def _too_many(reply: Reply) -> bool:

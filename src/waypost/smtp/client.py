@@ -17,6 +17,9 @@ a delivery that never was. It ends the session.
 The first digit of a code decides (RFC 5321 §4.2), so that a code nobody has listed means what its class means; but for
 the few codes that belong to one moment alone (`can_answer`). Out of their place they tell of a peer out of step.
 
+A body that is to go as it is, binary or large, goes in one chunk (BDAT … LAST, RFC 3030) where the transaction says so;
+its end is where else the final dot is.
+
 In doubt: from `end_body()` on, and only then, `awaiting` is DOT. A loss before it is surely no delivery.
 
 Not here: time-outs, TLS itself, reconnecting with HELO after a lost EHLO (the caller opens a new session with
@@ -35,7 +38,7 @@ from typing import Final, TypeAlias
 from waypost.smtp.command import Mail, Rcpt
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.extension import Extensions, MailParameters, RcptParameters, read_extensions
-from waypost.smtp.framing import INCOMPLETE, BadReply, DotStuffer, ReplyReader
+from waypost.smtp.framing import INCOMPLETE, BadReply, ChunkSender, DotStuffer, ReplyReader
 from waypost.smtp.path import ForwardPath, ReversePath, is_ascii
 from waypost.smtp.reply import Reply
 
@@ -153,8 +156,13 @@ class DataAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkDue:
+    """All recipients are answered, and the body may go by BDAT: `send_body`, then `end_body`."""
+
+
+@dataclass(frozen=True, slots=True)
 class DotAnswered:
-    """The reply to the final dot: for all accepted recipients, or under LMTP for recipient `index` alone."""
+    """The reply to the final dot or the last chunk: for all accepted recipients, or under LMTP for one alone."""
 
     reply: Reply
     indexes: tuple[int, ...]
@@ -190,6 +198,7 @@ ClientEvent: TypeAlias = (
     | MailAnswered
     | RcptAnswered
     | DataAnswered
+    | ChunkDue
     | DotAnswered
     | TransactionEnded
     | PeerClosing
@@ -199,11 +208,15 @@ ClientEvent: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One MAIL with its recipients, at least one. Parameters the peer did not offer are left out by the session."""
+    """One MAIL with its recipients, at least one. Parameters the peer did not offer are left out by the session.
+
+    `chunked`: the body goes by BDAT, which the peer must offer; `parameters.size` is then its exact size.
+    """
 
     reverse_path: ReversePath
     parameters: MailParameters
     recipients: Sequence[tuple[ForwardPath, RcptParameters]]
+    chunked: bool = False
 
     @property
     def has_wide_addresses(self) -> bool:
@@ -291,6 +304,8 @@ _Command: TypeAlias = tuple[Stage, int, str]
 _ALL: Final = -1
 #: The index of the reply to a lone dot, which ends a DATA that came too late to be taken back; nothing depends on it.
 _LONE_DOT: Final = -2
+#: In place of a chunk's size: the body goes by DATA.
+_NO_CHUNK: Final = -1
 
 
 class ClientSession:
@@ -323,7 +338,8 @@ class ClientSession:
         self._due: deque[_Command] = deque()  # whose replies are outstanding, in order
         self._mail_taken = False
         self._accepted: list[int] = []
-        self._stuffer = DotStuffer()
+        self._stuffer: DotStuffer | ChunkSender = DotStuffer()
+        self._chunk_size = _NO_CHUNK
 
     # ---- what a caller may ask
 
@@ -398,8 +414,9 @@ class ClientSession:
         self._unsaid = [
             (Stage.MAIL, _ALL, mail),
             *((Stage.RCPT, index, line) for index, line in enumerate(rcpts)),
-            (Stage.DATA, _ALL, "DATA"),
+            *(() if transaction.chunked else ((Stage.DATA, _ALL, "DATA"),)),
         ]
+        self._chunk_size = transaction.parameters.size if transaction.chunked else _NO_CHUNK
         self._mail_taken = False
         self._accepted = []
         self._say_group()
@@ -418,8 +435,9 @@ class ClientSession:
         self._require(Stage.BODY)
         self._stage = Stage.DOT
         self._early = self._early or self._reader.pending
-        self._said.append(".")
-        self._due.extend([(Stage.DOT, index, ".") for index in (self._accepted if self._lmtp else (_ALL,))])
+        said = "." if self._chunk_size == _NO_CHUNK else f"BDAT {self._chunk_size} LAST"
+        self._said.append(said)
+        self._due.extend([(Stage.DOT, index, said) for index in (self._accepted if self._lmtp else (_ALL,))])
         return self._stuffer.finish()
 
     def reset(self) -> None:
@@ -626,6 +644,10 @@ class ClientSession:
             case Stage.DATA if verdict is Verdict.TAKEN and self._accepted:
                 self._stage = Stage.BODY
                 self._stuffer = DotStuffer()
+            case Stage.RCPT if self._accepted and not self._unsaid:
+                self._stage = Stage.BODY
+                self._stuffer = ChunkSender(self._chunk_size)
+                events.append(ChunkDue())
             case Stage.DATA if verdict is Verdict.TAKEN:
                 self._say(".")
                 self._due.append((Stage.RSET, _LONE_DOT, "."))

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Final
 
 from waypost.smtp.extension import (
+    SIZE_DIGITS,
     Extensions,
     MailParameters,
     ParameterError,
@@ -70,6 +71,7 @@ class Verb(Enum):
     __hash__ = object.__hash__
 
 
+_CHUNK: Final = re.compile(rf" *([0-9]{{1,{SIZE_DIGITS}}})( +LAST)? *", re.IGNORECASE)
 _VERBS: Final = {verb.value: verb for verb in Verb}
 
 
@@ -125,6 +127,24 @@ def split_command(line: str) -> tuple[Verb, str]:
     """The verb, in whatever case it came, and what stands behind it and one space."""
     word, _, argument = line.partition(" ")
     return _VERBS.get(word.upper(), Verb.UNKNOWN), argument
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """BDAT (RFC 3030 §2): so many octets follow its line; `last`: the message ends with them."""
+
+    size: int
+    last: bool
+
+
+def parse_chunk(argument: str) -> Chunk | Reply:
+    """What follows the word BDAT. After a refusal nobody can tell where the next command begins."""
+    found = _CHUNK.fullmatch(argument)
+    if found is None:
+        return Reply.of(
+            501, "5.5.4", f"BDAT is followed by a number of octets of at most {SIZE_DIGITS} digits, and LAST"
+        )
+    return Chunk(int(found[1]), bool(found[2]))
 
 
 def parse_hello(verb: Verb, argument: str) -> Hello | Reply:

@@ -1,7 +1,7 @@
 """EHLO keywords and the parameters they add to MAIL and RCPT.
 
 Sources: SIZE RFC 1870, 8BITMIME RFC 6152, PIPELINING RFC 2920, ENHANCEDSTATUSCODES RFC 2034, SMTPUTF8 RFC 6531,
-DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954, REQUIRETLS RFC 8689.
+DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954, REQUIRETLS RFC 8689, CHUNKING and BINARYMIME RFC 3030.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ SUBMITTER_LIMIT: Final = 500
 
 
 class BodyType(Enum):
-    """What BODY= declares (RFC 6152 §3)."""
+    """What BODY= declares (RFC 6152 §3, RFC 3030 §3)."""
 
     SEVEN_BIT = "7BIT"
     EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
 
 
 class Return(Enum):
@@ -200,7 +201,7 @@ def _body(value: str) -> tuple[str, BodyType]:
     try:
         return "body", BodyType(value.upper())
     except ValueError:
-        raise ParameterError(f"BODY is 7BIT or 8BITMIME, not {value!r}") from None
+        raise ParameterError(f"BODY is 7BIT, 8BITMIME or BINARYMIME, not {value!r}") from None
 
 
 def _smtputf8(value: str) -> tuple[str, bool]:
@@ -306,6 +307,8 @@ def _read(text: str, known: Mapping[str, tuple[str, _Read]], offered: Extensions
         if equals and not value:
             raise ParameterError(f"{keyword} has no value behind its equals sign")
         name, meaning = read(value)
+        if meaning is BodyType.BINARY_MIME and "BINARYMIME" not in offered:
+            raise UnknownParameterError("BODY=BINARYMIME is not on offer here")
         if name in values:
             raise ParameterError(f"{keyword} stands twice")
         values[name] = meaning
@@ -317,8 +320,8 @@ def format_mail_parameters(parameters: MailParameters, offered: Extensions) -> s
     words = ""
     if parameters.size and "SIZE" in offered:
         words += f" SIZE={parameters.size}"
-    if parameters.body is BodyType.EIGHT_BIT_MIME and "8BITMIME" in offered:
-        words += " BODY=8BITMIME"
+    if parameters.body is not BodyType.SEVEN_BIT and parameters.body.value in offered:
+        words += f" BODY={parameters.body.value}"
     if parameters.smtputf8 and "SMTPUTF8" in offered:
         words += " SMTPUTF8"
     if parameters.requiretls and "REQUIRETLS" in offered:

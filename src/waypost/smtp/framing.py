@@ -176,49 +176,22 @@ class BodyFault(Enum):
     NUL = auto()  # RFC 5321 §2.3.8 leaves no room for it, and C programs down the road would stop at it
 
 
-class BodyReader:
-    """One body, from behind the CRLF of DATA to its final dot (RFC 5321 §4.1.1.4), dot-stuffing removed (§4.5.2).
+class _Gauge:
+    """What is judged of every body, piece by piece; a piece of text never ends between CR and LF.
 
-    Held back between two pieces is only what may turn out to be the final dot: at most four octets. After the first
-    fault nothing more is handed on, but reading goes on to the true end.
+    After the first fault nothing more is handed on, but reading goes on to the true end.
     """
 
-    __slots__ = ("_held", "_limit", "_line", "_skip", "ended", "fault", "rest", "size")
+    __slots__ = ("_limit", "_line", "fault", "size")
 
     def __init__(self, limit: int) -> None:
         """Raise the fault TOO_LARGE above `limit` octets; 0 sets no limit."""
         self.size = 0
         self.fault = BodyFault.NONE
-        self.ended = False
-        self.rest = b""
-        # The CRLF of the DATA command stands before the body: a dot right behind it is a dot at a line's beginning.
-        self._held = b"\r\n"
-        self._skip = 2
         self._line = 0
         self._limit = limit
 
-    def take(self, octets: bytes) -> bytes:
-        """The body octets that can be told now; once `ended`, `rest` holds what came behind the final dot."""
-        data = self._held + octets
-        # One search, where as a rule the first line that begins with a dot is the last one.
-        dot = data.find(_DOT)
-        end = data.find(_END_OF_DATA, dot) if dot >= 0 else -1
-        if end >= 0:
-            self.ended = True
-            self.rest = data[end + 5 :]
-            piece = data[: end + 2]
-        else:
-            self._held = next((tail for tail in _UNDECIDED if data.endswith(tail)), b"")
-            piece = data[: len(data) - len(self._held)]
-        return self._pass_on(piece, stuffed=0 <= dot < len(piece) - 2) if piece else b""
-
-    def _pass_on(self, piece: bytes, *, stuffed: bool) -> bytes:
-        fault = self._judge(piece)
-        if stuffed:
-            piece = piece.replace(_DOT, b"\r\n")
-        if self._skip:
-            piece = piece[self._skip :]
-            self._skip = 0
+    def _admit(self, piece: bytes, fault: BodyFault) -> bytes:
         self.size += len(piece)
         if fault is BodyFault.NONE and self._limit and self.size > self._limit:
             fault = BodyFault.TOO_LARGE
@@ -246,6 +219,115 @@ class BodyReader:
         last = piece.rfind(b"\n", max(begin, 0))
         self._line = len(piece) - (last + 1 if last >= 0 else begin)
         return False
+
+
+class BodyReader(_Gauge):
+    """One body, from behind the CRLF of DATA to its final dot (RFC 5321 §4.1.1.4), dot-stuffing removed (§4.5.2).
+
+    Held back between two pieces is only what may turn out to be the final dot: at most four octets.
+    """
+
+    __slots__ = ("_held", "_skip", "ended", "rest")
+
+    def __init__(self, limit: int) -> None:
+        """Raise the fault TOO_LARGE above `limit` octets; 0 sets no limit."""
+        super().__init__(limit)
+        self.ended = False
+        self.rest = b""
+        # The CRLF of the DATA command stands before the body: a dot right behind it is a dot at a line's beginning.
+        self._held = b"\r\n"
+        self._skip = 2
+
+    def take(self, octets: bytes) -> bytes:
+        """The body octets that can be told now; once `ended`, `rest` holds what came behind the final dot."""
+        data = self._held + octets
+        # One search, where as a rule the first line that begins with a dot is the last one.
+        dot = data.find(_DOT)
+        end = data.find(_END_OF_DATA, dot) if dot >= 0 else -1
+        if end >= 0:
+            self.ended = True
+            self.rest = data[end + 5 :]
+            piece = data[: end + 2]
+        else:
+            self._held = next((tail for tail in _UNDECIDED if data.endswith(tail)), b"")
+            piece = data[: len(data) - len(self._held)]
+        return self._pass_on(piece, stuffed=0 <= dot < len(piece) - 2) if piece else b""
+
+    def _pass_on(self, piece: bytes, *, stuffed: bool) -> bytes:
+        fault = self._judge(piece)
+        if stuffed:
+            piece = piece.replace(_DOT, b"\r\n")
+        if self._skip:
+            piece = piece[self._skip :]
+            self._skip = 0
+        return self._admit(piece, fault)
+
+
+class ChunkReader(_Gauge):
+    """One body in chunks whose octets are counted (RFC 3030 §2): nothing is looked for in them, nor can be hidden.
+
+    Text has to keep the rules it has under DATA, for the next hop may know no other way; a `binary` body
+    (BODY=BINARYMIME) has none. A CRLF may be cut by the end of a chunk: a CR in that place is held back.
+    """
+
+    __slots__ = ("_binary", "_held", "is_last", "missing", "rest")
+
+    def __init__(self, limit: int, *, binary: bool) -> None:
+        """Raise the fault TOO_LARGE above `limit` octets; 0 sets no limit."""
+        super().__init__(limit)
+        self._binary = binary
+        self._held = b""
+        self.missing = 0
+        self.is_last = False
+        self.rest = b""
+
+    def begin(self, size: int, *, last: bool) -> None:
+        """A chunk of so many octets is next."""
+        self.missing = size
+        self.is_last = last
+
+    def take(self, octets: bytes) -> bytes:
+        """The body octets that can be told now; `rest` holds what came behind the chunk, once none is `missing`."""
+        data, self.rest = octets[: self.missing], octets[self.missing :]
+        self.missing -= len(data)
+        if self._binary:
+            return self._admit(data, BodyFault.NONE)
+        data = self._held + data
+        ends = self.is_last and not self.missing
+        self._held = b"\r" if data.endswith(b"\r") and not ends else b""
+        piece = data[: len(data) - len(self._held)]
+        return self._admit(piece, self._judge(piece)) if piece else b""
+
+
+class ChunkSender:
+    """The sending half: one chunk, the last, of `size` octets (RFC 3030 §2).
+
+    Its last octet is held back until `finish`: what stands for the final dot is the end of the count.
+    """
+
+    __slots__ = ("_head", "_held", "_missing")
+
+    def __init__(self, size: int) -> None:
+        self._head = f"BDAT {size} LAST\r\n".encode()
+        self._missing = size
+        self._held = b""
+
+    def stuff(self, octets: bytes) -> bytes:
+        """`octets` ready to be written. Raises: LocalProtocolError, where they are more than was said."""
+        self._missing -= len(octets)
+        if self._missing < 0:
+            raise LocalProtocolError("a body has more octets than its chunk was said to have; it may not go")
+        ready = self._head + self._held + octets
+        self._head = b""
+        if octets:
+            ready, self._held = ready[:-1], ready[-1:]
+        return ready
+
+    def finish(self) -> bytes:
+        """The end of the chunk. Raises: LocalProtocolError, where octets are missing."""
+        if self._missing:
+            raise LocalProtocolError(f"a body lacks {self._missing} octets of the chunk it was said to be")
+        return self._head + self._held
 
 
 class DotStuffer:

@@ -21,6 +21,8 @@ Strictness, and why (RFC 2920 §3.1, RFC 5321 §4.1.1.4):
 * Nothing that was said in clear is known under TLS, neither to us nor to the client (RFC 3207 §4.2). Octets between
   STARTTLS and the handshake would be somebody's who wants them read as if TLS had protected them: they end the session.
 * Octets that came before the banner end the session too.
+* BDAT (RFC 3030) may be followed by anything: its octets are counted. A refused one is read to its end and forgotten;
+  one that does not say how many octets follow ends the session.
 * VRFY, EXPN, NOOP and QUIT must end a group as well, but nothing can be gained by breaking that: they are tolerated.
 
 Not here: time-outs, the handshake itself, policy, storage.
@@ -39,12 +41,14 @@ from typing import Final, TypeAlias, assert_never
 from waypost.smtp.command import (
     TLS_HANDSHAKE,
     Auth,
+    Chunk,
     Hello,
     Mail,
     Rcpt,
     Verb,
     is_http,
     parse_auth,
+    parse_chunk,
     parse_hello,
     parse_mail,
     parse_rcpt,
@@ -53,7 +57,7 @@ from waypost.smtp.command import (
     without_secrets,
 )
 from waypost.smtp.errors import LocalProtocolError
-from waypost.smtp.extension import Extensions, extension_lines
+from waypost.smtp.extension import BodyType, Extensions, extension_lines
 from waypost.smtp.framing import (
     AUTH_LINE,
     COMMAND_LINE,
@@ -62,6 +66,7 @@ from waypost.smtp.framing import (
     BadLine,
     BodyFault,
     BodyReader,
+    ChunkReader,
     CommandReader,
     LineFault,
 )
@@ -123,19 +128,24 @@ class TlsGranted:
 
 @dataclass(frozen=True, slots=True)
 class DataStart:
-    """(reply) DATA with at least one accepted recipient; 354 opens the body."""
+    """(reply) DATA, or the first BDAT, with at least one accepted recipient; 354 opens the body.
+
+    `chunked`: it was BDAT, whose client never hears the 354, and hears a refusal behind its chunk.
+    """
+
+    chunked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DataChunk:
-    """Octets of the body, dot-stuffing removed; the final CRLF is the last chunk's end."""
+    """Octets of the body, as they are to be kept; under DATA the final CRLF is the last one's end."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class DataEnd:
-    """(reply; under LMTP one a recipient, in order) The final dot came. `size`: octets of the body."""
+    """(reply; under LMTP one a recipient, in order) The final dot or last chunk came. `size`: octets of the body."""
 
     size: int
     fault: BodyFault
@@ -189,6 +199,7 @@ _NEED_OCTETS: Final = NeedOctets()
 _START_TLS: Final = StartTls()
 _TLS_GRANTED: Final = TlsGranted()
 _DATA_START: Final = DataStart()
+_CHUNKS_START: Final = DataStart(chunked=True)
 #: Those behind which nothing may have come when they are answered.
 _WAITED_FOR: Final = (_START_TLS, _DATA_START)
 _TRANSACTION_RESET: Final = TransactionReset()
@@ -209,6 +220,7 @@ class ServerSettings:
     lmtp: bool = False
     smtputf8: bool = True
     dsn: bool = True
+    chunking: bool = True
     max_recipients: int = 1000
     max_errors: int = 20
     mechanisms: tuple[str, ...] = ()
@@ -231,6 +243,8 @@ class ServerSettings:
     def _offers(self) -> dict[str, tuple[str, ...]]:
         offered: dict[str, tuple[str, ...]] = {"PIPELINING": (), "SIZE": (str(self.size_limit),), "8BITMIME": ()}
         offered["ENHANCEDSTATUSCODES"] = ()
+        if self.chunking:
+            offered |= {"CHUNKING": (), "BINARYMIME": ()}
         if self.smtputf8:
             offered["SMTPUTF8"] = ()
         if self.dsn:
@@ -273,6 +287,8 @@ class State(Enum):
     MAIL = auto()  # a transaction is open, without recipients
     RCPT = auto()  # with at least one
     BODY = auto()  # 354 said
+    CHUNK = auto()  # within the octets of a BDAT
+    CHUNKS = auto()  # between two of them
     CLOSED = auto()
 
     # A member is equal to itself alone. Enum hashes the name instead, in Python, at each look into `ORDER`.
@@ -289,16 +305,19 @@ _RCPT_DUE: Final = _due("no valid recipients: say RCPT first")  # the code is RF
 _IN_TRANSACTION: Final = _due("a transaction is open: say RCPT, DATA or RSET")
 _TOO_LATE: Final = _due("a transaction is open: say RSET first")
 _QUIT_DUE: Final = _due("no service here: say QUIT")
+_CHUNK_DUE: Final = _due("the message comes in chunks: say BDAT or RSET (RFC 3030)")
+_CHUNK_LOST: Final = _due("no transaction takes this chunk: say RSET")
+_NO_DATA: Final = _due("a message of BODY=BINARYMIME comes in chunks: say BDAT (RFC 3030)")
 _UNDER_TLS: Final = Reply.of(503, "5.5.1", "TLS is on already")
 _NOT_OFFERED: Final = Reply.of(502, "5.5.1", "not offered here")
 _TLS_DUE: Final = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
 
 #: The columns of the table: commands that share their cells.
-_HELLO, _STARTTLS, _AUTH, _MAIL, _RCPT, _DATA, _RSET, _OTHER, _QUIT = range(9)
+_HELLO, _STARTTLS, _AUTH, _MAIL, _RCPT, _DATA, _BDAT, _RSET, _OTHER, _QUIT = range(10)
 #: Those behind which a client has to wait for the reply.
 _ENDS_A_GROUP: Final = (_HELLO, _STARTTLS, _AUTH, _DATA)
 #: Those that bring a message nearer.
-_ONLY_UNDER_TLS: Final = (_AUTH, _MAIL, _RCPT, _DATA, _RSET)
+_ONLY_UNDER_TLS: Final = (_AUTH, _MAIL, _RCPT, _DATA, _BDAT, _RSET)
 _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.EHLO: _HELLO,
     Verb.HELO: _HELLO,
@@ -308,6 +327,7 @@ _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.MAIL: _MAIL,
     Verb.RCPT: _RCPT,
     Verb.DATA: _DATA,
+    Verb.BDAT: _BDAT,
     Verb.RSET: _RSET,
     Verb.QUIT: _QUIT,
 }
@@ -316,12 +336,29 @@ _CONNECTED, _READY, _CLOSED = State.CONNECTED, State.READY, State.CLOSED
 #: One row a state in which commands are read, one column a command; a cell is the state that its acceptance leads to,
 #: or the reply to it when it comes out of order (RFC 5321 §4.1.4). A command that is refused leaves the state as it is.
 ORDER: Final[Mapping[State, tuple[State | Reply, ...]]] = {
-    #                 EHLO…   STARTTLS    AUTH        MAIL        RCPT        DATA        RSET        others      QUIT
-    State.CONNECTED: (_READY, *[_HELLO_DUE] * 5, _CONNECTED, _CONNECTED, _CLOSED),
-    State.READY: (_READY, State.HANDSHAKE, State.AUTH, State.MAIL, _MAIL_DUE, _MAIL_DUE, _READY, _READY, _CLOSED),
-    State.MAIL: (_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT, _RCPT_DUE, _READY, State.MAIL, _CLOSED),
-    State.RCPT: (_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT, State.BODY, _READY, State.RCPT, _CLOSED),
-    State.TURNED_AWAY: (*[_QUIT_DUE] * 8, _CLOSED),
+    # EHLO…, STARTTLS, AUTH, MAIL, RCPT,
+    # DATA, BDAT, RSET, others, QUIT
+    State.CONNECTED: (
+        *(_READY, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE),
+        *(_HELLO_DUE, _HELLO_DUE, _CONNECTED, _CONNECTED, _CLOSED),
+    ),
+    State.READY: (
+        *(_READY, State.HANDSHAKE, State.AUTH, State.MAIL, _MAIL_DUE),
+        *(_MAIL_DUE, _CHUNK_LOST, _READY, _READY, _CLOSED),
+    ),
+    State.MAIL: (
+        *(_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT),
+        *(_RCPT_DUE, _RCPT_DUE, _READY, State.MAIL, _CLOSED),
+    ),
+    State.RCPT: (
+        *(_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT),
+        *(State.BODY, State.CHUNK, _READY, State.RCPT, _CLOSED),
+    ),
+    State.CHUNKS: (
+        *(_READY, _TOO_LATE, _TOO_LATE, _CHUNK_DUE, _CHUNK_DUE),
+        *(_CHUNK_DUE, State.CHUNK, _READY, State.CHUNKS, _CLOSED),
+    ),
+    State.TURNED_AWAY: (*[_QUIT_DUE] * 9, _CLOSED),
 }
 #: The same where no mail may come in clear, as long as TLS has not begun (RFC 3207 §4).
 ORDER_BEFORE_TLS: Final = {
@@ -351,9 +388,10 @@ def order_table(settings: ServerSettings, *, secured: bool) -> Mapping[State, tu
     return ORDER_BEFORE_TLS if settings.tls_required else ORDER
 
 
-#: The codes that count as errors of the client. Not the limits (452, 552), nor DATA without recipients: a pipelining
-#: client meets these in good order.
+#: The codes that count as errors of the client. Not the limits (452, 552), nor DATA without recipients, nor a chunk
+#: behind one that was refused: a pipelining client meets these in good order.
 _ERRORS: Final = frozenset({500, 501, 502, 503, 555})
+_NO_ERRORS: Final = frozenset({_RCPT_DUE, _CHUNK_LOST})
 
 _OK: Final = Reply.of(250, "2.0.0", "OK")
 _VRFY_ANSWER: Final = Reply.of(252, "2.5.2", "cannot tell; send the message and see")
@@ -396,10 +434,20 @@ class _Nothing(Enum):
 _NOTHING: Final = _Nothing.NOTHING
 
 
+@dataclass(frozen=True, slots=True)
+class _Skipping:
+    """A chunk nobody wants is being read past; then `refusal` is said, and the session is in `state` again."""
+
+    line: str
+    refusal: Reply
+    state: State
+
+
 class ServerSession:
     """One client's session, from the banner to its end."""
 
     _body: BodyReader  # of State.BODY
+    _chunks: ChunkReader  # of State.CHUNK and CHUNKS
 
     def __init__(self, settings: ServerSettings, *, secured: bool = False) -> None:
         """`secured`: the connection is under TLS from its first octet (implicit TLS, RFC 8314 §3)."""
@@ -415,6 +463,9 @@ class ServerSession:
         self._more_replies = 0  # due to the DataEnd that waits, behind the first
         self._recipients = 0  # accepted in this transaction
         self._utf8 = False
+        self._binary = False
+        self._chunk = Chunk(0, last=False)  # the one asked about
+        self._skipping: _Skipping | _Nothing = _NOTHING
         self._errors = 0
         self._refusals = 0
         self._idle = 0
@@ -449,6 +500,11 @@ class ServerSession:
                 return self._read_body()
             if self._state is State.HANDSHAKE:
                 return self._await_handshake()
+            if self._state is State.CHUNK:
+                read = self._read_chunk()
+                if read is _NOTHING:
+                    continue
+                return read
             if not self._reader.pending or self._state is State.NEW:
                 return _NEED_OCTETS
             told = self._read_command()
@@ -521,6 +577,10 @@ class ServerSession:
             self._waiting = _NOTHING
             self._end(_SPOKE_TOO_SOON, _INJECTED if event is _START_TLS else "the client sent its body before 354")
             return
+        if event is _CHUNKS_START and reply.code != 421:
+            self._waiting = _NOTHING
+            self._start_chunks(reply)
+            return
         self._out.append(reply.encode())
         if self._more_replies and reply.code != 421:
             self._more_replies -= 1
@@ -563,6 +623,7 @@ class ServerSession:
                     self._state = State.MAIL
                     self._recipients = 0
                     self._utf8 = event.parameters.smtputf8
+                    self._binary = event.parameters.body is BodyType.BINARY_MIME
             case Rcpt():
                 if reply.is_positive:
                     self._state = State.RCPT
@@ -581,7 +642,7 @@ class ServerSession:
 
     def _hello_accepted(self) -> None:
         again = self._state is not State.CONNECTED
-        if self._state in (State.MAIL, State.RCPT):
+        if self._state in (State.MAIL, State.RCPT, State.CHUNKS):
             self._coming.append(_TRANSACTION_RESET)
         self._state = State.READY
         if again:
@@ -590,7 +651,7 @@ class ServerSession:
     def _refuse(self, line: str, reply: Reply) -> Refused:
         """Refuse by ourselves, and end the session when that happened too often."""
         self._out.append(reply.encode())
-        self._errors += reply.code in _ERRORS and reply is not _RCPT_DUE
+        self._errors += reply.code in _ERRORS and reply not in _NO_ERRORS
         if self._heard_auth and reply is _UNKNOWN:
             line = _RESPONSE_NOT_SHOWN  # what a client may have meant for a challenge that never came
         if self._errors >= self._settings.max_errors:
@@ -630,6 +691,49 @@ class ServerSession:
         self._waiting = DataEnd(body.size, body.fault)
         self._more_replies = self._recipients - 1 if self._settings.lmtp else 0
         return self._waiting
+
+    def _start_chunks(self, reply: Reply) -> None:
+        """The caller's answer to the first BDAT: its octets follow, wanted or not."""
+        if reply.is_intermediate:
+            self._chunks = ChunkReader(self._settings.size_limit, binary=self._binary)
+            self._begin_chunk(self._chunk)
+        else:
+            self._coming.append(_TRANSACTION_RESET)
+            self._skip_chunk(self._chunk, _Skipping("BDAT", reply, State.READY))
+
+    def _begin_chunk(self, chunk: Chunk) -> None:
+        self._chunks.begin(chunk.size, last=chunk.last)
+        self._state = State.CHUNK
+
+    def _skip_chunk(self, chunk: Chunk, skipping: _Skipping) -> None:
+        self._chunks = ChunkReader(0, binary=True)
+        self._skipping = skipping
+        self._begin_chunk(chunk)
+
+    def _read_chunk(self) -> Event | _Nothing:
+        chunks = self._chunks
+        if chunks.missing and not self._reader.pending:
+            return _NEED_OCTETS
+        piece = chunks.take(self._reader.take_rest())
+        self._reader.feed(chunks.rest)
+        if piece and self._skipping is _NOTHING:
+            return DataChunk(piece)
+        return _NEED_OCTETS if chunks.missing else self._end_chunk()
+
+    def _end_chunk(self) -> Event | _Nothing:
+        chunks, skipping = self._chunks, self._skipping
+        if isinstance(skipping, _Skipping):
+            self._skipping = _NOTHING
+            self._state = skipping.state
+            return self._refuse(skipping.line, skipping.refusal)
+        lmtp = self._settings.lmtp  # there each recipient is answered, behind the last chunk
+        if chunks.is_last or (chunks.fault is not BodyFault.NONE and not lmtp):
+            self._waiting = DataEnd(chunks.size, chunks.fault)
+            self._more_replies = self._recipients - 1 if lmtp else 0
+            return self._waiting
+        self._state = State.CHUNKS
+        self._out.append(Reply.of(250, "2.0.0", f"{chunks.size} octets so far").encode())
+        return _NOTHING
 
     def _read_command(self) -> Event | _Nothing:
         if not self._heard_a_line:
@@ -685,6 +789,8 @@ class ServerSession:
             self._end(_SPOKE_TOO_SOON, f"the client said more behind {verb.value}")
             return Refused(without_secrets(line)[:EXCERPT], _SPOKE_TOO_SOON)
         cell = self._order[self._state][column]
+        if column == _BDAT:
+            return self._bdat(line, argument, cell)
         if isinstance(cell, Reply):
             return self._refuse(line, cell)
         asked: _Asked | Reply
@@ -694,7 +800,7 @@ class ServerSession:
             case Verb.RCPT:
                 asked = self._rcpt(argument)
             case Verb.DATA:
-                asked = _NO_ARGUMENT if argument.strip(" ") else _DATA_START
+                asked = self._data(argument)
             case Verb.EHLO | Verb.HELO | Verb.LHLO:
                 asked = self._hello(verb, argument)
             case Verb.AUTH:
@@ -732,6 +838,28 @@ class ServerSession:
             return Reply.of(552, "5.3.4", f"{mail.parameters.size} octets are more than the {limit} taken here")
         return mail
 
+    def _data(self, argument: str) -> DataStart | Reply:
+        if argument.strip(" "):
+            return _NO_ARGUMENT
+        return _NO_DATA if self._binary else _DATA_START
+
+    def _bdat(self, line: str, argument: str, cell: State | Reply) -> Event | _Nothing:
+        if not self._settings.chunking:
+            return self._refuse(line, _NOT_OFFERED)
+        chunk = parse_chunk(argument)
+        if isinstance(chunk, Reply):  # its octets, however many, would be read as commands
+            self._end(chunk, "BDAT without a size")
+            return Refused(line[:EXCERPT], chunk)
+        if isinstance(cell, Reply):
+            self._skip_chunk(chunk, _Skipping(line, cell, self._state))
+            return _NOTHING
+        if self._state is State.CHUNKS:
+            self._begin_chunk(chunk)
+            return _NOTHING
+        self._chunk = chunk
+        self._waiting = _CHUNKS_START
+        return _CHUNKS_START
+
     def _rcpt(self, argument: str) -> Rcpt | Reply:
         if self._recipients >= self._settings.max_recipients:
             return _TOO_MANY_RECIPIENTS
@@ -754,7 +882,7 @@ class ServerSession:
                 self._idly(_VRFY_ANSWER)
             case Verb.HELP:
                 self._idly(_HELP_ANSWER)
-            case Verb.EXPN | Verb.BDAT | Verb.ETRN:
+            case Verb.EXPN | Verb.ETRN:
                 return self._refuse(line, _NOT_OFFERED)
             case _:
                 return self._refuse(line, _UNKNOWN)
