@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -20,6 +21,8 @@ from waypost.smtp.framing import (
     BadReply,
     BodyFault,
     BodyReader,
+    ChunkReader,
+    ChunkSender,
     CommandReader,
     DotStuffer,
     LineFault,
@@ -327,3 +330,46 @@ def test_a_bare_newline_is_noted() -> None:
     reader.feed(b"250 b\n")
     assert reader.next_reply() == Reply(250, ("a", "b"))
     assert (reader.bare_newline, reader.pending) == (True, False)
+
+
+# ---- chunks
+
+
+@given(st.lists(st.binary(max_size=6), min_size=1, max_size=5), st.integers(1, 7), st.booleans())
+def test_chunks_are_put_together_however_they_are_cut(chunks: list[bytes], step: int, binary: bool) -> None:  # noqa: FBT001 - drawn
+    reader = ChunkReader(0, binary=binary)
+    body = b""
+    for number, chunk in enumerate(chunks, start=1):
+        reader.begin(len(chunk), last=number == len(chunks))
+        body += reader.take(b"")
+        wire = chunk + b"QUIT\r\n"
+        while reader.missing:
+            body += reader.take(wire[:step])
+            wire = reader.rest + wire[step:]
+        assert wire == b"QUIT\r\n"
+    whole = b"".join(chunks)
+    if binary:
+        assert (body, reader.fault, reader.size) == (whole, BodyFault.NONE, len(whole))
+    else:
+        faulty = b"\0" in whole or bool(re.search(rb"\r(?!\n)|(?<!\r)\n", whole))
+        assert (reader.fault is not BodyFault.NONE) is faulty
+        assert faulty or body == whole
+
+
+@given(st.lists(st.binary(max_size=6), max_size=5))
+def test_what_goes_in_one_chunk_is_read_back(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    sender = ChunkSender(len(whole))
+    sent = [sender.stuff(piece) for piece in pieces]
+    end = sender.finish()
+    assert b"".join([*sent, end]) == f"BDAT {len(whole)} LAST\r\n".encode() + whole
+    assert end, "the host must not have the whole of it before the end was sent"
+
+
+def test_a_chunk_of_another_size_than_was_said_never_ends() -> None:
+    sender = ChunkSender(2)
+    sender.stuff(b"x")
+    with pytest.raises(LocalProtocolError, match="lacks 1 octets"):
+        sender.finish()
+    with pytest.raises(LocalProtocolError, match="more octets"):
+        sender.stuff(b"yz")
