@@ -314,14 +314,15 @@ class ChunkSender:
 
     def stuff(self, octets: bytes) -> bytes:
         """`octets` ready to be written. Raises: LocalProtocolError, where they are more than was said."""
+        if not octets:
+            return b""
         self._missing -= len(octets)
         if self._missing < 0:
             raise LocalProtocolError("a body has more octets than its chunk was said to have; it may not go")
         ready = self._head + self._held + octets
         self._head = b""
-        if octets:
-            ready, self._held = ready[:-1], ready[-1:]
-        return ready
+        self._held = ready[-1:]
+        return ready[:-1]
 
     def finish(self) -> bytes:
         """The end of the chunk. Raises: LocalProtocolError, where octets are missing."""
