@@ -29,8 +29,9 @@ from waypost import __version__
 from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
+from waypost.auth.authenticator import Authenticator
 from waypost.config import Config
-from waypost.config.parts import host_finder, resolver_settings, spool
+from waypost.config.parts import authenticator, host_finder, mechanisms, resolver_settings, spool
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
@@ -150,6 +151,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         await base.storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
         stack.push_async_callback(base.storage.close)
         stack.push_async_callback(base.resolver.close)
+        stack.callback(base.logins.close)
         try:
             await _reroute(base.storage, base.table, base.log)
         except StorageError as error:  # mail that waits for an old route is worth less than all that could come
@@ -200,6 +202,7 @@ class _Base:
     metrics: Metrics
     journal: _Journal
     room: Room
+    logins: Authenticator
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -220,6 +223,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         log=log,
         metrics=metrics,
         journal=_Journal(log, metrics),
+        logins=authenticator(config, clock),
         room=Room(storage.room, config.limits.free_space, clock),
     )
 
@@ -284,6 +288,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         onward=dispatcher,
         in_flight=InFlight(config.limits.memory),
         space=base.room,
+        logins=base.logins,
     )
     return parts.receiver(_doors(config), house)
 
@@ -400,7 +405,8 @@ async def _not_ready(storage: Storage, watched: _Watch) -> Sequence[str]:
 async def _warnings(base: _Base) -> Sequence[str]:
     """What an administrator should see to, though the service does its work."""
     damage = await asyncio.to_thread(salvage.reports, base.config.spool)
-    return [*damage, base.room.why] if base.room.is_low else damage
+    guessing = [str(blocked) for blocked in base.logins.attempts.blocked()]
+    return [*damage, *guessing, *([base.room.why] if base.room.is_low else [])]
 
 
 class _Journal(Journal):
@@ -427,9 +433,11 @@ def _doors(config: Config) -> tuple[Door, ...]:
                 lmtp=listener.role == "lmtp",
                 max_recipients=config.limits.recipients,
                 max_errors=config.limits.errors,
+                mechanisms=mechanisms(config) if listener.role == "submission" else (),
             ),
             name=listener.name,
-            relay_clients_only=listener.role == "submission",
+            relay_clients_only=listener.role == "submission" and not mechanisms(config),
+            submission=listener.role == "submission" and bool(mechanisms(config)),
         )
         for listener in config.listeners
     )

@@ -6,10 +6,11 @@ The bare engine plays them too (test_bare_sessions.py); here judge, spool and st
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, cast
 
 import pytest
 import uvloop
@@ -17,15 +18,22 @@ import uvloop
 from tests.dialogue.notation import GREETING, Close, Handshake, Line, Reset, Script, Silent, Text, load_scripts
 from tests.receive.house import Table, make_house
 from tests.virtual import virtual
+from waypost.auth.account import Account
+from waypost.auth.authenticator import Accepted, Dialogue, Refused, Verdict
+from waypost.auth.exchange import Challenge
+from waypost.auth.scram import NO_BINDINGS, Bindings
 from waypost.mail.envelope import MessageId, NextHop
-from waypost.net.memory import connected_pair
+from waypost.net.memory import THERE, connected_pair
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Selection
+from waypost.receive.login import NoLogins
 from waypost.receive.server import Receiver
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door
 from waypost.route.route import Capture, NoRoute, Reject, Route
+from waypost.smtp.command import NoResponse
 from waypost.smtp.path import ForwardPath
+from waypost.smtp.reply import Reply
 
 HERE: Final = Endpoint("127.0.0.1", 0)
 SOON: Final = timedelta(seconds=5)
@@ -33,11 +41,11 @@ SOON: Final = timedelta(seconds=5)
 
 def is_playable(script: Script) -> bool:
     """Whether a receiving session would ever answer so: it refuses nobody at EHLO, and all LMTP recipients alike."""
-    if script.permitted or any(
-        isinstance(line.said, Handshake) or line.octets == b"STARTTLS\r\n" for line in script.lines
-    ):
+    if any(isinstance(line.said, Handshake) or line.octets == b"STARTTLS\r\n" for line in script.lines):
         return False
-    return all(answer.what == "RCPT" and answer.reply.is_permanent for answer in script.answers)
+    return all(
+        answer.what == "AUTH" or (answer.what == "RCPT" and answer.reply.is_permanent) for answer in script.answers
+    )
 
 
 def speaks_first(script: Script) -> bool:
@@ -50,7 +58,37 @@ def is_silent(script: Script) -> bool:
 
 SCRIPTS: Final = [script for script in load_scripts("server") if is_playable(script)]
 #: On a socket a client that speaks first may be a hair too late, and nobody waits five minutes.
-ON_SOCKETS: Final = [script for script in SCRIPTS if not speaks_first(script) and not is_silent(script)]
+#: And there every client is on loopback, where secrets are safe.
+ON_SOCKETS: Final = [
+    script
+    for script in SCRIPTS
+    if not speaks_first(script) and not is_silent(script) and bool(script.permitted) == bool(script.settings.mechanisms)
+]
+
+
+class ScriptedLogins(NoLogins):
+    """Judges as the script bids."""
+
+    def __init__(self, script: Script) -> None:
+        self.judgements = [answer.reply for answer in script.answers if answer.what == "AUTH"]
+
+    def dialogue(self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS) -> Dialogue:
+        return cast("Dialogue", ScriptedDialogue(mechanism, self.judgements))
+
+
+@dataclass
+class ScriptedDialogue:
+    mechanism: str
+    judgements: list[Reply]
+
+    async def begin(self, response: bytes | NoResponse) -> Verdict:
+        reply = self.judgements.pop(0)
+        if reply.is_intermediate:
+            return Challenge(b64decode(reply.lines[0]))
+        return Accepted(Account("alice", ("*",))) if reply.is_positive else Refused(reply, "alice", "as scripted")
+
+    async def take(self, response: bytes) -> Verdict:
+        return await self.begin(response)
 
 
 class ScriptedTable(Table):
@@ -66,7 +104,7 @@ class ScriptedTable(Table):
 
 
 async def house_of(script: Script) -> House:
-    house = replace(make_house(), router=ScriptedTable(script))
+    house = replace(make_house(), router=ScriptedTable(script), logins=ScriptedLogins(script))
     await house.storage.open(owner="test")
     return house
 
@@ -108,7 +146,7 @@ def plays() -> list[object]:
 @virtual
 async def test_a_session_in_memory_plays_its_part(script: Script, segment: int) -> None:
     house = await house_of(script)
-    near, far = connected_pair(segment=segment)
+    near, far = connected_pair(segment=segment, client=HERE if script.permitted else THERE)
     session = Session(far, Door(HERE, script.settings), house)
     task: asyncio.Task[None] | None = None
     for side, lines in script.segments:

@@ -70,3 +70,23 @@ def test_a_message_is_found_by_each_of_its_addresses_in_lower_case() -> None:
 @pytest.mark.parametrize("text", ["\udcff", "a\ud800b"])
 def test_what_is_no_text_is_written_as_its_escape(text: str) -> None:
     assert "\\\\" in record.encode({"said": [text, {"deeper": text}]})
+
+
+def test_an_envelope_written_before_there_were_accounts_is_read() -> None:
+    """A spool of an earlier release names no account in the origin and no submitter in the parameters."""
+    written = (
+        '{"reverse_path":"a@x.example","recipients":[],"size":1,"parameters":{"size":1},'
+        '"origin":{"protocol":"ESMTP","client_host":"192.0.2.1","client_name":"us","listener":"[::]:25"}}'
+    )
+    message = record.decode_message(name(1), written, NOW, 1)
+    assert message.origin == Origin("ESMTP", "192.0.2.1", "us", "[::]:25")
+    assert message.parameters.submitter == ""
+
+
+def test_the_account_and_the_submitter_are_read_back_and_told() -> None:
+    origin = Origin("ESMTPA", "192.0.2.1", "us", "[::]:587", "alice@x.example")
+    envelope = Envelope(NullPath(), (), origin, MailParameters(submitter="<>"))
+    details = record.envelope_details(envelope, 1)
+    message = record.decode_message(name(1), record.encode(details), NOW, 1)
+    assert (message.origin, message.parameters.submitter) == (origin, "<>")
+    assert "by ESMTPA as alice@x.example" in record.received(name(1), NOW, details).text

@@ -16,9 +16,9 @@ from waypost.net.clock import SystemClock
 from waypost.net.listener import ListenError
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
-from waypost.receive.server import Receiver, client_key
+from waypost.receive.server import Receiver
 from waypost.receive.session import House
-from waypost.receive.settings import Door, ReceiveSettings
+from waypost.receive.settings import Door, ReceiveSettings, client_key
 from waypost.smtp.server import ServerSettings
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

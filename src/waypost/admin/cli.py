@@ -13,6 +13,7 @@ from rich.text import Text
 
 from waypost import __version__
 from waypost.admin import words
+from waypost.admin.accounts import user_commands
 from waypost.admin.answers import Acted
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
@@ -366,6 +367,7 @@ def commands() -> typer.Typer:
     app.command("trace")(trace)
     app.command("resolve")(resolve)
     app.add_typer(inbox, name="inbox")
+    app.add_typer(user_commands(), name="user")
     app.command("status")(status)
     app.command("peer")(peer)
     app.command("version")(version)

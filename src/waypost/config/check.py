@@ -6,8 +6,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
+from waypost.auth.users import UsersError, load_users
 from waypost.config.lines import Path
-from waypost.config.model import Admin, Listener, Route, Service
+from waypost.config.model import Admin, Auth, Listener, Route, Service
 from waypost.config.sections import Found, Reader
 from waypost.net.stream import Endpoint
 from waypost.route.route import LmtpServers, Server, SmtpServers
@@ -61,6 +62,19 @@ def check_spool(services: Sequence[Service], base: pathlib.Path, reader: Reader)
             reader.complain(
                 ("service", "spool"), f"{base / service.spool} is not a directory", "Name one, or a place for one"
             )
+
+
+def check_users(auths: Sequence[Auth], base: pathlib.Path, reader: Reader) -> None:
+    """A users' file that can be used, or none yet: `waypost user add` reads this configuration to find its place."""
+    for auth in auths:
+        file = base / auth.users
+        if not auth.users or not file.exists():
+            continue
+        try:
+            load_users(file)
+        except UsersError as error:
+            problem, _, remedy = str(error).partition("; ")
+            reader.complain(("auth", "users"), problem, remedy)
 
 
 def check_routes(routes: Sequence[Found[Route]], reader: Reader) -> None:

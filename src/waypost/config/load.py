@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool
+from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool, check_users
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.model import (
     Admin,
+    Auth,
     Dns,
     HeloMemory,
     History,
@@ -47,6 +48,9 @@ class Config:
     listeners: tuple[Listener, ...]
     admin: Admin
     relay: Relay
+    auth: Auth
+    #: Of meaning where `auth.users` names it.
+    users: Path
     rules: tuple[Rule, ...]
     retry: Retry
     limits: Limits
@@ -59,6 +63,11 @@ class Config:
     def route_table(self) -> RouteTable:
         """The routes, ready to be looked up."""
         return RouteTable(self.rules, postmaster=self.service.postmaster)
+
+    @property
+    def account_domain(self) -> str:
+        """Where an account whose name is no address has its own."""
+        return (self.auth.domain or str(self.service.postmaster.domain)).lower()
 
     def retry_policy(self) -> RetryPolicy:
         """`[retry]`, as the schedule wants it."""
@@ -91,13 +100,14 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     retry, limits = reader.table("retry", Retry), reader.table("limits", Limits)
     timeouts, dns = reader.table("timeouts", Timeouts), reader.table("dns", Dns)
     history, log = reader.table("history", History), reader.table("log", Log)
-    helo_memory = reader.table("helo_memory", HeloMemory)
+    helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
     listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
     check_spool(service, base, reader)
     check_listeners(listeners, reader)
     check_admin(admin, listeners, reader)
+    check_users(auth, base, reader)
     check_routes(routes, reader)
     check_loops(routes, listeners, service, reader)
     if reader.complaints:
@@ -109,6 +119,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         listeners=tuple(found.section for found in listeners),
         admin=admin[0],
         relay=relay[0],
+        auth=auth[0],
+        users=(base / auth[0].users).absolute(),
         rules=tuple(rules),
         retry=retry[0],
         limits=limits[0],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
@@ -28,6 +28,8 @@ T = TypeVar("T")
 _WILDCARD_NETWORKS: Final = frozenset({ip_network("0.0.0.0/0"), ip_network("::/0")})
 _SHORTEST: Final = timedelta(milliseconds=1)
 _LONGEST: Final = timedelta(days=366)
+#: SASL mechanisms of ours, the strongest first.
+Mechanism = Literal["SCRAM-SHA-256", "PLAIN", "LOGIN"]
 _LOCAL_PART: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 
 
@@ -189,8 +191,9 @@ class Listener(Section):
     )
     role: Literal["mx", "submission", "lmtp"] = Field(
         default="mx",
-        description="`mx`: mail for our domains from anyone, for others from `relay.networks`. `submission`: "
-        "`relay.networks` alone may send (there is no AUTH yet). `lmtp`: as `mx`, spoken over LMTP (RFC 2033).",
+        description="`mx`: mail for our domains from anyone, for others from `relay.networks`. `submission`: who has "
+        "authenticated may send, to anywhere, under the reverse-paths of the account (RFC 6409); without accounts "
+        "(`[auth]`) `relay.networks` alone. `lmtp`: as `mx`, spoken over LMTP (RFC 2033).",
     )
     name: Text = Field(default="listener", description="What logs and metrics call it.")
 
@@ -211,6 +214,37 @@ class Relay(Section):
         default=(),
         description="Networks (or single addresses) of clients that may. Empty: nobody.",
         examples=[("127.0.0.0/8", "::1/128")],
+    )
+
+
+class Auth(Section):
+    """The accounts of those who submit mail. AUTH is offered to them under TLS, and in clear on loopback alone."""
+
+    users: Words = Field(
+        default="",
+        description="The users' file, made by `waypost user add`, of mode 0600; relative to the configuration file. "
+        "It is read again when it changes. Empty: there are no accounts.",
+        examples=["users"],
+    )
+    domain: Words = Field(
+        default="",
+        description="Where an account whose name is no address has its own: the reverse-path it may use, unless its "
+        "`may_send_as` says more. Empty: the postmaster's domain.",
+    )
+    mechanisms: tuple[Mechanism, ...] = Field(
+        default=get_args(Mechanism),
+        min_length=1,
+        description="What is offered, of that which these accounts can be judged by.",
+    )
+    network_failures: Count = Field(
+        default=20, description="Failed logins from one client address (IPv6: one /64) after which none is tried."
+    )
+    account_failures: Count = Field(
+        default=50,
+        description="Failed logins to one account after which none is tried, but from where it logged in before.",
+    )
+    failure_window: Duration = Field(
+        default=timedelta(minutes=15), description="How long without a failure until they are forgotten."
     )
 
 
@@ -382,6 +416,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "service": Service,
     "admin": Admin,
     "relay": Relay,
+    "auth": Auth,
     "retry": Retry,
     "limits": Limits,
     "timeouts": Timeouts,

@@ -10,8 +10,11 @@ import random
 from ipaddress import ip_address
 from typing import assert_never
 
+from waypost.auth.attempts import Attempts, Limits
+from waypost.auth.authenticator import Authenticator, UserFile
 from waypost.config.load import Config
 from waypost.config.model import Dns
+from waypost.net.clock import Clock
 from waypost.net.machine import hosts_file, own_addresses, system_servers
 from waypost.net.resolver import Resolver
 from waypost.net.stream import Endpoint
@@ -58,6 +61,18 @@ def host_finder(config: Config, resolver: Resolver, dice: random.Random) -> Host
         dice=dice,
         allow_loopback_mx=config.dns.allow_loopback_mx,
     )
+
+
+def mechanisms(config: Config) -> tuple[str, ...]:
+    """What AUTH may be said with at a submission listener; empty where there are no accounts."""
+    return config.auth.mechanisms if config.auth.users else ()
+
+
+def authenticator(config: Config, clock: Clock) -> Authenticator:
+    """Who judges logins by the accounts there are."""
+    auth = config.auth
+    limits = Limits(auth.network_failures, auth.account_failures, auth.failure_window)
+    return Authenticator(clock, Attempts(clock, limits), UserFile(config.users, config.account_domain))
 
 
 def spool(config: Config) -> SqliteStorage:

@@ -25,6 +25,7 @@ class Origin:
     client_host: str = ""  # numeric address; empty for our own messages
     client_name: str = ""  # what it said in EHLO
     listener: str = ""  # the address it connected to
+    account: str = ""  # who had authenticated; empty: nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,13 +43,14 @@ def received_line(
     ).encode()
 
 
-def protocol(verb: str, *, smtputf8: bool) -> str:
+def protocol(verb: str, *, smtputf8: bool, authenticated: bool = False) -> str:
     """The word after "with", for how the client said hello (RFC 3848 §3; RFC 6531 §4.3 for SMTPUTF8)."""
+    ending = "A" if authenticated else ""
     match verb:
         case "LHLO":
-            return "UTF8LMTP" if smtputf8 else "LMTP"
+            return f"UTF8LMTP{ending}" if smtputf8 else f"LMTP{ending}"
         case "EHLO":
-            return "UTF8SMTP" if smtputf8 else "ESMTP"
+            return f"UTF8SMTP{ending}" if smtputf8 else f"ESMTP{ending}"
         case _:
             return "SMTP"
 

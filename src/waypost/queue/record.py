@@ -109,6 +109,7 @@ class MailRecord:
     smtputf8: bool = False
     ret: str = ""
     envelope_id: str = ""
+    submitter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
             "client_host": origin.client_host,
             "client_name": origin.client_name,
             "listener": origin.listener,
+            **({"account": origin.account} if origin.account else {}),
         },
         "size": size,
     }
@@ -188,6 +190,8 @@ def _mail_parameters(parameters: MailParameters) -> dict[str, object]:
         written["ret"] = parameters.ret.value
     if parameters.envelope_id:
         written["envelope_id"] = parameters.envelope_id
+    if parameters.submitter:
+        written["submitter"] = parameters.submitter
     return written
 
 
@@ -210,6 +214,7 @@ def decode_message(id: MessageId, record: str, received_at: Instant, size: int) 
         written.smtputf8,
         Return(written.ret),
         written.envelope_id,
+        written.submitter,
     )
     return QueuedMessage(id, reverse_path_of(envelope.reverse_path), parameters, envelope.origin, received_at, size)
 
@@ -235,13 +240,25 @@ def _outcome_details(settled: Settled) -> dict[str, object]:
 def received(id: MessageId, at: Instant, details: dict[str, object]) -> HistoryEvent:  # noqa: A002 - the field's own name for it
     """The event a message's life begins with, out of its `envelope_details`."""
     match details:
-        case {"origin": {"protocol": protocol, "client_host": host, "client_name": name}, "recipients": [*recipients]}:
+        case {
+            "origin": {"protocol": protocol, "client_host": host, "client_name": name} as origin,
+            "recipients": [*recipients],
+        }:
             source = f"from {name or host} [{host}] by {protocol}" if host else f"by {protocol}"
             count = "1 recipient" if len(recipients) == 1 else f"{len(recipients)} recipients"
+            source += _account_in(origin)
             text = f"received {source}: <{details['reverse_path']}> to {count}, {details['size']} octets"
         case _:
             text = "received"
     return HistoryEvent(at, id, "received", text, details)
+
+
+def _account_in(origin: object) -> str:
+    match origin:
+        case {"account": str(account)}:
+            return f" as {account}"
+        case _:
+            return ""
 
 
 def attempted(id: MessageId, at: Instant, details: dict[str, object]) -> HistoryEvent:  # noqa: A002 - the field's own name for it

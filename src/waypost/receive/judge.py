@@ -14,7 +14,8 @@ from typing import Final, TypeAlias, assert_never
 from waypost.mail.envelope import NextHop
 from waypost.queue.storage import StoreFault, StoreFaultKind
 from waypost.route.route import NoRoute, Reject, Route
-from waypost.smtp.path import ForwardPath
+from waypost.smtp.command import REFUSAL_WIDTH
+from waypost.smtp.path import ForwardPath, ReversePath
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import BodyFault
 
@@ -58,6 +59,7 @@ OK_RCPT: Final = Reply.of(250, "2.1.5", "OK")
 SEND_BODY: Final = Reply(354, ("end with a dot on a line of its own",))
 RELAY_CLIENTS_ONLY: Final = Reply.of(550, "5.7.1", "this address takes mail from our own clients only")
 NO_TLS_NOW: Final = Reply.of(454, "4.7.0", "TLS not available due to temporary reason")
+LOGIN_FIRST: Final = Reply.of(530, "5.7.0", "authentication required")
 TOO_MANY_MESSAGES: Final = Reply.of(421, "4.7.0", "enough messages in one session; connect again for more")
 #: An error of ours: nothing is stored, and the client keeps the message (RFC 5321 §4.2.5).
 LOCAL_ERROR: Final = Reply.of(451, "4.3.0", "local error in processing; try again later")
@@ -88,6 +90,12 @@ def judge_recipient(path: ForwardPath, route: Route | NoRoute, *, trusted: bool)
             return Granted(next_hop)
         case _:
             assert_never(route)
+
+
+def not_yours(account: str, path: ReversePath) -> Reply:
+    """The reply to MAIL with a reverse-path that the account may not use."""
+    text = f"<{path}> is no reverse-path of {account}".encode("ascii", "backslashreplace").decode()
+    return Reply.of(553, "5.7.1", text[:REFUSAL_WIDTH])
 
 
 def _relaying_denied(path: ForwardPath) -> Reply:

@@ -22,6 +22,14 @@ class ReceiveLog(Protocol):
         """A command (or "final dot") was answered 4yz or 5yz. `line`: an excerpt, free of control characters."""
         ...
 
+    def logged_in(self, client: Endpoint, account: str, mechanism: str) -> None:
+        """A client has shown that it is this account's."""
+        ...
+
+    def login_refused(self, client: Endpoint, username: str, mechanism: str, why: str, reply: Reply) -> None:
+        """A client has not. `username`: whom it claimed to be; neither it nor `why` holds a secret."""
+        ...
+
     def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002
         """A message is durable, and the client is about to be told."""
         ...
@@ -42,6 +50,12 @@ class NoLog:
         pass
 
     def refused(self, client: Endpoint, line: str, reply: Reply) -> None:
+        pass
+
+    def logged_in(self, client: Endpoint, account: str, mechanism: str) -> None:
+        pass
+
+    def login_refused(self, client: Endpoint, username: str, mechanism: str, why: str, reply: Reply) -> None:
         pass
 
     def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002

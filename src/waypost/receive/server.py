@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from ipaddress import ip_network
 from typing import Final
 
 from waypost.net.listener import Listener
 from waypost.net.stream import Endpoint, Stream
 from waypost.receive.session import House, Session
-from waypost.receive.settings import Door
+from waypost.receive.settings import Door, client_key
 from waypost.smtp.reply import Reply
 
 TOO_MANY: Final = Reply.of(421, "4.7.0", "too many connections; try again later")
@@ -95,8 +94,3 @@ class Receiver:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS.total_seconds()):
                     await listener.close()
-
-
-def client_key(host: str) -> str:
-    """What connections are counted by: an IPv4 address, an IPv6 /64 (one customer's), or "" for local sockets."""
-    return str(ip_network((host.partition("%")[0], 64), strict=False)) if ":" in host else host

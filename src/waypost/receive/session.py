@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol, TypeAlias, assert_never
 
+from waypost.auth.account import Account
+from waypost.auth.exchange import Challenge
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
 from waypost.net.clock import Clock
 from waypost.net.stream import Fault, FaultKind, Flushed, Stream
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
+from waypost.receive.completion import Completion
 from waypost.receive.judge import (
     LOCAL_ERROR,
+    LOGIN_FIRST,
     LOOPING,
     NO_TLS_NOW,
     OK_MAIL,
@@ -39,12 +43,14 @@ from waypost.receive.judge import (
     judge_body,
     judge_fault,
     judge_recipient,
+    not_yours,
 )
+from waypost.receive.login import NO_LOGINS, Anonymous, Client, Login, Logins
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
-from waypost.receive.settings import Door, ReceiveSettings
+from waypost.receive.settings import Door, ReceiveSettings, client_key
 from waypost.route.route import NoRoute, Route
 from waypost.smtp.extension import MailParameters
-from waypost.smtp.path import ForwardPath, NullPath, ReversePath
+from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
     Auth,
@@ -99,6 +105,7 @@ class House:
     onward: Onward
     in_flight: InFlight
     space: Space = BOUNDLESS
+    logins: Logins = NO_LOGINS
 
 
 @dataclass(slots=True)
@@ -122,6 +129,7 @@ class _Incoming:
     origin: Origin
     body: Body
     refusal: Reply | _NoBody
+    completion: Completion | _NoBody
 
 
 #: What a log raises: it costs no mail, and there is nobody else to tell.
@@ -130,8 +138,8 @@ _NO_TIME: Final = timedelta()
 _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
 _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
-_Due: TypeAlias = NeedOctets | DataChunk | DataEnd | TransactionReset | Closing
-"""What takes a wait: for the client, for the spool, or for what is written to leave."""
+_Due: TypeAlias = NeedOctets | Auth | AuthResponse | DataChunk | DataEnd | TransactionReset | Closing
+"""What takes a wait: for the client, for who knows its password, for the spool, or for what is written to leave."""
 
 
 class Session:
@@ -142,6 +150,8 @@ class Session:
         self._door = door
         self._house = house
         self._smtp = ServerSession(door.smtp)
+        self._login = Login(door.smtp.mechanisms, house.logins, house.log, stream.peer, client_key(stream.peer.host))
+        self._smtp.permit_auth(self._login.permitted(secured=False))
         self._hello = Hello("HELO", "")
         self._trust: bool | _NoBody = _NO_BODY  # asked once, where it matters
         self._transaction = _NO_TRANSACTION
@@ -194,6 +204,8 @@ class Session:
                     if ended:
                         return ended
                     continue
+                case Auth() | AuthResponse():
+                    await self._authenticate(due)
                 case DataChunk():
                     await self._spill()
                 case DataEnd():
@@ -216,8 +228,6 @@ class Session:
             match event:
                 case Mail() | Rcpt() | DataStart() | Hello():
                     self._smtp.reply(self._answer(event))
-                case Auth() | AuthResponse():
-                    self._smtp.reply(Reply.of(504, "5.5.4", "no such mechanism here"))
                 case StartTls():
                     self._smtp.reply(NO_TLS_NOW)
                 case TlsGranted():
@@ -227,7 +237,7 @@ class Session:
                 case DataChunk(octets):
                     if self._gather(octets):
                         return event
-                case NeedOctets() | DataEnd() | TransactionReset() | Closing():
+                case NeedOctets() | Auth() | AuthResponse() | DataEnd() | TransactionReset() | Closing():
                     return event
                 case _:
                     assert_never(event)
@@ -330,15 +340,37 @@ class Session:
             self._trouble(type(event).__name__, error)
             return LOCAL_ERROR
 
+    async def _authenticate(self, event: Auth | AuthResponse) -> None:
+        try:
+            answer = await self._login.answer(event)
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
+            self._trouble("AUTH", error)
+            answer = LOCAL_ERROR
+        if isinstance(answer, Challenge):
+            self._smtp.challenge(answer.octets)
+        else:
+            self._smtp.reply(answer)
+
     def _mail(self, mail: Mail) -> Reply:
+        refusal = self._refusal_of(mail.reverse_path)
+        if isinstance(refusal, Reply):
+            return refusal if refusal.code == 421 else self._refuse(f"MAIL FROM:<{mail.reverse_path}>", refusal)
+        parameters = believed(mail.parameters, self._login.client)
+        self._transaction = _Transaction(mail.reverse_path, parameters, [])
+        return OK_MAIL
+
+    def _refusal_of(self, path: ReversePath) -> Reply | _NoBody:
+        """Why this client may send nothing now, or not under this reverse-path."""
+        client, door = self._login.client, self._door
         if self._messages >= self._house.settings.messages:
             return TOO_MANY_MESSAGES
-        if self._door.relay_clients_only and not self._trusted():
-            return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", RELAY_CLIENTS_ONLY)
-        if self._house.space.is_low:
-            return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", SPOOL_FULL)
-        self._transaction = _Transaction(mail.reverse_path, mail.parameters, [])
-        return OK_MAIL
+        if door.submission and isinstance(client, Anonymous):
+            return LOGIN_FIRST
+        if not isinstance(client, Anonymous) and not client.may_use(path):
+            return not_yours(client.name, path)
+        if door.relay_clients_only and not self._trusted():
+            return RELAY_CLIENTS_ONLY
+        return SPOOL_FULL if self._house.space.is_low else _NO_BODY
 
     def _rcpt(self, rcpt: Rcpt) -> Reply:
         path = rcpt.forward_path
@@ -354,19 +386,23 @@ class Session:
     def _data(self) -> Reply:
         house, hello, transaction = self._house, self._hello, self._transaction
         origin = Origin(
-            protocol(hello.verb, smtputf8=transaction.parameters.smtputf8),
+            protocol(hello.verb, smtputf8=transaction.parameters.smtputf8, authenticated=bool(self._login.client.name)),
             self._stream.peer.host,
             hello.client_name,
             self._door.address,
+            self._login.client.name,
         )
         name = house.ids.make()
         body = Body(house.storage, house.in_flight, spill=house.settings.spill)
         hostname = self._door.smtp.hostname
         body.add(received_line(origin, transaction.recipients, hostname=hostname, id=name, at=house.clock.now()))
-        self._incoming = _Incoming(name, origin, body, _NO_BODY)
+        completion = Completion(name, hostname, house.clock.now()) if self._door.submission else _NO_BODY
+        self._incoming = _Incoming(name, origin, body, _NO_BODY, completion)
         return SEND_BODY
 
     def _trusted(self) -> bool:
+        if not isinstance(self._login.client, Anonymous):
+            return True
         if isinstance(self._trust, _NoBody):
             self._trust = self._house.relay.trusts(self._stream.peer.host)
         return self._trust
@@ -380,6 +416,8 @@ class Session:
         if isinstance(incoming.refusal, Reply):
             incoming.body.size += len(octets)  # the client's pace still counts
             return False
+        if isinstance(incoming.completion, Completion):
+            octets = incoming.completion.feed(octets)
         return incoming.body.add(octets)
 
     async def _spill(self) -> None:
@@ -418,6 +456,8 @@ class Session:
         if end.fault is not BodyFault.NONE:
             return self._refuse("final dot", judge_body(end.fault))
         try:
+            if isinstance(incoming.completion, Completion):
+                incoming.body.add(incoming.completion.finish())
             octets = await incoming.body.finish()
         except StorageError as error:
             self._trouble("spool", error)
@@ -493,6 +533,19 @@ class Session:
         with _UNHEARD:
             self._house.log.refused(self._stream.peer, line, reply)
         return reply
+
+
+def believed(parameters: MailParameters, client: Client) -> MailParameters:
+    """The parameters, without an AUTH= that this client may not assert: as if it had said `<>` (RFC 4954 §5)."""
+    submitter = parameters.submitter
+    if submitter in ("", "<>"):
+        return parameters
+    try:
+        if isinstance(client, Account) and client.may_use(parse_mailbox(submitter)):
+            return parameters
+    except PathError:
+        pass  # no mailbox at all, and so nobody's
+    return replace(parameters, submitter="<>")
 
 
 def _wake(told: asyncio.Future[None], _: asyncio.Task[Stored | StoreFault]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import ip_network
 
 from waypost.net.stream import Endpoint
 from waypost.smtp.server import ServerSettings
@@ -41,14 +42,24 @@ class ReceiveSettings:
 
 @dataclass(frozen=True)  # no slots: its address is kept beside it
 class Door:
-    """One address to listen on. `relay_clients_only`: only clients in the relay networks may send (submission)."""
+    """One address to listen on.
+
+    `relay_clients_only`: only clients in the relay networks may send (submission, where there are no accounts).
+    `submission`: only who has authenticated may, under the reverse-paths of his account; Date and Message-ID are added.
+    """
 
     endpoint: Endpoint
     smtp: ServerSettings
     name: str = "listener"
     relay_clients_only: bool = False
+    submission: bool = False
 
     @cached_property
     def address(self) -> str:
         """The address as the origin of a message names it."""
         return str(self.endpoint)
+
+
+def client_key(host: str) -> str:
+    """What connections are counted by: an IPv4 address, an IPv6 /64 (one customer's), or "" for local sockets."""
+    return str(ip_network((host.partition("%")[0], 64), strict=False)) if ":" in host else host

@@ -32,6 +32,10 @@ _REPORTS: Final = {
 }
 
 
+#: What a login came to, by the reply to it.
+_LOGINS: Final = {421: "blocked", 454: "unavailable"}
+
+
 class Journal:
     """Tells the log and the metrics. Methods return at once and may be called on every message."""
 
@@ -53,6 +57,25 @@ class Journal:
         if self._log.says_info:
             self._say.info("refused", client=str(client), command=plain(line), reply=plain(str(reply)))
 
+    def logged_in(self, client: Endpoint, account: str, mechanism: str) -> None:
+        """A client has shown whose it is."""
+        self._metrics.logged_in("accepted")
+        if self._log.says_info:
+            self._say.info("logged in", client=str(client), account=plain(account), mechanism=mechanism)
+
+    def login_refused(self, client: Endpoint, username: str, mechanism: str, why: str, reply: Reply) -> None:
+        """A client has not, or nobody could tell."""
+        self._metrics.logged_in(_LOGINS.get(reply.code, "refused"))
+        say = self._say.error if reply.code == 454 else self._say.warning
+        say(
+            "login refused",
+            client=str(client),
+            account=plain(username),
+            mechanism=mechanism,
+            why=plain(why),
+            reply=str(reply),
+        )
+
     def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002 - the field's own name
         """A message is durable."""
         self._metrics.received(size)
@@ -66,6 +89,7 @@ class Journal:
                 "client": str(client),
                 "client_name": origin.client_name,
                 "protocol": origin.protocol,
+                **({"account": plain(origin.account)} if origin.account else {}),
                 "reverse_path": str(envelope.reverse_path),
                 "recipient": str(recipients[0].forward_path),
                 "recipients": len(recipients),

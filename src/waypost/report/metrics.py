@@ -23,6 +23,7 @@ from waypost.smtp.reply import Reply
 _LATENCIES: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 1800, 7200, 28800, 86400, 432000)
 _OUTCOMES: Final = ("delivered", "deferred", "rejected", "in doubt")
 _TRANSPORTS: Final = ("smtp", "mx", "lmtp", "maildir", "capture", "discard", "reject", "other")
+_LOGINS: Final = ("accepted", "refused", "blocked", "unavailable")
 _REPORTED: Final = ("failed", "delayed", "delivered", "relayed")
 
 
@@ -57,6 +58,7 @@ class Metrics:
         self._refused = counters(
             "refused", "Replies that refused something to a client, by class", "code", ("4yz", "5yz")
         )
+        self._logins = counters("logins", "AUTH commands that ended, by what they came to", "outcome", _LOGINS)
         # delivering
         self._attempts = counters("attempts", "Attempts ended, by transport", "transport", _TRANSPORTS)
         self._outcomes = counters("outcomes", "What attempts came to, counted by recipient", "outcome", _OUTCOMES)
@@ -115,6 +117,10 @@ class Metrics:
         """A message of so many octets was taken."""
         self._received.value += 1
         self._octets.value += octets
+
+    def logged_in(self, outcome: str) -> None:
+        """A client tried to log in: `outcome` is one of `_LOGINS`."""
+        self._logins[outcome].value += 1
 
     def refused(self, reply: Reply) -> None:
         """A client was refused something."""

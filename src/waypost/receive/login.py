@@ -1,0 +1,103 @@
+"""The login of one session: which mechanisms are safe on its connection, the exchange under way, and who it is.
+
+Not here: the command and its order (waypost.smtp.server), or whether a password is right (waypost.auth).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final, Protocol, TypeAlias, assert_never
+
+from waypost.auth.account import Account
+from waypost.auth.authenticator import WELCOME, Accepted, Dialogue, Refused
+from waypost.auth.exchange import Challenge
+from waypost.auth.scram import NO_BINDINGS, PLUS, Bindings
+from waypost.net.stream import Endpoint
+from waypost.receive.ports import ReceiveLog
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import Auth, AuthResponse
+
+
+class Logins(Protocol):
+    """Who judges logins (waypost.auth.authenticator.Authenticator)."""
+
+    def dialogue(self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS) -> Dialogue:
+        """An exchange with a client of `network`."""
+        ...
+
+
+class NoLogins:
+    """Nobody: no door offers a mechanism."""
+
+    def dialogue(
+        self,
+        mechanism: str,
+        network: str,  # noqa: ARG002 - nobody is asked
+        bindings: Bindings = NO_BINDINGS,  # noqa: ARG002
+    ) -> Dialogue:
+        raise ValueError(f"{mechanism} was never offered")
+
+
+NO_LOGINS: Final = NoLogins()
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """Nobody has authenticated."""
+
+    name: str = ""
+
+
+ANONYMOUS: Final = Anonymous()
+Client: TypeAlias = Account | Anonymous
+
+
+class Login:
+    """One session's. `client` is whom it has shown itself to be."""
+
+    def __init__(
+        self, mechanisms: tuple[str, ...], logins: Logins, log: ReceiveLog, peer: Endpoint, network: str
+    ) -> None:
+        """`mechanisms`: those of the door; `network`: what failures are counted by."""
+        self.client: Client = ANONYMOUS
+        self._mechanisms = mechanisms
+        self._logins = logins
+        self._log = log
+        self._peer = peer
+        self._network = network
+        self._bindings = NO_BINDINGS
+
+    def permitted(self, *, secured: bool, bindings: Bindings = NO_BINDINGS) -> tuple[str, ...]:
+        """The mechanisms that are safe now: none in clear, unless the client is on this machine."""
+        self._bindings = bindings
+        if not (secured or is_local(self._peer)):
+            return ()
+        return tuple(name for name in self._mechanisms if bindings or name != PLUS)
+
+    async def answer(self, event: Auth | AuthResponse) -> Challenge | Reply:
+        """What is to be said to the client's next word. Never raises what waypost.auth does not."""
+        if isinstance(event, Auth):
+            # A client that thinks that there is no channel binding is told the truth only where -PLUS was offered.
+            bindings = self._bindings if PLUS in self._mechanisms else NO_BINDINGS
+            self._dialogue = self._logins.dialogue(event.mechanism, self._network, bindings)
+            verdict = await self._dialogue.begin(event.response)
+        else:
+            verdict = await self._dialogue.take(event.octets)
+        match verdict:
+            case Challenge():
+                return verdict
+            case Accepted(account):
+                self.client = account
+                self._log.logged_in(self._peer, account.name, self._dialogue.mechanism)
+                return WELCOME
+            case Refused(reply, username, why):
+                self._log.login_refused(self._peer, username, self._dialogue.mechanism, why, reply)
+                return reply
+            case _:
+                assert_never(verdict)
+
+
+def is_local(peer: Endpoint) -> bool:
+    """Whether nobody can listen in: the peer is on loopback, or a local socket."""
+    return peer.host[:1] in ("", "/") or ip_address(peer.host.partition("%")[0]).is_loopback

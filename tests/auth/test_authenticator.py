@@ -1,0 +1,169 @@
+"""Whole logins: who is let in, who is not, how late, and what a guesser learns."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from scramp import ScramClient
+
+from tests.auth.people import ALICE, HERE, PASSWORD, authenticator
+from tests.virtual import VirtualClock, virtual
+from waypost.auth.account import Account
+from waypost.auth.attempts import MEMORY, Attempts, Blocked, GoOn, Limits
+from waypost.auth.authenticator import (
+    MALFORMED,
+    TOO_OFTEN,
+    UNAVAILABLE,
+    WRONG,
+    Accepted,
+    Authenticator,
+    Judgement,
+    Refused,
+    Verdict,
+)
+from waypost.auth.exchange import Challenge
+
+ME = Account(ALICE, (ALICE,))
+RIGHT = f"\0{ALICE}\0{PASSWORD}".encode()
+WRONG_ONE = f"\0{ALICE}\0guess".encode()
+
+
+async def plain(shared: Authenticator, response: bytes, network: str = HERE) -> Verdict:
+    return await shared.dialogue("PLAIN", network).begin(response)
+
+
+@virtual
+async def test_a_password_lets_in_by_plain_and_by_login(tmp_path: Path) -> None:
+    shared = authenticator(tmp_path)
+    assert await plain(shared, RIGHT) == Accepted(ME)
+    login = shared.dialogue("LOGIN", HERE)
+    assert await login.begin(ALICE.encode()) == Challenge(b"Password:")
+    assert await login.take(PASSWORD.encode()) == Accepted(ME)
+
+
+@virtual
+async def test_a_password_lets_in_by_scram_without_being_said(tmp_path: Path) -> None:
+    dialogue = authenticator(tmp_path).dialogue("SCRAM-SHA-256", HERE)
+    client = ScramClient(["SCRAM-SHA-256"], ALICE, PASSWORD)
+    first = await dialogue.begin(client.get_client_first().encode())
+    assert isinstance(first, Challenge)
+    client.set_server_first(first.octets.decode())
+    final = await dialogue.take(client.get_client_final().encode())
+    assert isinstance(final, Challenge)
+    client.set_server_final(final.octets.decode())
+    assert await dialogue.take(b"") == Accepted(ME)
+
+
+@virtual
+async def test_a_wrong_password_and_an_unknown_user_are_answered_alike(tmp_path: Path) -> None:
+    shared = authenticator(tmp_path)
+    assert await plain(shared, WRONG_ONE) == Refused(WRONG, ALICE, "wrong password")
+    assert await plain(shared, b"\0mallory\0guess") == Refused(WRONG, "mallory", "no such user")
+
+
+def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path: Path) -> None:
+    """Both hash once; without that a stranger is answered a hundred times as fast."""
+    users = authenticator(tmp_path).passwords
+
+    def cost(name: str) -> float:
+        began = time.thread_time()
+        users.check(name, "guess")
+        return time.thread_time() - began
+
+    cost(ALICE)
+    known, unknown = (min(cost(name) for _ in range(3)) for name in (ALICE, "mallory"))
+    assert unknown > known / 4
+
+
+@virtual
+async def test_what_is_no_message_of_the_mechanism_is_501_and_no_guess(tmp_path: Path) -> None:
+    shared = authenticator(tmp_path)
+    for _ in range(100):
+        verdict = await plain(shared, b"nonsense")
+        assert isinstance(verdict, Refused)
+        assert verdict.reply == MALFORMED
+    assert await plain(shared, RIGHT) == Accepted(ME)
+
+
+@virtual
+async def test_a_file_that_cannot_be_used_is_454_and_no_guess(tmp_path: Path) -> None:
+    shared = authenticator(tmp_path)
+    (tmp_path / "users").chmod(0o644)
+    for mechanism, response in (("PLAIN", RIGHT), ("SCRAM-SHA-256", b"n,,n=a,r=b")):
+        verdict = await shared.dialogue(mechanism, HERE).begin(response)
+        assert isinstance(verdict, Refused)
+        assert verdict.reply == UNAVAILABLE
+        assert "chmod 600" in verdict.why
+
+
+@virtual
+async def test_whoever_judges_and_breaks_costs_a_454(tmp_path: Path) -> None:
+    class Broken:
+        def check(self, username: str, password: str) -> Judgement:
+            raise ConnectionError("the directory is down")
+
+    clock = VirtualClock()
+    verdict = await plain(Authenticator(clock, Attempts(clock), Broken()), RIGHT)
+    assert verdict == Refused(UNAVAILABLE, ALICE, "ConnectionError: the directory is down")
+
+
+@virtual
+async def test_each_failure_makes_the_next_answer_later_and_then_there_is_none(tmp_path: Path) -> None:
+    shared = authenticator(tmp_path, Limits(by_network=4, by_account=99))
+    waits = []
+    for _ in range(4):
+        began = shared.clock.monotonic()
+        await plain(shared, WRONG_ONE)
+        waits.append(shared.clock.monotonic() - began)
+    assert waits == [0, 0.5, 1, 2]
+    verdict = await plain(shared, RIGHT)
+    assert isinstance(verdict, Refused)
+    assert verdict.reply == TOO_OFTEN
+    assert "network 192.0.2.7 has 4 failed logins" in verdict.why
+    assert [str(one).split(";")[0] for one in shared.attempts.blocked()] == ["network 192.0.2.7 has 4 failed logins"]
+    await shared.clock.sleep(timedelta(minutes=16))
+    assert await plain(shared, RIGHT) == Accepted(ME)
+    assert list(shared.attempts.blocked()) == []
+
+
+@virtual
+async def test_an_account_guessed_at_from_everywhere_is_closed_but_not_to_its_owner(tmp_path: Path) -> None:
+    shared = authenticator(tmp_path, Limits(by_network=99, by_account=5))
+    assert await plain(shared, RIGHT, "10.0.0.1") == Accepted(ME)
+    for number in range(5):
+        await plain(shared, WRONG_ONE, f"192.0.2.{number}")
+    verdict = await plain(shared, RIGHT, "203.0.113.9")
+    assert isinstance(verdict, Refused)
+    assert verdict.reply == TOO_OFTEN
+    assert await plain(shared, RIGHT, "10.0.0.1") == Accepted(ME)
+
+
+@virtual
+async def test_the_memory_of_failures_is_bounded() -> None:
+    attempts = Attempts(VirtualClock())
+    for number in range(MEMORY * 2):
+        attempts.failed(f"user{number}", f"net{number}")
+    assert len(attempts._failures) == MEMORY
+
+
+@virtual
+async def test_a_login_that_succeeds_forgets_the_errors_of_its_network() -> None:
+    attempts = Attempts(VirtualClock(), Limits(by_network=3, by_account=99))
+    for _ in range(2):
+        attempts.failed("alice", HERE)
+    attempts.succeeded("alice", HERE)
+    attempts.failed("bob", HERE)
+    assert isinstance(attempts.judge("carol", HERE), GoOn)
+    for _ in range(3):
+        attempts.failed("bob", HERE)
+    assert isinstance(attempts.judge("carol", HERE), Blocked)
+
+
+@pytest.mark.parametrize("secret", [PASSWORD, "guess"])
+@virtual
+async def test_no_verdict_shows_a_password(tmp_path: Path, secret: str) -> None:
+    shared = authenticator(tmp_path)
+    assert secret not in repr(await plain(shared, f"\0{ALICE}\0{secret}".encode()))
