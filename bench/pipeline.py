@@ -25,7 +25,7 @@ import uvloop
 
 from waypost import app
 from waypost.config import Config, parse
-from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Hear, Stream
+from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Hear, Speaks, Stream
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage
 from waypost.receive.server import Receiver
@@ -88,7 +88,7 @@ class Scripted:
     async def flush(self, within: timedelta) -> Flushed | Fault:  # noqa: ARG002 - likewise
         return _FLUSHED
 
-    async def close(self) -> None:
+    async def close(self, peer_speaks: Speaks = Speaks.PERHAPS) -> None:
         pass
 
     def abort(self) -> None:

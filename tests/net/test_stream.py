@@ -19,7 +19,7 @@ import uvloop
 
 from tests.virtual import VirtualLoop
 from waypost.net.dialer import AsyncioDialer
-from waypost.net.stream import FLUSHED, Endpoint, Fault, FaultKind, SocketStream, Stream, endpoint_of, fault_of
+from waypost.net.stream import FLUSHED, Endpoint, Fault, FaultKind, SocketStream, Speaks, Stream, endpoint_of, fault_of
 
 SOON = timedelta(seconds=5)
 AT_ONCE = timedelta(milliseconds=30)
@@ -522,6 +522,20 @@ def test_an_ipv4_client_of_an_ipv6_listener_is_seen_by_its_ipv4_address() -> Non
     assert endpoint_of("") == Endpoint("", 0)
 
 
+def test_a_last_reply_reaches_a_peer_whose_words_wait_already(run: Run) -> None:
+    async def main() -> None:
+        async with dialled() as (stream, peer):
+            peer.conn.sendall(b"x")
+            assert isinstance(await stream.read(SOON), bytes)
+            stream.write(b"421 4.7.0 enough\r\n")
+            peer.conn.sendall(b"x")
+            peer.conn.shutdown(socket.SHUT_WR)
+            await stream.close()
+            assert await asyncio.to_thread(_read_all, peer.conn) == b"421 4.7.0 enough\r\n"
+
+    run(main())
+
+
 def test_a_last_reply_reaches_a_peer_that_still_speaks(run: Run) -> None:
     async def main() -> None:
         async with dialled() as (stream, peer):
@@ -534,7 +548,7 @@ def test_a_last_reply_reaches_a_peer_that_still_speaks(run: Run) -> None:
             talking = asyncio.create_task(asyncio.to_thread(talk_on))
             assert isinstance(await stream.read(SOON), bytes)
             stream.write(b"421 4.7.0 enough\r\n")
-            await stream.close()
+            await stream.close(Speaks.YES)
             assert await talking == b"421 4.7.0 enough\r\n"
 
     run(main())

@@ -25,8 +25,8 @@ from tests.receive.house import (
     make_house,
 )
 from tests.virtual import elapsed, settled, virtual
-from waypost.net.memory import connected_pair
-from waypost.net.stream import Endpoint
+from waypost.net.memory import MemoryStream, connected_pair
+from waypost.net.stream import Endpoint, Speaks
 from waypost.queue.memory import MemoryStorage
 from waypost.receive.session import Session
 from waypost.receive.settings import ReceiveSettings
@@ -200,6 +200,34 @@ async def test_a_session_cut_off_in_the_body_says_421_and_stores_nothing() -> No
         await talk.task
     assert await talk.stored() == []
     assert talk.log.ends == [("cut off", 0)]
+
+
+@pytest.mark.parametrize(
+    ("said", "says", "speaks"),
+    [
+        ([], b"QUIT\r\n", Speaks.NO),
+        ([], b"", Speaks.PERHAPS),
+        (STAGES["after 354"], b"Subject: a body without end\r\n", Speaks.YES),
+        ([], b"\x16\x03\x01 a handshake\r\n", Speaks.YES),
+    ],
+    ids=["quit", "silence", "body", "wrong door"],
+)
+@virtual
+async def test_a_client_that_may_be_in_the_midst_of_speaking_is_heard_out(
+    said: list[str], says: bytes, speaks: Speaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Speaks] = []
+
+    async def close(stream: MemoryStream, peer_speaks: Speaks = Speaks.PERHAPS) -> None:
+        closed.append(peer_speaks)
+        stream.abort()
+
+    monkeypatch.setattr(MemoryStream, "close", close)
+    talk = await begin()
+    await talk.say(*said)
+    talk.stream.write(says)
+    await talk.task
+    assert closed == [speaks]
 
 
 # ---- time-outs

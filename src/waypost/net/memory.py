@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import TypeAlias
 
-from waypost.net.stream import FLUSHED, Endpoint, Fault, FaultKind, Flushed, Hear, Stream
+from waypost.net.stream import FLUSHED, Endpoint, Fault, FaultKind, Flushed, Hear, Speaks, Stream
 
 HERE = Endpoint("127.0.0.1", 25)
 THERE = Endpoint("192.0.2.1", 49152)  # RFC 5737: an address for examples
@@ -67,7 +67,7 @@ class MemoryStream:
             return Fault(FaultKind.TIMED_OUT, f"the peer took too little for {within.total_seconds():g} s")
         return self._write_end
 
-    async def close(self) -> None:
+    async def close(self, peer_speaks: Speaks = Speaks.PERHAPS) -> None:  # noqa: ARG002 - nothing is lost here by a reset
         self._leave()
         self._other.hear_end()
 

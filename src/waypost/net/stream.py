@@ -17,7 +17,7 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
+from enum import Enum, auto
 from math import inf
 from typing import Final, Protocol, TypeAlias, cast
 
@@ -70,6 +70,18 @@ Hear: TypeAlias = Callable[[bytes], timedelta]
 """Takes octets as they come, and says how long the peer has for more; no time (zero or less) ends the listening."""
 
 
+class Speaks(Enum):
+    """Whether a peer that is being left still speaks.
+
+    What meets a closed end is answered with a reset, and a reset can take from the peer what it has not read yet: our
+    last reply.
+    """
+
+    NO = auto()  # it has said its last word
+    PERHAPS = auto()  # it shows by octets that wait already
+    YES = auto()  # it may be in the midst of it
+
+
 class Stream(Protocol):
     """One connection. After a Fault nothing but `abort` is useful; one task reads and writes at a time."""
 
@@ -103,8 +115,8 @@ class Stream(Protocol):
         """Wait until little enough is buffered that memory stays bounded (at once, in the common case)."""
         ...
 
-    async def close(self) -> None:
-        """Send what is buffered, then close; never raises, waits at most a few seconds."""
+    async def close(self, peer_speaks: Speaks = Speaks.PERHAPS) -> None:
+        """Send what is buffered, then close; never raises, waits at most a few seconds: for a peer that speaks, too."""
         ...
 
     def abort(self) -> None:
@@ -321,11 +333,11 @@ class SocketStream(asyncio.Protocol):
             await self._wait(deadline)
         return self._write_end
 
-    async def close(self) -> None:
+    async def close(self, peer_speaks: Speaks = Speaks.PERHAPS) -> None:
         if self._lost:
             return
         deadline = self._loop.time() + self.PATIENCE.total_seconds()
-        if self._chunks or self._octets_waiting():
+        if peer_speaks is Speaks.YES or (peer_speaks is Speaks.PERHAPS and (self._chunks or self._octets_waiting())):
             await self._hear_out(deadline)
         unsent = self._transport.get_write_buffer_size()
         self._end(Fault(FaultKind.CLOSED, "by this side"))

@@ -22,7 +22,7 @@ from waypost.auth.exchange import Challenge
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
 from waypost.net.clock import Clock
-from waypost.net.stream import Fault, FaultKind, Flushed, Stream
+from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
 from waypost.receive.completion import Completion
@@ -215,7 +215,7 @@ class Session:
                 case Closing(reason):
                     self._say()
                     await self._stream.flush(self._house.settings.reply)
-                    await self._stream.close()
+                    await self._stream.close(Speaks.NO if due.is_asked else Speaks.YES)
                     return reason
                 case _:
                     assert_never(due)
@@ -306,7 +306,7 @@ class Session:
         self._smtp.say_goodbye(reply)
         self._stream.write(self._smtp.octets_to_send())
         await self._stream.flush(_LAST_WORDS)
-        await self._stream.close()
+        await self._stream.close(Speaks.PERHAPS if self._incoming is _NO_BODY else Speaks.YES)
 
     async def _lost(self, fault: Fault) -> str:
         if fault.kind is FaultKind.CLOSED:

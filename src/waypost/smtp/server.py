@@ -170,6 +170,11 @@ class Closing:
 
     reason: str
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the client asked for it, and so has no more to say."""
+        return self.reason == Verb.QUIT.value
+
 
 @dataclass(frozen=True, slots=True)
 class NeedOctets:
