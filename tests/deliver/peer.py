@@ -165,6 +165,9 @@ class _Session:
                     if (await self._reply(verb, reply)).startswith("3"):
                         await self._body(recipients)
                     recipients = []
+                case "BDAT":
+                    await self._kept(recipients, await self._octets(int(line.split(" ")[1])))
+                    recipients = []
                 case "QUIT":
                     await self._reply(verb)
                     return
@@ -181,7 +184,9 @@ class _Session:
             await self._read()
             await self._do(early)
         self._buffer = b"\r\n" + self._buffer  # a lone dot ends an empty body
-        body = ((await self._until(b"\r\n.\r\n")) + b"\r\n")[2:]
+        await self._kept(recipients, ((await self._until(b"\r\n.\r\n")) + b"\r\n")[2:])
+
+    async def _kept(self, recipients: list[str], body: bytes) -> None:
         for group in [[one] for one in recipients] if self._peer.lmtp else [recipients]:
             if (await self._reply("dot")).startswith("2"):
                 self._peer.accepted.append((tuple(group), body))
@@ -267,6 +272,12 @@ class _Session:
         while end not in self._buffer:
             await self._read()
         found, _, self._buffer = self._buffer.partition(end)
+        return found
+
+    async def _octets(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            await self._read()
+        found, self._buffer = self._buffer[:count], self._buffer[count:]
         return found
 
     async def _read(self) -> None:

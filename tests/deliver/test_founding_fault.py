@@ -199,13 +199,16 @@ async def test_a_second_connection_that_is_refused_leaves_the_mail_deferred() ->
 
 
 @virtual
-async def test_an_8bit_message_is_deferred_and_not_rejected_where_only_helo_is_left() -> None:
+async def test_an_8bit_message_that_cannot_be_converted_is_deferred_and_not_rejected_where_only_helo_is_left() -> None:
     peer = Peer(always={"EHLO": Wrong.FIN})
     world = World(peer)
-    sent = lease(octets=InMemory(b"\r\n\xe4\r\n"), parameters=MailParameters(body=BodyType.EIGHT_BIT_MIME))
-    (outcome,) = await world.attempt(sent)
+    parameters = MailParameters(body=BodyType.EIGHT_BIT_MIME)
+    (outcome,) = await world.attempt(lease(octets=InMemory(b"Subject: \xe4\r\n\r\nx\r\n"), parameters=parameters))
     assert isinstance(outcome, Deferred)
     assert str(outcome.status) == "4.6.3"
+    (outcome,) = await world.attempt(lease(octets=InMemory(b"\r\n\xe4\r\n"), parameters=parameters))
+    assert isinstance(outcome, Delivered)
+    assert b"Content-Transfer-Encoding: quoted-printable" in peer.accepted[0][1]
     await world.close()
 
 

@@ -145,10 +145,29 @@ async def test_a_message_beyond_the_declared_size_is_rejected_unsent() -> None:
 EIGHT_BIT = MailParameters(body=BodyType.EIGHT_BIT_MIME)
 
 
+SIGNED = (
+    b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n\xe4\r\n--s\r\nContent-Type: x/y\r\n\r\n--s--\r\n"
+)
+
+
 @virtual
-async def test_8bit_mail_goes_to_the_next_host_where_8bitmime_is_lacking_and_is_rejected_where_all_lack_it() -> None:
+async def test_8bit_mail_is_converted_for_a_host_without_8bitmime_and_left_as_it_is_for_one_with_it() -> None:
+    letter = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + "Grüße\r\n".encode()
+    old, new = Peer(extensions=("SIZE 1000",)), Peer()
+    for peer in (old, new):
+        assert kinds(await World(peer).attempt(lease(octets=InMemory(letter), parameters=EIGHT_BIT))) == [Delivered]
+    ((_, converted),) = old.accepted
+    assert converted.endswith(b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n")
+    assert old.connections[0][1] == f"MAIL FROM:<alice@example.org> SIZE={len(converted)}"
+    ((_, untouched),) = new.accepted
+    assert untouched == letter
+    assert " BODY=8BITMIME" in new.connections[0][1]
+
+
+@virtual
+async def test_8bit_mail_that_is_signed_goes_to_the_next_host_with_8bitmime_and_is_rejected_where_all_lack_it() -> None:
     old, new = Peer(extensions=()), Peer()
-    sent = lease(octets=InMemory(b"\r\n\xe4\r\n"), parameters=EIGHT_BIT)
+    sent = lease(octets=InMemory(SIGNED), parameters=EIGHT_BIT)
     assert kinds(await World(old, new).attempt(sent)) == [Delivered]
     (outcome,) = await World(old, old).attempt(sent)
     assert isinstance(outcome, Rejected)
@@ -157,12 +176,26 @@ async def test_8bit_mail_goes_to_the_next_host_where_8bitmime_is_lacking_and_is_
 
 @virtual
 async def test_a_lack_is_no_rejection_while_another_host_was_not_reached() -> None:
-    sent = lease(octets=InMemory(b"\r\n\xe4\r\n"), parameters=EIGHT_BIT)
+    sent = lease(octets=InMemory(SIGNED), parameters=EIGHT_BIT)
     for peers in (
         (Peer(always={"banner": "421 later"}), Peer(extensions=())),
         (Peer(extensions=()), Peer(always={"banner": "421 later"})),
     ):
         assert kinds(await World(*peers).attempt(sent)) == [Deferred]
+
+
+BINARY = MailParameters(body=BodyType.BINARY_MIME)
+IMAGE = b"MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n\r\xff"
+
+
+@virtual
+async def test_a_binary_body_is_converted_for_a_host_that_takes_no_chunks() -> None:
+    for extensions in (("8BITMIME",), ("BINARYMIME", "8BITMIME"), ("CHUNKING", "8BITMIME"), ()):
+        peer = Peer(extensions=extensions)
+        assert kinds(await World(peer).attempt(lease(octets=InMemory(IMAGE), parameters=BINARY))) == [Delivered]
+        ((_, body),) = peer.accepted
+        assert body.endswith(b"Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nAAoN/w==\r\n")
+        assert "BINARYMIME" not in peer.connections[0][1]
 
 
 @virtual
@@ -173,9 +206,35 @@ async def test_mail_declared_8bit_that_is_not_goes_anywhere() -> None:
 
 @virtual
 async def test_internationalised_mail_is_rejected_where_no_host_offers_smtputf8() -> None:
-    (outcome,) = await World(Peer(extensions=())).attempt(lease(parameters=MailParameters(smtputf8=True)))
-    assert isinstance(outcome, Rejected)
-    assert str(outcome.status) == "5.6.7"
+    wide = InMemory("Subject: Grüße\r\n\r\nx\r\n".encode())
+    in_a_part = (
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Description: Grüße\r\n\r\nx\r\n--b--\r\n"
+    )
+    for octets in (wide, InMemory(in_a_part.encode())):
+        sent = lease(octets=octets, parameters=MailParameters(smtputf8=True))
+        (outcome,) = await World(Peer(extensions=("8BITMIME",))).attempt(sent)
+        assert isinstance(outcome, Rejected)
+        assert str(outcome.status) == "5.6.7"
+
+
+@virtual
+async def test_internationalised_mail_that_needs_it_not_goes_without_smtputf8() -> None:
+    peer = Peer(extensions=("8BITMIME",))
+    sent = lease(
+        octets=InMemory("Subject: x\r\n\r\nGrüße\r\n".encode()),
+        parameters=MailParameters(smtputf8=True, body=BodyType.EIGHT_BIT_MIME),
+    )
+    assert kinds(await World(peer).attempt(sent)) == [Delivered]
+    assert peer.connections[0][1] == "MAIL FROM:<alice@example.org> BODY=8BITMIME"
+
+
+@virtual
+async def test_a_wide_domain_is_told_in_a_labels_and_only_a_wide_local_part_is_refused() -> None:
+    peer = Peer(extensions=())
+    to = [recipient(0, "bob@bücher.example"), recipient(1, "björn@example.com"), recipient(2, "carol@example.com")]
+    outcomes = await World(peer).attempt(lease(to))
+    assert kinds(outcomes) == [Delivered, Rejected, Delivered]
+    assert peer.connections[0][2:4] == ["RCPT TO:<bob@xn--bcher-kva.example>", "RCPT TO:<carol@example.com>"]
 
 
 WIDE = "bj\u00f6rn@example.com"

@@ -94,8 +94,10 @@ async def transact(
     was sent up to its final dot is in doubt.
     """
     match await fit(connection, message, recipients, octets):
-        case Fits(transaction, octets):
-            return await _Run(connection, message, recipients, octets, fates).run(transaction)
+        case Fits(transaction, told, octets, unfit):
+            for recipient, why in unfit:
+                fates.record(recipient, why)
+            return await _Run(connection, message, told, octets, fates).run(transaction)
         case unfit:
             for recipient in recipients:
                 fates.record(recipient, unfit)
