@@ -31,7 +31,7 @@ from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.auth.authenticator import Authenticator
 from waypost.config import Config
-from waypost.config.parts import authenticator, host_finder, mechanisms, resolver_settings, spool
+from waypost.config.parts import authenticator, expander, host_finder, mechanisms, resolver_settings, spool
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
@@ -47,12 +47,13 @@ from waypost.net.clock import Clock, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import DnspythonResolver
+from waypost.policy.admission import Admission, RelayPolicy
+from waypost.policy.expansion import Expander
 from waypost.queue import salvage
 from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
 from waypost.queue.storage import Notice, Selection, Settled, Storage, StorageError
 from waypost.receive.body import InFlight
-from waypost.receive.judge import RelayPolicy
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings
@@ -195,6 +196,7 @@ class _Base:
     dice: random.Random
     storage: Storage
     table: RouteTable
+    expander: Expander
     resolver: DnspythonResolver
     finder: HostFinder
     ids: MessageIds
@@ -217,6 +219,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         dice=dice,
         storage=storage,
         table=config.route_table(),
+        expander=expander(config, clock),
         resolver=resolver,
         finder=host_finder(config, resolver, dice),
         ids=MessageIds(clock, dice),
@@ -279,7 +282,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
     config = base.config
     house = House(
         storage=base.storage,
-        router=base.table,
+        admission=Admission(base.table, base.expander),
         relay=RelayPolicy(config.relay.networks),
         settings=_receive_settings(config),
         clock=base.clock,
@@ -387,7 +390,7 @@ async def _reroute(storage: Storage, table: RouteTable, log: Log) -> None:
     """Let what waits in the queue follow the route table in force, should it have been changed meanwhile."""
     for next_hop, domain in await storage.hops():
         route = table.route_domain(domain)
-        if isinstance(route, NoRoute) or route.next_hop == next_hop:
+        if isinstance(route, NoRoute) or route.next_hop == next_hop or table.is_by_name(next_hop):
             continue
         moved = await storage.rehop(next_hop, domain, route.next_hop)
         log.logger.info("rerouted", domain=domain, was=next_hop, next_hop=route.next_hop, recipients=moved)

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from tests.dialogue.notation import GREETING, Close, Handshake, Line, Reset, Script, Silent, Text, load_scripts
-from tests.receive.house import Table, make_house
+from tests.receive.house import Table, admission, make_house
 from tests.virtual import virtual
 from waypost.auth.account import Account
 from waypost.auth.authenticator import Accepted, Dialogue, Refused, Verdict
@@ -104,7 +104,7 @@ class ScriptedTable(Table):
 
 
 async def house_of(script: Script) -> House:
-    house = replace(make_house(), router=ScriptedTable(script), logins=ScriptedLogins(script))
+    house = replace(make_house(), admission=admission(ScriptedTable(script)), logins=ScriptedLogins(script))
     await house.storage.open(owner="test")
     return house
 

@@ -14,16 +14,18 @@ from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop
 from waypost.net.clock import Instant
 from waypost.net.memory import THERE, MemoryStream, connected_pair
 from waypost.net.stream import Endpoint, Fault
+from waypost.policy.admission import Admission, RelayPolicy, Router
+from waypost.policy.domains import Domains
+from waypost.policy.expansion import Expander
 from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Draft, Lease, Selection, StorageError, Stored, StoreFault, StoreFaultKind
 from waypost.receive.body import InFlight
-from waypost.receive.judge import RelayPolicy
 from waypost.receive.ports import NoLog
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, ReceiveSettings
 from waypost.route.route import Capture, NoRoute, Reject, Route
-from waypost.smtp.path import ForwardPath, Postmaster
+from waypost.smtp.path import ForwardPath, Postmaster, parse_mailbox
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import ServerSettings
 
@@ -34,6 +36,7 @@ OURS = Route(NextHop("ours"), Capture(), "rule 1")
 ELSEWHERE = Route(NextHop("elsewhere"), Capture(), "rule 2", relay_only=True)
 CLOSED_MAILBOX = Route(NextHop("closed"), Reject(Reply.of(550, "5.1.1", "no such user here")), "rule 3")
 
+POSTMASTER = parse_mailbox("postmaster@ours.example")
 MESSAGE = b"Subject: hello\r\n\r\nHow are you?\r\n"
 
 
@@ -48,6 +51,9 @@ class Table:
         if domain == "bug.example":
             raise RuntimeError("a bug in the table")
         return self.routes.get(domain) or self.routes.get("*") or NoRoute(f"no rule for {domain}")
+
+    def named(self, name: str) -> Route | NoRoute:
+        return NoRoute(f"no route is named {name}")
 
 
 @dataclass
@@ -158,11 +164,16 @@ class Taker:
         self.leases.extend(leases)
 
 
+def admission(router: Router) -> Admission:
+    """What judges recipients where no `[[domain]]` is written."""
+    return Admission(router, Expander(Domains(), postmaster=POSTMASTER))
+
+
 def make_house(storage: MemoryStorage | None = None, settings: ReceiveSettings | None = None) -> House:
     clock = VirtualClock()
     return House(
         storage=storage or MemoryStorage(),
-        router=Table(),
+        admission=admission(Table()),
         relay=RelayPolicy((ip_network("10.0.0.0/8"), ip_network("2001:db8:1::/48"))),
         settings=settings or ReceiveSettings(),
         clock=clock,

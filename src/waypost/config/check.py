@@ -82,9 +82,11 @@ def check_routes(routes: Sequence[Found[Route]], reader: Reader) -> None:
     patterns: dict[str, int] = {}
     names: dict[str, int] = {}
     for found in routes:
-        first = str(found.section.domains[0])
-        if not found.section.name and first not in patterns:
-            _unique(names, first, (*found.path, "domains", 0), "names", reader)
+        if not found.section.name and not found.section.domains:
+            reader.complain((*found.path, "domains"), "names no domain", "Write one, or a name to reach the route by")
+            continue
+        if not found.section.name and str(found.section.domains[0]) not in patterns:
+            _unique(names, str(found.section.domains[0]), (*found.path, "domains", 0), "names", reader)
         if found.section.name:
             _unique(names, found.section.name, (*found.path, "name"), "names", reader)
         for index, pattern in enumerate(found.section.domains):

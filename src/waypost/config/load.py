@@ -11,15 +11,18 @@ from typing import Final
 
 from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool, check_users
 from waypost.config.complaint import Complaint, Complaints
+from waypost.config.domains import check_domains, check_maps
 from waypost.config.model import (
     Admin,
     Auth,
     Dns,
+    Domain,
     HeloMemory,
     History,
     Limits,
     Listener,
     Log,
+    Map,
     Relay,
     Retry,
     Route,
@@ -27,7 +30,7 @@ from waypost.config.model import (
     Timeouts,
 )
 from waypost.config.rules import build_rule
-from waypost.config.sections import Reader
+from waypost.config.sections import Placed, Reader, placed
 from waypost.queue.schedule import RetryPolicy
 from waypost.route.table import RouteTable, Rule
 
@@ -40,9 +43,10 @@ _TWICE: Final = ("Cannot overwrite", "Cannot declare", "Cannot mutate")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that was asked for, checked. `where` is the file's name; `spool` and other paths begin at its directory."""
+    """All that was asked for, checked. `where` is the file's name, and `base` its directory, where paths begin."""
 
     where: str
+    base: Path
     service: Service
     spool: Path
     listeners: tuple[Listener, ...]
@@ -52,6 +56,8 @@ class Config:
     #: Of meaning where `auth.users` names it.
     users: Path
     rules: tuple[Rule, ...]
+    domains: tuple[Placed[Domain], ...]
+    maps: tuple[Placed[Map], ...]
     retry: Retry
     limits: Limits
     timeouts: Timeouts
@@ -102,6 +108,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     history, log = reader.table("history", History), reader.table("log", Log)
     helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
     listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
+    domains, maps = reader.array("domain", Domain), reader.array("map", Map)
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
     check_spool(service, base, reader)
@@ -110,10 +117,13 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_users(auth, base, reader)
     check_routes(routes, reader)
     check_loops(routes, listeners, service, reader)
+    check_maps(maps, base, reader)
+    check_domains(domains, maps, routes, reader)
     if reader.complaints:
         return Complaints(where, tuple(sorted(reader.complaints)))
     return Config(
         where=where,
+        base=base,
         service=service[0],
         spool=(base / service[0].spool).resolve(),
         listeners=tuple(found.section for found in listeners),
@@ -122,6 +132,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         auth=auth[0],
         users=(base / auth[0].users).absolute(),
         rules=tuple(rules),
+        domains=placed(domains, where, reader),
+        maps=placed(maps, where, reader),
         retry=retry[0],
         limits=limits[0],
         timeouts=timeouts[0],

@@ -78,6 +78,10 @@ def _mailbox(text: str) -> Mailbox:
     return Mailbox(local_part, literal(domain) if domain.startswith("[") else DomainName(host_name(domain)))
 
 
+def _catch_all(text: str) -> str:
+    return str(_mailbox(text)) if text else ""
+
+
 def _endpoint(text: str, default_port: str = "") -> Endpoint:
     host, port = text, ""
     if text.startswith("[") or text.count(":") == 1:
@@ -248,13 +252,113 @@ class Auth(Section):
     )
 
 
+def _values(value: object) -> Sequence[str]:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) and word.strip() for word in words):
+        raise PydanticCustomError(
+            "waypost", "{problem}", {"problem": f"{value!r} is neither text nor a list of it", "remedy": ""}
+        )
+    return tuple(words)
+
+
+def _entries(value: object) -> dict[str, Sequence[str]]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("waypost", "{problem}", {"problem": f"{value!r} is no table", "remedy": ""})
+    return {str(key): _values(listed) for key, listed in value.items()}
+
+
+class Map(Section):
+    """A list that is looked up: what an address stands for, or who exists. Exactly one of its sources is written."""
+
+    name: Text = Field(description="What `[[domain]]` calls it by.", examples=["aliases"])
+    entries: Annotated[dict[str, Sequence[str]], PlainValidator(_entries), Kind("table")] = Field(
+        default={},
+        description='Source: the entries themselves, `{ "info@example.com" = ["alice", "bob@example.org"] }`.',
+        examples=[{"info": "alice"}],
+    )
+    file: Words = Field(
+        default="",
+        description="Source: a text file of `key value, value …` lines, as Postfix's hash: and texthash: have it, or "
+        "`key: value`. Read again when it has changed.",
+    )
+    regexp: Words = Field(
+        default="",
+        description="Source: a text file of `/regular expression/ replacement` lines; the first that is found in the "
+        "address wins, `$1` is its first group.",
+    )
+    sqlite: Words = Field(default="", description="Source: an SQLite database; `query` reads it.")
+    http: Words = Field(
+        default="",
+        description="Source: a URL with `{key}` in it. 200 with a JSON list of addresses (or text): listed; 404: not.",
+    )
+    query: Words = Field(
+        default="",
+        description="For `sqlite`: one SELECT; its first column is the values. `:key` stands for the address, `:user` "
+        "and `:domain` for its halves.",
+        examples=["SELECT target FROM aliases WHERE address = :key"],
+    )
+    token_file: Words = Field(default="", description="For `http`: a file with a bearer token.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=5),
+        description="How long one answer may take; then the recipient is answered 451, and the client tries again.",
+    )
+    cache: Duration = Field(
+        default=timedelta(minutes=5), description="How long what was found holds (`sqlite` and `http`)."
+    )
+    negative_cache: Duration = Field(
+        default=timedelta(minutes=1), description="How long it holds that an address was not there."
+    )
+
+
+MAP_SOURCES: Final = ("entries", "file", "regexp", "sqlite", "http")
+
+
+class Domain(Section):
+    """Domains that are ours, whatever their route: who exists there, and whom an address stands for.
+
+    In this order: `rewrite`, `aliases`, `users`, `@domain` in `aliases`, `catch_all`, `unknown`.
+    """
+
+    names: tuple[Annotated[Pattern, PlainValidator(_judged(Pattern.parse, "domain")), Kind("domain")], ...] = Field(
+        min_length=1,
+        description='As `domains` of a route, without `"*"`. Mail for them is taken from anyone.',
+        examples=[("example.com",)],
+    )
+    rewrite: Words = Field(
+        default="", description="Recipients are moved to this domain, in the envelope too; then its own rules apply."
+    )
+    aliases: tuple[Text, ...] = Field(
+        default=(),
+        description="Names of maps: an address → whom it stands for. Looked up are `user+tag@domain`, `user@domain`, "
+        "`user+tag`, `user`.",
+        examples=[("aliases",)],
+    )
+    users: tuple[Text, ...] = Field(
+        default=(), description="Names of maps that list who exists; the values in them are not read."
+    )
+    catch_all: Annotated[str, PlainValidator(_judged(_catch_all, "mailbox")), Kind("mailbox, may be empty")] = Field(
+        default="", description="Who gets the mail of recipients that are not listed."
+    )
+    subaddress: Words = Field(
+        default="",
+        description='Characters that begin a subaddress: with `"+"`, `user+tag` is looked up as `user` too (RFC 5233).',
+        examples=["+"],
+    )
+    keep_tag: bool = Field(default=True, description="Whether `+tag` stays in the envelope where `user` is delivered.")
+    unknown: Words = Field(
+        default="",
+        description='What becomes of who is not listed: `"accept"`, `"refuse"` with 550 5.1.1, or `"route:NAME"` for a '
+        "split domain: a route without domains looks after them. Empty: `refuse` where there are users, else `accept`.",
+    )
+
+
 class Route(Section):
     """Where mail goes next. The most specific domain wins; the order in the file plays no part."""
 
     domains: tuple[Annotated[Pattern, PlainValidator(_judged(Pattern.parse, "domain")), Kind("domain")], ...] = Field(
-        min_length=1,
+        default=(),
         description='`"example.com"` with its sub-domains, `"=example.com"` alone, `"[192.0.2.1]"` an address literal, '
-        '`"*"` everything else.',
+        '`"*"` everything else. None: the route has a `name`, and `unknown` of a `[[domain]]` leads to it.',
         examples=[("example.com",)],
     )
     to: Annotated[Target, PlainValidator(_target), Kind("place, or list of servers")] = Field(
@@ -425,4 +529,4 @@ TABLES: Final[dict[str, type[Section]]] = {
     "log": Log,
     "helo_memory": HeloMemory,
 }
-ARRAYS: Final[dict[str, type[Section]]] = {"listener": Listener, "route": Route}
+ARRAYS: Final[dict[str, type[Section]]] = {"listener": Listener, "route": Route, "domain": Domain, "map": Map}

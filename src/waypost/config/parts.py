@@ -12,6 +12,7 @@ from typing import assert_never
 
 from waypost.auth.attempts import Attempts, Limits
 from waypost.auth.authenticator import Authenticator, UserFile
+from waypost.config.domains import build_expander
 from waypost.config.load import Config
 from waypost.config.model import Dns
 from waypost.net.clock import Clock
@@ -19,6 +20,7 @@ from waypost.net.machine import hosts_file, own_addresses, system_servers
 from waypost.net.resolver import Resolver
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import ResolverSettings
+from waypost.policy.expansion import Expander
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
 
@@ -73,6 +75,11 @@ def authenticator(config: Config, clock: Clock) -> Authenticator:
     auth = config.auth
     limits = Limits(auth.network_failures, auth.account_failures, auth.failure_window)
     return Authenticator(clock, Attempts(clock, limits), UserFile(config.users, config.account_domain))
+
+
+def expander(config: Config, clock: Clock) -> Expander:
+    """What follows aliases, as `[[domain]]` and `[[map]]` say."""
+    return build_expander(config.domains, config.maps, config.base, config.service.postmaster, clock)
 
 
 def spool(config: Config) -> SqliteStorage:

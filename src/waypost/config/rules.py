@@ -30,7 +30,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         limits=Limits(route.concurrency, route.recipients, route.messages),
     )
     return Rule(
-        name=route.name or str(route.domains[0]),
+        name=route.name or next((str(pattern) for pattern in route.domains), ""),
         patterns=route.domains,
         target=_absolute(route.to, base),
         means=means,

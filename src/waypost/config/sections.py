@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -35,6 +36,14 @@ class Found(Generic[S]):
 
     path: Path
     section: S
+
+
+@dataclass(frozen=True, slots=True)
+class Placed(Generic[S]):
+    """A section, and where a person finds it ("waypost.toml:12")."""
+
+    section: S
+    place: str
 
 
 @dataclass(slots=True)
@@ -110,6 +119,11 @@ class Reader:
                 self.complain(here, f"{value} is too much", f"The most is {context['le']}")
             case other:
                 self.complain(here, f"{value} {_PROBLEMS.get(other, fault['msg'])}", remedy)
+
+
+def placed(found: Sequence[Found[S]], where: str, reader: Reader) -> tuple[Placed[S], ...]:
+    """Sections with their places in the file `where`."""
+    return tuple(Placed(each.section, f"{PurePath(where).name}:{reader.lines[each.path]}") for each in found)
 
 
 def key_text(path: Path) -> str:

@@ -38,6 +38,10 @@ class ReceiveLog(Protocol):
         """An error of ours; the client was answered 4yz."""
         ...
 
+    def undecided(self, client: Endpoint, recipient: str, trouble: str) -> None:
+        """What an administrator must mend, so that this recipient (or all an alias names) can be reached."""
+        ...
+
     def ended(self, client: Endpoint, reason: str, messages: int) -> None:
         """The session is over. `messages`: how many it brought."""
         ...
@@ -62,6 +66,9 @@ class NoLog:
         pass
 
     def trouble(self, client: Endpoint, what: str, error: Exception) -> None:
+        pass
+
+    def undecided(self, client: Endpoint, recipient: str, trouble: str) -> None:
         pass
 
     def ended(self, client: Endpoint, reason: str, messages: int) -> None:

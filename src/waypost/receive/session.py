@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol, TypeAlias, assert_never
@@ -23,6 +23,7 @@ from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipie
 from waypost.mail.trace import protocol, received_line
 from waypost.net.clock import Clock
 from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
+from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken, Turned
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
 from waypost.receive.completion import Completion
@@ -37,18 +38,14 @@ from waypost.receive.judge import (
     SEND_BODY,
     SPOOL_FULL,
     TOO_MANY_MESSAGES,
-    Denied,
-    Granted,
-    RelayPolicy,
+    TOO_MANY_RECIPIENTS,
     judge_body,
     judge_fault,
-    judge_recipient,
     not_yours,
 )
 from waypost.receive.login import NO_LOGINS, Anonymous, Client, Login, Logins
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
 from waypost.receive.settings import Door, ReceiveSettings, client_key
-from waypost.route.route import NoRoute, Route
 from waypost.smtp.extension import MailParameters
 from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
@@ -73,14 +70,8 @@ from waypost.smtp.server import (
 
 #: What is left to say to a client that is being cut off: long enough for one segment, whoever it is.
 _LAST_WORDS: Final = timedelta(seconds=5)
-
-
-class Router(Protocol):
-    """Where recipients go: a route table."""
-
-    def route(self, forward_path: ForwardPath) -> Route | NoRoute:
-        """Where this recipient goes. No I/O."""
-        ...
+#: Recipients of one message after all its aliases were followed: each costs a row in the queue.
+MAX_RECIPIENTS: Final = 10_000
 
 
 class Ids(Protocol):
@@ -96,7 +87,7 @@ class House:
     """What all sessions share."""
 
     storage: Storage
-    router: Router
+    admission: Admission
     relay: RelayPolicy
     settings: ReceiveSettings
     clock: Clock
@@ -115,6 +106,18 @@ class _Transaction:
     reverse_path: ReversePath
     parameters: MailParameters
     recipients: list[Recipient]
+    accepted: int = 0  # RCPTs answered 250: fewer than recipients where one stands for several
+    expanded: set[ForwardPath] = field(default_factory=set)  # what aliases led to
+
+    def take(self, taken: Taken) -> None:
+        """Add the recipients of one RCPT; whom an alias has led to already has his copy."""
+        self.accepted += 1
+        for one in taken.destined:
+            if taken.steps and one.recipient.forward_path in self.expanded:
+                continue
+            if taken.steps:
+                self.expanded.add(one.recipient.forward_path)
+            self.recipients.append(one.recipient)
 
 
 class _NoBody:
@@ -138,8 +141,9 @@ _NO_TIME: Final = timedelta()
 _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
 _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
-_Due: TypeAlias = NeedOctets | Auth | AuthResponse | DataChunk | DataEnd | TransactionReset | Closing
-"""What takes a wait: for the client, for who knows its password, for the spool, or for what is written to leave."""
+_Due: TypeAlias = NeedOctets | Auth | AuthResponse | Rcpt | DataChunk | DataEnd | TransactionReset | Closing
+"""What takes a wait: for the client, for who knows its password or its recipient, for the spool, or for what is written
+to leave."""
 
 
 class Session:
@@ -206,6 +210,8 @@ class Session:
                     continue
                 case Auth() | AuthResponse():
                     await self._authenticate(due)
+                case Rcpt():
+                    await self._look_up(due)
                 case DataChunk():
                     await self._spill()
                 case DataEnd():
@@ -226,6 +232,8 @@ class Session:
         while True:
             event = self._smtp.next_event()
             match event:
+                case Rcpt(path) if self._house.admission.asks(path):
+                    return event
                 case Mail() | Rcpt() | DataStart() | Hello():
                     self._smtp.reply(self._answer(event))
                 case StartTls():
@@ -373,15 +381,34 @@ class Session:
         return SPOOL_FULL if self._house.space.is_low else _NO_BODY
 
     def _rcpt(self, rcpt: Rcpt) -> Reply:
+        return self._admitted(
+            rcpt.forward_path,
+            self._house.admission.at_once(rcpt.forward_path, rcpt.parameters, trusted=self._trusted()),
+        )
+
+    async def _look_up(self, rcpt: Rcpt) -> None:
+        """Answer a recipient of a domain of ours: who it stands for is asked of maps, each with its time-out."""
         path = rcpt.forward_path
-        match judge_recipient(path, self._house.router.route(path), trusted=self._trusted()):
-            case Granted(next_hop):
-                self._transaction.recipients.append(Recipient(path, next_hop, rcpt.parameters))
+        try:
+            admitted = await self._house.admission.admit(path, rcpt.parameters, trusted=self._trusted())
+            self._smtp.reply(self._admitted(path, admitted))
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
+            self._trouble("Rcpt", error)
+            self._smtp.reply(LOCAL_ERROR)
+
+    def _admitted(self, path: ForwardPath, admitted: Admitted) -> Reply:
+        match admitted:
+            case Taken(_, _, left_out):
+                if len(self._transaction.recipients) > MAX_RECIPIENTS:
+                    return self._refuse(f"RCPT TO:<{path}>", TOO_MANY_RECIPIENTS)
+                self._transaction.take(admitted)
+                self._undecided(path, "; ".join(left_out))
                 return OK_RCPT
-            case Denied(reply):
+            case Turned(reply, _, trouble):
+                self._undecided(path, trouble)
                 return self._refuse(f"RCPT TO:<{path}>", reply)
-            case verdict:
-                assert_never(verdict)
+            case _:
+                assert_never(admitted)
 
     def _data(self) -> Reply:
         house, hello, transaction = self._house, self._hello, self._transaction
@@ -437,7 +464,7 @@ class Session:
             incoming.body.release()
 
     async def _end_of_data(self, end: DataEnd) -> None:
-        replies = len(self._transaction.recipients) if self._door.smtp.lmtp else 1
+        replies = self._transaction.accepted if self._door.smtp.lmtp else 1
         try:
             reply = await self._stored(end)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client keeps the message
@@ -528,6 +555,11 @@ class Session:
     def _trouble(self, what: str, error: Exception) -> None:
         with _UNHEARD:
             self._house.log.trouble(self._stream.peer, what, error)
+
+    def _undecided(self, path: ForwardPath, trouble: str) -> None:
+        if trouble:
+            with _UNHEARD:
+                self._house.log.undecided(self._stream.peer, str(path), trouble)
 
     def _refuse(self, line: str, reply: Reply) -> Reply:
         with _UNHEARD:

@@ -101,6 +101,10 @@ class Journal:
         """An error of ours while receiving; the client was answered 4yz."""
         self._trouble("receiving failed; the client keeps its mail", what, error, client=str(client))
 
+    def undecided(self, client: Endpoint, recipient: str, trouble: str) -> None:
+        """A map is in trouble, or what it lists leads nowhere."""
+        self._say.warning("recipient not to be reached", client=str(client), recipient=recipient, cause=plain(trouble))
+
     def ended(self, client: Endpoint, reason: str, messages: int) -> None:
         """A client's session is over."""
         self._metrics.session_closed()

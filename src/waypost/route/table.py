@@ -26,6 +26,10 @@ from waypost.smtp.path import AddressLiteral, Domain, DomainName, ForwardPath, M
 _REMEMBERED: Final = 20_000
 
 
+#: Stands for the pattern of a route that has none, and is reached by its name alone.
+_BY_NAME: Final = Pattern(Match.EXACT, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """How a next hop is to be used; two routes that differ here never share a connection."""
@@ -76,6 +80,13 @@ class RouteTable:
             for pattern, rule in self._by_pattern.items()
             if not isinstance(rule.target, RecipientMx)
         }
+        self._by_name = {rule.name: rule for rule in rules}
+        self._unpatterned = frozenset(self._keys[rule.name] for rule in rules if not rule.patterns)
+        self._by_key |= {
+            self._keys[rule.name]: self._route(_BY_NAME, rule, DomainName(""))
+            for rule in rules
+            if not rule.patterns and self._keys[rule.name] not in self._by_key
+        }
         self._by_domain = lru_cache(maxsize=_REMEMBERED)(self._find)
         self._postmaster = self._open(self._find(postmaster.domain))
 
@@ -84,6 +95,17 @@ class RouteTable:
         if isinstance(forward_path, Postmaster):
             return self._postmaster
         return self._by_domain(forward_path.domain)
+
+    def named(self, name: str) -> Route | NoRoute:
+        """The route of that name, for who is sent there whatever its domains are. It has one next hop (not `mx:`)."""
+        rule = self._by_name.get(name)
+        if rule is None or isinstance(rule.target, RecipientMx):
+            return NoRoute(f"there is no route named {name} with a next hop of its own")
+        return self._route(rule.patterns[0] if rule.patterns else _BY_NAME, rule, DomainName(""))
+
+    def is_by_name(self, next_hop: NextHop) -> bool:
+        """Whether a key is that of a route without domains: its mail was sent there by name, not by its domain."""
+        return next_hop in self._unpatterned
 
     def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
         """The route a key was made by (`mx:example.org` and the like name their domain in the key)."""
@@ -140,7 +162,7 @@ class RouteTable:
         return Route(
             next_hop=key,
             transport=target,
-            rule=f'"{pattern}" at {rule.place}',
+            rule=f'"{rule.name if pattern is _BY_NAME else pattern}" at {rule.place}',
             tls=rule.means.tls,
             credentials=rule.means.credentials,
             limits=rule.means.limits,
@@ -183,7 +205,7 @@ def describe(table: RouteTable) -> Sequence[str]:
     for rule in table.rules:
         patterns = ", ".join(str(pattern) for pattern in rule.patterns)
         tls = f"TLS {rule.means.tls.value}; " if isinstance(rule.target, SmtpServers | SmtpMx | RecipientMx) else ""
-        lines.append(f"{patterns} → {target_text(rule.target)} ({tls}{_whose(rule)}; {rule.place})")
+        lines.append(f"{patterns or rule.name} → {target_text(rule.target)} ({tls}{_whose(rule)}; {rule.place})")
     return lines
 
 

@@ -1,0 +1,208 @@
+"""From `[[domain]]` and `[[map]]` sections to what judges recipients; and what is wrong with them, found before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from waypost.config.model import MAP_SOURCES, Domain, Map, Route
+from waypost.config.sections import Found, Placed, Reader
+from waypost.maps.cached import CachedMap, Terms
+from waypost.maps.file import PatternFile, TableFile
+from waypost.maps.http import HttpQuestion
+from waypost.maps.inline import InlineMap
+from waypost.maps.lookup import Map as Lookups
+from waypost.maps.sqlite import SqliteQuestion
+from waypost.maps.text import MapTextError, parse_patterns, parse_table
+from waypost.net.clock import Clock
+from waypost.policy.domains import (
+    Accept,
+    CatchAll,
+    DomainPolicy,
+    Domains,
+    NoCatchAll,
+    PassOn,
+    Refuse,
+    Rewrite,
+    SameDomain,
+    UnknownHere,
+)
+from waypost.policy.expansion import Expander
+from waypost.route.domain import Match, host_name
+from waypost.route.target import RecipientMx
+from waypost.smtp.path import DomainName, Mailbox, parse_mailbox
+
+_TO_ROUTE = "route:"
+
+
+# ---- what is wrong with them
+def check_maps(maps: Sequence[Found[Map]], base: Path, reader: Reader) -> None:
+    """Each has a name of its own, and one source that can be read."""
+    seen: dict[str, int] = {}
+    for found in maps:
+        section, path = found.section, found.path
+        if section.name in seen:
+            problem = f'"{section.name}" is a map already, on line {seen[section.name]}'
+            reader.complain((*path, "name"), problem, "Give each a name of its own")
+        seen.setdefault(section.name, reader.lines[path])
+        sources = [source for source in MAP_SOURCES if getattr(section, source)]
+        if len(sources) != 1:
+            wrong = "has no source" if not sources else f"has {len(sources)} sources: {', '.join(sources)}"
+            reader.complain((*path, "name"), wrong, f"Write one of {', '.join(MAP_SOURCES)}")
+            continue
+        _check_source(found, sources[0], base, reader)
+
+
+def _check_source(found: Found[Map], source: str, base: Path, reader: Reader) -> None:
+    section, path = found.section, found.path
+    if bool(section.query) != (source == "sqlite"):
+        reader.complain(
+            (*path, source),
+            "needs a query" if source == "sqlite" else "has no use for a query",
+            'Write query = "SELECT …" beside sqlite, and nowhere else',
+        )
+    if source == "http" and ("{key}" not in section.http or not section.http.startswith(("http://", "https://"))):
+        reader.complain(
+            (*path, "http"),
+            f"{section.http!r} is no URL with {{key}} in it",
+            'Write one such as "https://users.example.net/{key}"',
+        )
+    if source in {"file", "regexp", "sqlite"}:
+        _check_file(base / getattr(section, source), (*path, source), reader)
+    if section.token_file:
+        _read(base / section.token_file, (*path, "token_file"), reader)
+
+
+def _check_file(file: Path, path: tuple[str | int, ...], reader: Reader) -> None:
+    """It can be read now; should that change later, recipients are answered 451."""
+    if path[-1] == "sqlite":
+        if not file.is_file():
+            reader.complain(path, f"{file} is no file", "Make the database first")
+        return
+    text = _read(file, path, reader)
+    try:
+        (parse_table if path[-1] == "file" else parse_patterns)(text)
+    except MapTextError as error:
+        reader.complain(path, f"{file}: {error}", "Mend it there")
+
+
+def _read(file: Path, path: tuple[str | int, ...], reader: Reader) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reader.complain(path, f"{file} cannot be read: {error}", "Write a text file there that this user may read")
+        return ""
+
+
+def check_domains(
+    domains: Sequence[Found[Domain]], maps: Sequence[Found[Map]], routes: Sequence[Found[Route]], reader: Reader
+) -> None:
+    """No pattern twice, no map or route that is not there, nothing that has no effect."""
+    known = {found.section.name for found in maps}
+    by_name = {found.section.name: found.section for found in routes if found.section.name}
+    seen: dict[str, int] = {}
+    for found in domains:
+        section, path = found.section, found.path
+        for index, pattern in enumerate(section.names):
+            here = (*path, "names", index)
+            if pattern.match is Match.EVERYTHING:
+                reader.complain(here, '"*" would make every domain ours, and this an open relay', "Name your domains")
+            if str(pattern) in seen:
+                problem = f'"{pattern}" is in the [[domain]] on line {seen[str(pattern)]} already'
+                reader.complain(here, problem, "Leave it to one of them")
+            seen.setdefault(str(pattern), reader.lines[path])
+        for key in ("aliases", "users"):
+            for index, name in enumerate(getattr(section, key)):
+                if name not in known:
+                    there = f"There are: {', '.join(sorted(known))}" if known else "Write a [[map]] of that name"
+                    reader.complain((*path, key, index), f'there is no [[map]] named "{name}"', there)
+        _check_rewrite(found, reader)
+        _check_unknown(found, by_name, reader)
+
+
+def _check_rewrite(found: Found[Domain], reader: Reader) -> None:
+    section, path = found.section, found.path
+    if not section.rewrite:
+        return
+    others = section.model_fields_set - {"names", "rewrite"}
+    if others:
+        problem = f"leaves no effect to {', '.join(sorted(others))}"
+        reader.complain((*path, "rewrite"), problem, "Write those for the domain that recipients are moved to")
+    try:
+        name = host_name(section.rewrite)
+    except ValueError as error:
+        reader.complain((*path, "rewrite"), str(error), 'Write a domain, such as "example.com"')
+        return
+    own = DomainPolicy(section.names, "")
+    if isinstance(Domains([own]).of(Mailbox("x", DomainName(name))), DomainPolicy):
+        reader.complain(
+            (*path, "rewrite"),
+            f"{name} is one of the names itself: it would go in circles",
+            f'Write names so that {name} is not among them ("=old.example" leaves sub-domains out)',
+        )
+
+
+def _check_unknown(found: Found[Domain], routes: Mapping[str, Route], reader: Reader) -> None:
+    unknown, path = found.section.unknown, (*found.path, "unknown")
+    if unknown.startswith(_TO_ROUTE):
+        route = routes.get(unknown.removeprefix(_TO_ROUTE))
+        if route is None:
+            reader.complain(path, f"no route has the name {unknown.removeprefix(_TO_ROUTE)!r}", "Write its name there")
+        elif route.domains or isinstance(route.to, RecipientMx):
+            reader.complain(
+                path,
+                "that route has domains of its own, or no next hop of its own",
+                "Make it a [[route]] with a name and to, and no domains",
+            )
+    elif unknown not in {"", "accept", "refuse"}:
+        reader.complain(path, f"{unknown!r} is not among its values", 'Write "accept", "refuse" or "route:NAME"')
+
+
+# ---- what they make
+def build_expander(
+    domains: Sequence[Placed[Domain]], maps: Sequence[Placed[Map]], base: Path, postmaster: Mailbox, clock: Clock
+) -> Expander:
+    """What follows aliases, as the sections say; they have been checked."""
+    known = {each.section.name: build_map(each, base, clock) for each in maps}
+    return Expander(Domains([_policy(each, known) for each in domains]), postmaster=postmaster)
+
+
+def build_map(placed: Placed[Map], base: Path, clock: Clock) -> Lookups:
+    """The map of one section."""
+    section = placed.section
+    if section.entries:
+        return InlineMap(section.name, section.entries, placed.place)
+    if section.file:
+        return TableFile(section.name, base / section.file, clock)
+    if section.regexp:
+        return PatternFile(section.name, base / section.regexp, clock)
+    terms = Terms(section.timeout, section.cache, section.negative_cache)
+    if section.sqlite:
+        asks = SqliteQuestion(base / section.sqlite, section.query, section.timeout)
+        return CachedMap(section.name, asks, terms, clock, remote=False)
+    token = (base / section.token_file).read_text("utf-8").strip() if section.token_file else ""
+    return CachedMap(section.name, HttpQuestion(section.http, token), terms, clock, remote=True)
+
+
+def _policy(placed: Placed[Domain], maps: Mapping[str, Lookups]) -> DomainPolicy:
+    section = placed.section
+    rewrite: Rewrite = DomainName(host_name(section.rewrite)) if section.rewrite else SameDomain()
+    catch_all: CatchAll = parse_mailbox(section.catch_all) if section.catch_all else NoCatchAll()
+    return DomainPolicy(
+        patterns=section.names,
+        place=placed.place,
+        rewrite=rewrite,
+        aliases=tuple(maps[name] for name in section.aliases),
+        users=tuple(maps[name] for name in section.users),
+        catch_all=catch_all,
+        separators=section.subaddress,
+        keep_tag=section.keep_tag,
+        unknown=_unknown(section),
+    )
+
+
+def _unknown(section: Domain) -> UnknownHere:
+    if section.unknown.startswith(_TO_ROUTE):
+        return PassOn(section.unknown.removeprefix(_TO_ROUTE))
+    refuses = section.unknown == "refuse" or (not section.unknown and section.users)
+    return Refuse() if refuses else Accept()

@@ -1,0 +1,187 @@
+"""Whether a recipient is taken from a client, and whom the message then goes to: the whole of what RCPT decides.
+
+    what the address stands for (expansion.py) → who may send there → its route
+
+A recipient is refused at RCPT or never: what we accept we deliver or report, and a report to a forged reverse-path
+would be backscatter.
+
+Live mail and whoever asks why run this same code. Not here: what a command must look like (waypost.smtp).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final, Protocol, TypeAlias, assert_never
+
+from waypost.mail.envelope import Recipient
+from waypost.policy.expansion import Expanded, Expander, Goal, Step, Undecided, Unknown
+from waypost.route.route import NoRoute, Reject, Route
+from waypost.smtp.extension import ORCPT_LIMIT, RcptParameters
+from waypost.smtp.path import ForwardPath, Mailbox, is_ascii
+from waypost.smtp.reply import Reply
+
+
+class Router(Protocol):
+    """Where recipients go: a route table."""
+
+    def route(self, forward_path: ForwardPath) -> Route | NoRoute:
+        """Where this recipient goes. No I/O."""
+        ...
+
+    def named(self, name: str) -> Route | NoRoute:
+        """The route of that name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPolicy:
+    """Which clients may send through us to domains that are not ours: those in `networks`, and nobody else."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def trusts(self, client_host: str) -> bool:
+        """Whether a numeric client address may relay. A client on a Unix socket (empty host) is of this machine."""
+        address = _address(client_host or "127.0.0.1")
+        return any(address in network for network in self.networks)
+
+
+@lru_cache(maxsize=1024)
+def _address(host: str) -> IPv4Address | IPv6Address:
+    # Reading an address costs as much as reading a command does; clients come again.
+    return ip_address(host.partition("%")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The recipient is taken, and goes this way."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The recipient is not taken; `reply` says why."""
+
+    reply: Reply
+
+
+RcptVerdict: TypeAlias = Granted | Denied
+
+
+def judge_recipient(path: ForwardPath, route: Route | NoRoute, *, trusted: bool) -> RcptVerdict:
+    """Whether this client may send to `path`, which the table routes so. `trusted`: it may relay through us."""
+    match route:
+        case NoRoute():
+            if not trusted:
+                return Denied(_relaying_denied(path))
+            return Denied(Reply.of(550, "5.1.2", f"no route leads to <{path}>"))
+        case Route(transport=Reject(reply=reply)):
+            return Denied(reply)
+        case Route(relay_only=True) if not trusted:
+            return Denied(_relaying_denied(path))
+        case Route():
+            return Granted(route)
+        case _:
+            assert_never(route)
+
+
+def _relaying_denied(path: ForwardPath) -> Reply:
+    return Reply.of(
+        550, "5.7.1", f"relaying denied: <{path}> is not served here, nor may you send elsewhere through us"
+    )
+
+
+# ---- one RCPT
+@dataclass(frozen=True, slots=True)
+class Destined:
+    """One recipient, and the route it takes."""
+
+    recipient: Recipient
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The message goes to these, at least one. `left_out`: what an alias names besides that has no way, and why."""
+
+    destined: tuple[Destined, ...]
+    steps: tuple[Step, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """The recipient is refused. `trouble`: what an administrator must know of it; "" where all is as it should be."""
+
+    reply: Reply
+    steps: tuple[Step, ...] = ()
+    trouble: str = ""
+
+
+Admitted: TypeAlias = Taken | Turned
+
+_NOT_NOW: Final = "the recipient cannot be looked up at the moment; try again later"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Decides on recipients."""
+
+    router: Router
+    expander: Expander
+
+    def asks(self, path: ForwardPath) -> bool:
+        """Whether maps have to be asked: `admit` is to be awaited, and `at_once` is not enough."""
+        return isinstance(path, Mailbox) and self.expander.knows(path)
+
+    def at_once(self, path: ForwardPath, parameters: RcptParameters, *, trusted: bool) -> Admitted:
+        """What RCPT comes to, where no `[[domain]]` is about it: it stands for itself."""
+        match judge_recipient(path, self.router.route(path), trusted=trusted):
+            case Granted(route):
+                return Taken((Destined(Recipient(path, route.next_hop, parameters), route),))
+            case Denied(reply):
+                return Turned(reply)
+            case verdict:
+                assert_never(verdict)
+
+    async def admit(self, path: ForwardPath, parameters: RcptParameters, *, trusted: bool) -> Admitted:
+        """What RCPT comes to. Takes as long as the maps it needs to ask, each within its time-out."""
+        if not isinstance(path, Mailbox) or not self.expander.knows(path):
+            return self.at_once(path, parameters, trusted=trusted)
+        match await self.expander.expand(path):
+            case Expanded(goals, steps, _):
+                return self._all_of(path, parameters, goals, steps)
+            case Unknown(mailbox, steps):
+                return Turned(Reply.of(550, "5.1.1", f"there is no <{mailbox}> here"), steps)
+            case Undecided(detail, status, steps):
+                return Turned(Reply.of(451, str(status), _NOT_NOW), steps, detail)
+            case never:
+                assert_never(never)
+
+    def _all_of(
+        self, path: Mailbox, parameters: RcptParameters, goals: tuple[Goal, ...], steps: tuple[Step, ...]
+    ) -> Admitted:
+        """The goals that have a way. That the domain is ours is leave enough; an alias leads where it leads."""
+        destined, left_out, reply = [], [], Reply.of(550, "5.1.2", f"no route leads to <{path}>")
+        for goal in goals:
+            found = self.router.named(goal.route) if goal.route else self.router.route(goal.mailbox)
+            match judge_recipient(goal.mailbox, found, trusted=True):
+                case Granted(route):
+                    kept = parameters if goal.mailbox == path else _with_original(parameters, path)
+                    destined.append(Destined(Recipient(goal.mailbox, route.next_hop, kept), route))
+                case Denied(said):
+                    left_out.append(f"<{goal.mailbox}>: {said}")
+                    reply = said
+                case verdict:
+                    assert_never(verdict)
+        return Taken(tuple(destined), steps, tuple(left_out)) if destined else Turned(reply, steps)
+
+
+def _with_original(parameters: RcptParameters, path: Mailbox) -> RcptParameters:
+    """With an ORCPT of ours where the client gave none: what reports are to name (RFC 3461 §5.2.1)."""
+    if parameters.original_recipient:
+        return parameters
+    original = f"{'rfc822' if is_ascii(path) else 'utf-8'};{path}"
+    return replace(parameters, original_recipient=original) if len(original) <= ORCPT_LIMIT else parameters

@@ -1,0 +1,296 @@
+"""From the recipient a client names to those it stands for: domain rewritten, aliases followed, its existence known.
+
+    rewrite the domain → aliases, and what they lead to → users → catch-all → unknown
+
+Each step is kept, with the line that decided it: live mail needs the recipients, and who asks why needs the steps. A
+map in trouble makes an answer `Undecided`, never `Unknown`: mail waits for it. Not here: who may send (admission.py),
+and where the recipients go (waypost.route).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias, assert_never
+
+from waypost.maps.lookup import NOT_LISTED, Keys, Listed, Lookup, Map, MapTrouble, NotListed
+from waypost.policy.domains import (
+    Accept,
+    DomainPolicy,
+    Domains,
+    NoCatchAll,
+    NotOurs,
+    PassOn,
+    Refuse,
+    SameDomain,
+)
+from waypost.smtp.path import Mailbox, PathError, parse_domain, parse_mailbox
+from waypost.smtp.reply import EnhancedStatus
+
+#: Steps from what the client said to a recipient; a chain of aliases that is longer is a mistake.
+MAX_STEPS: Final = 20
+#: Recipients one address may stand for: what a message may have, too. A larger list wants a list manager.
+MAX_RECIPIENTS: Final = 1000
+
+LOCAL_TROUBLE: Final = EnhancedStatus(4, 3, 0)
+REMOTE_TROUBLE: Final = EnhancedStatus(4, 4, 3)  # RFC 3463 §3.5: directory server failure
+MISCONFIGURED: Final = EnhancedStatus(4, 3, 5)  # RFC 3463 §3.4: system incorrectly configured
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was done: a sentence's worth, and the line that said so."""
+
+    what: str  # "alias", "rewrite", "users", "catch-all" …
+    text: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A recipient that a message is to have. `route`: the name of its route, or "" for the route of its domain."""
+
+    mailbox: Mailbox
+    route: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """What the address stands for: at least one goal. `is_ours`: its domain is, so that anyone may send to it."""
+
+    goals: tuple[Goal, ...]
+    steps: tuple[Step, ...]
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """There is no such recipient."""
+
+    mailbox: Mailbox
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """It cannot be known now; `detail` is for the administrator, `status` (4.y.z) for the client."""
+
+    detail: str
+    status: EnhancedStatus
+    steps: tuple[Step, ...]
+
+
+Expansion: TypeAlias = Expanded | Unknown | Undecided
+
+
+# ---- what becomes of one address, in one step
+@dataclass(frozen=True, slots=True)
+class _Stays:
+    goal: Goal
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Becomes:
+    mailboxes: tuple[Mailbox, ...]
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class _IsUnknown:
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class _Fails:
+    detail: str
+    status: EnhancedStatus
+
+
+_Turn: TypeAlias = _Stays | _Becomes | _IsUnknown | _Fails
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One expansion on its way. `open`: addresses still to be looked at, each with those that led to it."""
+
+    open: list[tuple[Mailbox, tuple[str, ...]]]
+    seen: set[str] = field(default_factory=set)
+    goals: dict[str, Goal] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+
+class Expander:
+    """Follows aliases. Holds no state of its own; what maps remember is theirs."""
+
+    def __init__(self, domains: Domains, *, postmaster: Mailbox) -> None:
+        """`postmaster`: who gets mail for the postmaster of a domain of ours that names none (RFC 5321 §4.5.1)."""
+        self._domains = domains
+        self._postmaster = postmaster
+
+    def knows(self, mailbox: Mailbox) -> bool:
+        """Whether its domain is ours; if not, the address stands for itself, and `expand` need not be asked."""
+        return bool(self._domains) and isinstance(self._domains.of(mailbox), DomainPolicy)
+
+    async def expand(self, mailbox: Mailbox) -> Expansion:
+        """What `mailbox` stands for. Takes as long as the maps it asks; each has its own time-out."""
+        walk = _Walk([(mailbox, ())])
+        while walk.open:
+            at, trail = walk.open.pop(0)
+            match await self._turn(at):
+                case _Stays(goal, steps):
+                    walk.goals.setdefault(str(goal.mailbox).lower(), goal)
+                    walk.steps.extend(steps)
+                case _Becomes(mailboxes, step):
+                    walk.steps.append(step)
+                    if wrong := _follow(walk, at, trail, mailboxes):
+                        return Undecided(f"{wrong} ({step.place})", MISCONFIGURED, tuple(walk.steps))
+                case _IsUnknown(step):
+                    walk.steps.append(step)
+                case _Fails(detail, status):
+                    return Undecided(detail, status, tuple(walk.steps))
+                case turn:
+                    assert_never(turn)
+        if not walk.goals:
+            return Unknown(mailbox, tuple(walk.steps))
+        return Expanded(tuple(walk.goals.values()), tuple(walk.steps), self.knows(mailbox))
+
+    async def _turn(self, mailbox: Mailbox) -> _Turn:
+        policy = self._domains.of(mailbox)
+        if isinstance(policy, NotOurs):
+            return _Stays(Goal(mailbox))
+        if not isinstance(policy.rewrite, SameDomain):
+            moved = Mailbox(mailbox.local_part, policy.rewrite)
+            return _Becomes((moved,), Step("rewrite", f"{mailbox} → {moved}", policy.place))
+        found = await _listed(policy.aliases, _spellings(policy, mailbox))
+        if isinstance(found, Listed):
+            return _alias(mailbox, found)
+        if isinstance(found, MapTrouble):
+            return _trouble(found)
+        return await self._user(policy, mailbox)
+
+    async def _user(self, policy: DomainPolicy, mailbox: Mailbox) -> _Turn:
+        """A recipient that is no alias: it exists, somebody else gets its mail, or there is none such."""
+        found = await _listed(policy.users, _spellings(policy, mailbox))
+        if isinstance(found, Listed):
+            kept = _without_tag(policy, mailbox)
+            return _Stays(Goal(kept), (Step("user", f"{kept} is listed", found.place),))
+        if isinstance(found, MapTrouble):
+            return _trouble(found)
+        if mailbox.local_part.lower() == "postmaster" and isinstance(policy.unknown, Refuse):
+            text = f"{mailbox} → {self._postmaster}"
+            if str(self._postmaster).lower() == str(mailbox).lower():
+                return _Stays(Goal(mailbox), (Step("postmaster", f"{mailbox} is the postmaster's own", policy.place),))
+            return _Becomes((self._postmaster,), Step("postmaster", text, "service.postmaster"))
+        return await _unlisted(policy, mailbox)
+
+
+async def _unlisted(policy: DomainPolicy, mailbox: Mailbox) -> _Turn:
+    """A recipient nobody has heard of: `@domain` in an alias map, then `catch_all`, then `unknown`."""
+    found = await _listed(policy.aliases, _Spellings(at_domain=(f"@{mailbox.domain}",)))
+    if isinstance(found, Listed):
+        return _alias(mailbox, found, "catch-all")
+    if isinstance(found, MapTrouble):
+        return _trouble(found)
+    if not isinstance(policy.catch_all, NoCatchAll) and policy.catch_all != mailbox:
+        return _Becomes((policy.catch_all,), Step("catch-all", f"{mailbox} → {policy.catch_all}", policy.place))
+    match policy.unknown:
+        case Accept():
+            return _Stays(Goal(_without_tag(policy, mailbox)), (Step("ours", f"{mailbox} is taken", policy.place),))
+        case Refuse():
+            return _IsUnknown(Step("unknown", f"{mailbox} is not listed", policy.place))
+        case PassOn(route):
+            step = Step("split domain", f"{mailbox} is not listed here; it goes by the route {route}", policy.place)
+            return _Stays(Goal(mailbox, route), (step,))
+        case _:
+            assert_never(policy.unknown)
+
+
+# ---- looking up
+@dataclass(frozen=True, slots=True)
+class _Spellings:
+    """The keys an address is looked up by: whole, without its tag, as a bare local-part, as its domain."""
+
+    whole: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+    at_domain: tuple[str, ...] = ()
+
+    def keys(self, wanted: Keys) -> Iterable[str]:
+        match wanted:
+            case Keys.ALL:
+                return (*self.whole, *self.addresses, *self.bare, *self.at_domain)
+            case Keys.ADDRESSES:
+                return (*self.whole, *self.addresses, *self.at_domain)
+            case Keys.WHOLE:
+                return (*self.whole, *self.addresses)
+            case _:
+                assert_never(wanted)
+
+
+def _spellings(policy: DomainPolicy, mailbox: Mailbox) -> _Spellings:
+    local_part = mailbox.local_part.lower()
+    short = policy.without_tag(local_part)
+    tagless = Mailbox(short, mailbox.domain)
+    return _Spellings(
+        whole=(str(mailbox).lower(),),
+        addresses=(str(tagless).lower(),) if short != local_part else (),
+        bare=tuple(dict.fromkeys((local_part, short))),
+    )
+
+
+async def _listed(maps: Sequence[Map], spellings: _Spellings) -> Lookup:
+    """The first that is listed, in the order of the maps; trouble ends the search, for it might hide one."""
+    for each in maps:
+        for key in spellings.keys(each.keys):
+            found = await each.look_up(key)
+            if not isinstance(found, NotListed):
+                return found
+    return NOT_LISTED
+
+
+def _alias(mailbox: Mailbox, found: Listed, what: str = "alias") -> _Turn:
+    try:
+        targets = tuple(_target(value, mailbox) for value in found.values)
+    except PathError as error:
+        return _Fails(f"{found.place}: {error}", MISCONFIGURED)
+    text = f"{mailbox} → {', '.join(str(target) for target in targets)}"
+    return _Becomes(targets, Step(what, text, found.place))
+
+
+def _target(value: str, mailbox: Mailbox) -> Mailbox:
+    """An address in a map; without a domain it is in that of `mailbox`, `@domain` keeps its user. Raises: PathError."""
+    if value.startswith(("|", ":", "/")):
+        raise PathError(f"{value!r} is no address; programs, files and includes are no recipients here")
+    if value.startswith("@"):
+        return Mailbox(mailbox.local_part, parse_domain(value[1:]))
+    return parse_mailbox(value if "@" in value else f"{value}@{mailbox.domain}")
+
+
+def _without_tag(policy: DomainPolicy, mailbox: Mailbox) -> Mailbox:
+    if policy.keep_tag:
+        return mailbox
+    return replace(mailbox, local_part=policy.without_tag(mailbox.local_part))
+
+
+def _trouble(trouble: MapTrouble) -> _Fails:
+    return _Fails(trouble.detail, REMOTE_TROUBLE if trouble.remote else LOCAL_TROUBLE)
+
+
+def _follow(walk: _Walk, at: Mailbox, trail: tuple[str, ...], mailboxes: Iterable[Mailbox]) -> str:
+    """Put what `at` stands for on the walk; what is wrong with it, else ""."""
+    here = (*trail, str(at).lower())
+    for mailbox in mailboxes:
+        key = str(mailbox).lower()
+        if key == here[-1]:  # "alice: alice, bob@example.org" keeps a copy for alice
+            walk.goals.setdefault(key, Goal(mailbox))
+        elif key in here:
+            return f"aliases go in circles: {' → '.join((*here, key))}"
+        elif key not in walk.seen:  # reached by two ways, it is one recipient
+            walk.seen.add(key)
+            walk.open.append((mailbox, here))
+    if len(here) > MAX_STEPS:
+        return f"{here[0]} leads through more than {MAX_STEPS} aliases"
+    if len(walk.seen) > MAX_RECIPIENTS:
+        return f"{here[0]} stands for more than {MAX_RECIPIENTS} recipients"
+    return ""
