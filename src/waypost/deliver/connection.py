@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, assert_never
 
+from waypost.auth.client import mechanisms
 from waypost.deliver.opening import Approach
 from waypost.mail.attempt import Transcript
 from waypost.mail.outcome import Host
+from waypost.net.binding import bindings_of
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
-from waypost.net.stream import Fault, FaultKind, Flushed, Stream
+from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Stream
 from waypost.smtp.client import (
     ChunkDue,
     ClientEvent,
@@ -103,6 +105,7 @@ class Connection:
         "_time_outs",
         "approach",
         "awaited",
+        "bindings",
         "host",
         "idle_since",
         "opened_at",
@@ -125,6 +128,7 @@ class Connection:
         clock: Clock,
         time_outs: TimeOuts,
         transcript: Transcript,
+        bindings: dict[str, bytes],
     ) -> None:
         self.host = host
         #: The host as a log names it.
@@ -142,6 +146,8 @@ class Connection:
         self.secured = False
         #: Whether any EHLO reply here offered STARTTLS; what TLS hides afterwards does not unsay it.
         self.starttls_offered = False
+        #: What ties a login to this connection (RFC 5929), once it is under TLS.
+        self.bindings = bindings
         self._clock = clock
         self._time_outs = time_outs
         self._partial = b""
@@ -222,6 +228,7 @@ class Connection:
             return self._lost(stream)
         self.stream = stream
         self.secured = True
+        self.bindings.update(bindings_of(stream))
         self.note("TLS started")
         self.session.tls_started()
         return Flushed()
@@ -313,7 +320,14 @@ async def open_connection(
     if isinstance(stream, Fault):
         transcript.add(ends.clock.monotonic(), "*", f"not connected: {stream}")
         return NotDialled(stream)
-    session = ClientSession(ends.hello_name, opening=approach.opening, tls=approach.tls, credentials=credentials)
+    bindings: dict[str, bytes] = {}
+    session = ClientSession(
+        ends.hello_name,
+        opening=approach.opening,
+        tls=approach.tls,
+        credentials=credentials,
+        mechanisms=lambda who: mechanisms(who, bindings, Endpoint(host.name, host.endpoint.port)),
+    )
     connection = Connection(
         host,
         stream,
@@ -322,6 +336,7 @@ async def open_connection(
         clock=ends.clock,
         time_outs=ends.time_outs,
         transcript=transcript,
+        bindings=bindings,
     )
     try:
         return await _open_session(connection, ends.dialer, context)

@@ -28,14 +28,14 @@ Not here: time-outs, TLS itself, reconnecting with HELO after a lost EHLO (the c
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-from waypost.smtp.command import Mail, Rcpt
+from waypost.smtp.command import Mail, NoResponse, Rcpt
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.extension import Extensions, MailParameters, RcptParameters, read_extensions
 from waypost.smtp.framing import INCOMPLETE, BadReply, ChunkSender, DotStuffer, ReplyReader
@@ -46,6 +46,8 @@ from waypost.smtp.reply import Reply
 #: peer's send window and ours. 16 KiB out and some 100 replies back fit the smallest default socket buffers.
 GROUP_COMMANDS: Final = 100
 GROUP_OCTETS: Final = 16 * 1024
+#: Octets of AUTH with its initial response, without CRLF (RFC 5321 §4.5.3.1.4): a longer one waits to be asked for.
+AUTH_COMMAND: Final = 510
 #: Lines said and replies heard that are kept for a caller who does not fetch them.
 KEPT: Final = 1000
 
@@ -93,10 +95,14 @@ class Tls(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """For AUTH PLAIN or LOGIN; never shown by repr, so never logged."""
+    """For AUTH; never shown by repr, so never logged.
+
+    `oauth`: the name of the authorisation that gives an access token in the password's place; "" for a password.
+    """
 
     username: str
     password: str
+    oauth: str = ""
 
     def __repr__(self) -> str:
         return "Credentials(…)"
@@ -105,6 +111,57 @@ class Credentials:
 @dataclass(frozen=True, slots=True)
 class NoCredentials:
     """The route does not authenticate."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A challenge that a mechanism has no answer to: "*" is said (RFC 4954 §4)."""
+
+
+class ClientExchange(Protocol):
+    """Our side of one SASL mechanism, without I/O. Used for one AUTH."""
+
+    def begin(self) -> bytes | NoResponse:
+        """The initial response, or that the server speaks first."""
+        ...
+
+    def answer(self, challenge: bytes) -> bytes | GiveUp:
+        """The response to a challenge. Never raises: a server may say anything."""
+        ...
+
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether a 235 may be believed: the server has proven itself, where the mechanism has it do so."""
+        ...
+
+
+class Spoken:
+    """A mechanism whose responses are known beforehand. `first`: whether the first of them begins it."""
+
+    is_satisfied = True
+
+    def __init__(self, *responses: str, first: bool) -> None:
+        self._responses = deque(response.encode() for response in responses)
+        self._first = first
+
+    def begin(self) -> bytes | NoResponse:
+        return self._responses.popleft() if self._first else NoResponse()
+
+    def answer(self, challenge: bytes) -> bytes | GiveUp:  # noqa: ARG002 - whatever it says
+        return self._responses.popleft() if self._responses else GiveUp()
+
+
+#: What credentials can be shown by: mechanisms in order of preference, each made anew for each AUTH.
+Mechanisms: TypeAlias = Mapping[str, Callable[[], ClientExchange]]
+
+
+def by_password(credentials: Credentials) -> Mechanisms:
+    """The mechanisms that need nothing but base64: PLAIN (RFC 4616) and LOGIN. For others see waypost.auth.client."""
+    username, password = credentials.username, credentials.password
+    return {
+        "PLAIN": lambda: Spoken(f"\0{username}\0{password}", first=True),
+        "LOGIN": lambda: Spoken(username, password, first=False),
+    }
 
 
 # ---- events
@@ -318,6 +375,7 @@ class ClientSession:
         opening: Opening = Opening.EHLO_THEN_HELO,
         tls: Tls = Tls.NEVER,
         credentials: Credentials | NoCredentials = NoCredentials(),
+        mechanisms: Callable[[Credentials], Mechanisms] = by_password,
     ) -> None:
         self._hello_name = hello_name
         self._lmtp = opening is Opening.LHLO
@@ -326,8 +384,11 @@ class ClientSession:
         self._table = opening_table(opening, tls, credentials)
         self._stage = Stage.GREETING
         self._extensions = Extensions()
-        self._mechanisms: list[str] = []  # not tried yet, the next one first
-        self._responses: deque[str] = deque()  # to the challenges of the mechanism being tried
+        self._mechanisms_of = mechanisms
+        self._mechanisms: deque[tuple[str, Callable[[], ClientExchange]]] = deque()  # not tried yet, the next one first
+        self._mechanism = ""  # being tried
+        self._exchange: ClientExchange = Spoken(first=False)
+        self._late_response: bytes | NoResponse = NoResponse()  # an initial response too long for the command
         self._reader = ReplyReader()
         self._early = False  # part of a reply had come before the command was said that it might seem to answer
         self._out: list[str] = []
@@ -404,7 +465,7 @@ class ClientSession:
         it). That the message itself may need SMTPUTF8 or 8BITMIME is the caller's to judge, by `extensions`.
         """
         self._require(Stage.READY)
-        offered = self._extensions
+        offered = self._extensions if isinstance(self._credentials, Credentials) else self._extensions.without("AUTH")
         mail = Mail(transaction.reverse_path, transaction.parameters).line(offered)
         rcpts = [Rcpt(forward_path, own).line(offered) for forward_path, own in transaction.recipients]
         if not "".join((mail, *rcpts)).isascii():  # an address: parameters always are (xtext)
@@ -534,6 +595,8 @@ class ClientSession:
                 elif said_at is Stage.STARTTLS:
                     self._tls = Tls.NEVER
                 self._go_on(said_at, reply, events)
+            case Stage.QUIT if said_at is Stage.AUTH and reply.is_positive:
+                self._refuse(said_at, reply, "the server says yes without having proven who it is", events)
             case Stage.QUIT:
                 self._refuse(said_at, reply, f"refused at {said_at.value}", events)
             case Stage.HANDSHAKE:
@@ -557,35 +620,57 @@ class ClientSession:
         elif self._tls is Tls.REQUIRED:
             self._refuse(stage, reply, "the route requires TLS, and STARTTLS is not offered", events)
         elif isinstance(self._credentials, Credentials) and stage is not Stage.AUTH:
-            self._mechanisms = [name for name in _MECHANISMS if name in offered.auth_mechanisms]
+            ours = self._mechanisms_of(self._credentials)
+            self._mechanisms = deque((name, ours[name]) for name in ours if name in offered.auth_mechanisms)
             if self._mechanisms:
-                self._say_auth(self._mechanisms.pop(0), self._credentials)
+                self._say_auth()
             else:
-                self._refuse(stage, reply, "the route authenticates, and neither PLAIN nor LOGIN is offered", events)
+                why = f"the route authenticates, and none of {', '.join(ours)} is offered"
+                self._refuse(stage, reply, why, events)
         else:
             self._stage = Stage.READY
             events.append(Opened(offered))
 
     # ---- AUTH (RFC 4954)
 
-    def _say_auth(self, mechanism: str, credentials: Credentials) -> None:
+    def _say_auth(self) -> None:
+        """Try the next mechanism."""
         self._stage = Stage.AUTH
-        first, *responses = _MECHANISMS[mechanism](credentials)
-        self._responses = deque(responses)
-        self._say(f"AUTH {mechanism} {first}".rstrip(), shown=f"AUTH {mechanism} (credentials not shown)")
+        self._mechanism, make = self._mechanisms.popleft()
+        self._exchange = make()
+        first = self._exchange.begin()
+        line = (
+            f"AUTH {self._mechanism}" if isinstance(first, NoResponse) else f"AUTH {self._mechanism} {_initial(first)}"
+        )
+        self._late_response = NoResponse()
+        if len(line) > AUTH_COMMAND:
+            line, self._late_response = f"AUTH {self._mechanism}", first
+        self._say(line, shown=f"AUTH {self._mechanism} (credentials not shown)")
 
     def _authenticated(self, reply: Reply, leads_to: Stage) -> Stage:
         """Where AUTH goes on; answers a challenge, tries the next mechanism after 504 (RFC 4954 §4)."""
         if leads_to is Stage.AUTH:
-            # Where it asks for more than the mechanism has, "*" cancels (RFC 4954 §4). What is answered to that is not
-            # waited for: it would seem to refuse our credentials, which were not judged.
-            has_more = bool(self._responses)
-            self._say(self._responses.popleft() if has_more else "*", shown="(response not shown)")
-            return leads_to if has_more else Stage.QUIT
-        if reply.code == 504 and self._mechanisms and isinstance(self._credentials, Credentials):
-            self._say_auth(self._mechanisms.pop(0), self._credentials)
+            response = self._response(reply)
+            self._say("*" if isinstance(response, GiveUp) else _base64(response), shown="(response not shown)")
+            # What is answered to "*" is not waited for: it would seem to refuse our credentials, which were not judged.
+            return Stage.QUIT if isinstance(response, GiveUp) else leads_to
+        if leads_to is Stage.READY and not self._exchange.is_satisfied:
+            return Stage.QUIT
+        # With -PLUS the two may not agree on what binds the channel: that is no word on the password.
+        unfit = reply.code == 504 or (reply.is_permanent and self._mechanism.endswith("-PLUS"))
+        if unfit and self._mechanisms:
+            self._say_auth()
             return Stage.AUTH
         return leads_to
+
+    def _response(self, challenge: Reply) -> bytes | GiveUp:
+        late, self._late_response = self._late_response, NoResponse()
+        if not isinstance(late, NoResponse):
+            return late
+        try:
+            return self._exchange.answer(b64decode("".join(challenge.lines).strip(), validate=True))
+        except ValueError:
+            return GiveUp()
 
     # ---- the transaction
 
@@ -684,12 +769,9 @@ def _no_answer(stage: Stage, reply: Reply) -> str:
     return f"{reply.code} is no answer to {stage.value}"
 
 
-def _base64(text: str) -> str:
-    return b64encode(text.encode()).decode()
+def _base64(octets: bytes) -> str:
+    return b64encode(octets).decode()
 
 
-#: Mechanism → what it says: the initial response, then one a challenge. In order of preference.
-_MECHANISMS: Final = {
-    "PLAIN": lambda who: [_base64(f"\0{who.username}\0{who.password}")],
-    "LOGIN": lambda who: ["", _base64(who.username), _base64(who.password)],
-}
+def _initial(response: bytes) -> str:
+    return _base64(response) or "="

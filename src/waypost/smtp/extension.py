@@ -100,6 +100,12 @@ class Extensions:
     def __contains__(self, keyword: str) -> bool:
         return keyword in self.offered
 
+    def without(self, keyword: str) -> Extensions:
+        """All but one."""
+        if keyword not in self.offered:
+            return self
+        return Extensions({word: parameters for word, parameters in self.offered.items() if word != keyword})
+
     @property
     def size_limit(self) -> int:
         """The fixed maximum of RFC 1870 §4 in octets; 0 where none is declared."""
@@ -331,6 +337,8 @@ def format_mail_parameters(parameters: MailParameters, offered: Extensions) -> s
             words += f" RET={parameters.ret.value}"
         if parameters.envelope_id:
             words += f" ENVID={encode_xtext(parameters.envelope_id)}"
+    if parameters.submitter and "AUTH" in offered:
+        words += f" AUTH={encode_xtext(parameters.submitter)}"
     return words
 
 
