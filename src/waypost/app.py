@@ -453,6 +453,8 @@ def _receive_settings(config: Config) -> ReceiveSettings:
         body_total=config.timeouts.body_total,
         connections=config.limits.connections,
         connections_per_client=config.limits.connections_per_client,
+        connections_per_network=config.limits.connections_per_network,
+        session=config.limits.session,
         hops=config.limits.hops,
     )
 

@@ -89,6 +89,39 @@ async def test_one_network_of_clients_cannot_take_the_places_of_all(host: str) -
         assert (await client.letter("bob@home.example")).startswith("250 2.0.0")
 
 
+@pytest.mark.parametrize("host", ["203.0.113.%d", "2001:db8:0:%d::1"])
+@virtual
+async def test_many_clients_of_one_network_leave_places_for_the_others(host: str) -> None:
+    limits = "[limits]\nconnections = 30\nconnections_per_client = 5\nconnections_per_network = 20\n"
+    async with whole(SMART_HOST + limits) as service:
+        crowd = [await service.connect(host % number) for number in range(1, 31)]
+        greetings = [await client.hear() for client in crowd]
+        assert [greeting[:3] for greeting in greetings] == ["220"] * 20 + ["421"] * 10
+        assert greetings[-1] == "421 4.7.0 too many connections from your network; try again later"
+        assert (await (await service.client()).letter("bob@home.example")).startswith("250 2.0.0")
+
+
+@virtual
+async def test_an_old_session_is_ended_once_its_transaction_has() -> None:
+    async with whole(SMART_HOST + '[limits]\nsession = "10m"\n') as service:
+        idle, busy, stuck = [await service.client() for _ in range(3)]
+        begun = ("MAIL FROM:<alice@home.example>", "RCPT TO:<bob@home.example>")
+        for _ in range(3):
+            await asyncio.sleep(199)
+            assert (await idle.say("NOOP"))[:3] == "250"
+            assert (await busy.say("NOOP"))[:3] == "250"
+            assert (await stuck.say("RSET", *begun))[:3] == "250"
+        assert (await busy.say(*begun, "DATA"))[:3] == "354"
+        farewell = "421 4.3.2 mx.example.net has served this session for long enough; try again later"
+        assert await idle.everything() == [farewell, "(CLOSED)"]
+        assert (await busy.send(LETTER + b".\r\n")).startswith("250 2.0.0")
+        assert await busy.everything() == [farewell, "(CLOSED)"]
+        for number in range(14):
+            await asyncio.sleep(240)
+            assert (await stuck.say(f"RCPT TO:<b{number}@home.example>"))[:3] == "250"
+        assert await stuck.everything() == [farewell, "(CLOSED)"]  # body_total, an hour, after the farewell was due
+
+
 @virtual
 async def test_a_connection_too_many_is_let_go_and_its_place_is_nobody_s() -> None:
     async with whole(SMART_HOST + "[limits]\nconnections = 2\n") as service:

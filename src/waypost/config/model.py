@@ -425,6 +425,13 @@ class Limits(Section):
     )
     connections: Count = Field(default=1000, description="Clients at once; one more is answered 421.")
     connections_per_client: Count = Field(default=50, description="Connections at once from one client address.")
+    connections_per_network: Count = Field(
+        default=500, description="Connections at once from one network of clients: an IPv4 /24, an IPv6 /48."
+    )
+    session: Duration = Field(
+        default=timedelta(hours=6),
+        description="How long one client's session may last; then it is answered 421, once its transaction has ended.",
+    )
     errors: Count = Field(default=20, description="Commands refused before a session is closed with 421.")
     hops: Count = Field(
         default=100, description="Received lines after which a message is taken for looping (RFC 5321 §6.3)."

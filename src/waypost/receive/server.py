@@ -16,11 +16,12 @@ from typing import Final
 from waypost.net.listener import Listener
 from waypost.net.stream import Endpoint, Stream
 from waypost.receive.session import House, Session
-from waypost.receive.settings import Door, client_key
+from waypost.receive.settings import Door, client_key, network_key
 from waypost.smtp.reply import Reply
 
 TOO_MANY: Final = Reply.of(421, "4.7.0", "too many connections; try again later")
 TOO_MANY_OF_YOURS: Final = Reply.of(421, "4.7.0", "too many connections from your address; try again later")
+TOO_MANY_OF_NETWORK: Final = Reply.of(421, "4.7.0", "too many connections from your network; try again later")
 #: How long sessions get, after they were cut off, to say 421 and to see a commit through.
 _LAST_WORDS: Final = timedelta(seconds=10)
 
@@ -34,6 +35,7 @@ class Receiver:
         self._listeners: list[Listener] = []
         self._sessions: set[Session] = set()
         self._clients: Counter[str] = Counter()
+        self._networks: Counter[str] = Counter()
         self._stopping = False
 
     @property
@@ -58,7 +60,7 @@ class Receiver:
 
     async def serve(self, door: Door, banner: Reply, stream: Stream) -> None:
         """One connection, to its end; turned away with 421 where there are too many (RFC 5321 §3.8)."""
-        client = client_key(stream.peer.host)
+        client, network = client_key(stream.peer.host), network_key(stream.peer.host)
         limits = self._house.settings
         session = Session(stream, door, self._house)
         if len(self._sessions) >= limits.connections:
@@ -67,17 +69,22 @@ class Receiver:
         if self._clients[client] >= limits.connections_per_client:
             await session.run(TOO_MANY_OF_YOURS)
             return
+        if self._networks[network] >= limits.connections_per_network:
+            await session.run(TOO_MANY_OF_NETWORK)
+            return
         self._sessions.add(session)
         self._clients[client] += 1
+        self._networks[network] += 1
         if self._stopping:
             session.leave()
+        old_age = asyncio.get_running_loop().call_later(limits.session.total_seconds(), session.retire)
         try:
             await session.run(banner)
         finally:
+            old_age.cancel()
             self._sessions.discard(session)
-            self._clients[client] -= 1
-            if not self._clients[client]:
-                del self._clients[client]
+            _one_less(self._clients, client)
+            _one_less(self._networks, network)
 
     async def stop(self, within: timedelta) -> None:
         """Stop accepting, say 421 to who is idle, wait so long for the others' messages, then cut them off.
@@ -94,3 +101,9 @@ class Receiver:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS.total_seconds()):
                     await listener.close()
+
+
+def _one_less(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

@@ -163,6 +163,8 @@ class Session:
         self._messages = 0
         self._since = 0.0  # when we last said something: what the client is timed from
         self._leaving = False
+        self._parting = "is shutting down"
+        self._last_call: asyncio.TimerHandle | _NoBody = _NO_BODY
         self._due: _Due = NeedOctets()
         self._listening = False
         self._task: asyncio.Task[object] | _NoBody = _NO_BODY
@@ -179,12 +181,14 @@ class Session:
             reason = await self._converse()
         except asyncio.CancelledError:
             reason = "cut off"
-            await self._cut_off(Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} is shutting down; try again later"))
+            await self._cut_off(Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting}; try again later"))
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours ends one session, never the listener
             self._trouble("session", error)
             await self._cut_off(Reply.of(421, "4.3.0", "local error in processing; try again later"))
         finally:
+            if isinstance(self._last_call, asyncio.TimerHandle):
+                self._last_call.cancel()
             await self._forget()
             with _UNHEARD:
                 self._house.log.ended(self._stream.peer, reason, self._messages)
@@ -195,6 +199,14 @@ class Session:
         between = self._listening and self._transaction is _NO_TRANSACTION
         if between and isinstance(self._task, asyncio.Task):
             self._task.cancel()
+
+    def retire(self) -> None:
+        """Leave, because the session is old; a transaction that takes longer than any body may is cut off."""
+        self._parting = "has served this session for long enough"
+        self.leave()
+        if isinstance(self._task, asyncio.Task):
+            limit = self._house.settings.body_total.total_seconds()
+            self._last_call = asyncio.get_running_loop().call_later(limit, self._task.cancel)
 
     # ---- the dialogue
     async def _converse(self) -> str:
@@ -306,9 +318,9 @@ class Session:
 
     async def _say_goodbye(self) -> str:
         await self._cut_off(
-            Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} is shutting down; try again later"),
+            Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting}; try again later"),
         )
-        return "shutting down"
+        return self._parting.removeprefix("is ")
 
     async def _cut_off(self, reply: Reply) -> None:
         self._smtp.say_goodbye(reply)

@@ -34,6 +34,10 @@ class ReceiveSettings:
     connections: int = 1000
     #: At once from one address (IPv6: one /64, which is one customer): what others in the field allow.
     connections_per_client: int = 50
+    #: At once from one network (IPv4: one /24; IPv6: one /48, which is one site): half of all, whoever it is.
+    connections_per_network: int = 500
+    #: From the banner to a farewell: a client that means well needs no more, and no other holds a place for ever.
+    session: timedelta = timedelta(hours=6)
     #: Messages a session: long enough to spare reconnecting, short enough that a balancer gets its turn.
     messages: int = 1000
     #: Received lines that make a loop: RFC 5321 §6.3 asks for a limit of at least 100.
@@ -63,3 +67,9 @@ class Door:
 def client_key(host: str) -> str:
     """What connections are counted by: an IPv4 address, an IPv6 /64 (one customer's), or "" for local sockets."""
     return str(ip_network((host.partition("%")[0], 64), strict=False)) if ":" in host else host
+
+
+def network_key(host: str) -> str:
+    """The network a client is of: its IPv4 /24 or IPv6 /48, or "" for local sockets."""
+    host = host.partition("%")[0]
+    return str(ip_network((host, 48 if ":" in host else 24), strict=False)) if host else host
