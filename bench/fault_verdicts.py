@@ -127,7 +127,9 @@ class Findings:
 
     def _row(self, cell: Cell, marks: Mapping[str, Mapping[Cell, Mark]]) -> str:
         entries = [
-            f"{marks[relay][cell].value} {words(self.fates[relay][cell.domain])}".strip() for relay in self.fates
+            f"{marks[relay][cell].value}{self._footnote(cell, marks[relay][cell])} "
+            f"{words(self.fates[relay][cell.domain])}".strip()
+            for relay in self.fates
         ]
         return f"| {cell.scenario.name} | {cell.hosts} | {' | '.join(entries)} |"
 
@@ -147,11 +149,35 @@ class Findings:
         return "\n".join([head, *rows])
 
     def where_better(self) -> list[str]:
-        """Each cell in which a peer does better, in full."""
-        relays = [relay for relay in self.fates if relay != "Waypost"]
+        """Lines on the cells in which a peer does better: each in full, and the rule it is by, if it is."""
+        found = self._better()
+        if not found:
+            return ["In no cell does a peer do better."]
+        unruled = [self._in_full(cell, relay) for cell, relay in found if not cell.scenario.rule]
+        ruled = [self._in_full(cell, relay) for cell, relay in found if cell.scenario.rule]
+        rules = [f"{number}. {rule}." for number, rule in enumerate(self._rules(), 1)]
         return [
-            f"{cell.scenario.name}, {'one next hop' if cell.hosts == 1 else 'two next hops'}: {relay} "
-            f"{words(self.fates[relay][cell.domain])}; Waypost {words(self.fates['Waypost'][cell.domain])}"
-            for cell, relay in itertools.product(self.cells, relays)
-            if self.marks(relay)[cell] is Mark.BETTER
+            *(["A peer does better here:", "", *unruled] if unruled else []),
+            *(["A peer does better here, and Waypost waits by rule:", "", *ruled, "", *rules] if ruled else []),
         ]
+
+    def _better(self) -> list[tuple[Cell, str]]:
+        marks = {relay: self.marks(relay) for relay in self.fates if relay != "Waypost"}
+        return [
+            (cell, relay) for cell, relay in itertools.product(self.cells, marks) if marks[relay][cell] is Mark.BETTER
+        ]
+
+    def _in_full(self, cell: Cell, relay: str) -> str:
+        return (
+            f"- {cell.scenario.name}, {'one next hop' if cell.hosts == 1 else 'two next hops'}: {relay} "
+            f"{words(self.fates[relay][cell.domain])}; Waypost {words(self.fates['Waypost'][cell.domain])}"
+            f"{self._footnote(cell, Mark.BETTER)}"
+        )
+
+    def _rules(self) -> list[str]:
+        """The rules by which Waypost waits where a peer delivers, each once."""
+        return list(dict.fromkeys(cell.scenario.rule for cell, _ in self._better() if cell.scenario.rule))
+
+    def _footnote(self, cell: Cell, mark: Mark) -> str:
+        rule = cell.scenario.rule
+        return f"<sup>{self._rules().index(rule) + 1}</sup>" if mark is Mark.BETTER and rule else ""

@@ -6,8 +6,9 @@ got, what the relay's own queue says, what reports it sent.
 
     python -m bench.faults [--only waypost|postfix|exim …] [--match TEXT]
 
-Writes bench/results/faults.json and the table in docs/side-by-side.md, if all relays and cells were played. Needs root
-and what tests/live/setup.sh installs. Loopback only (127.0.0.0/8); some four minutes.
+Writes bench/results/faults.json and the table in docs/side-by-side.md, if all relays and cells were played; then
+`python -m tests.matrix.page > docs/fault-matrix.md` takes the figures over. Needs root and what tests/live/setup.sh
+installs. Loopback only (127.0.0.0/8); some four minutes.
 """
 
 from __future__ import annotations
@@ -51,7 +52,6 @@ RELAYS: Final[Mapping[str, Callable[[Town], contextlib.AbstractAsyncContextManag
     "postfix": postfix_relay,
     "exim": exim_relay,
 }
-NOWHERE_BETTER: Final = ["In no cell does a peer do better.", ""]
 AT_ONCE: Final = 8
 NEXT_AFTER: Final = 1.5
 """Seconds from a first message's connection to the second message: who keeps connections keeps them that long."""
@@ -166,9 +166,8 @@ async def compare(names: Iterable[str], played: Sequence[Cell]) -> tuple[Finding
 
 
 def summary(findings: Findings, versions: dict[str, str]) -> str:
-    """What goes into the page."""
+    """What came of it all, in figures; it goes into docs/fault-matrix.md too (tests/matrix/page.py)."""
     of_what = ", ".join(f"{name} {version}" for name, version in versions.items())
-    better = findings.where_better()
     return "\n".join(
         [
             f"{len(findings.cells)} cells; {of_what}; Python {platform.python_version()}, Linux {platform.release()}.",
@@ -177,14 +176,14 @@ def summary(findings: Findings, versions: dict[str, str]) -> str:
             "",
             *(f"- {findings.score(name)}" for name in findings.fates if name != "Waypost"),
             "",
-            *(["A peer does better here:", "", *(f"- {cell}" for cell in better), ""] if better else NOWHERE_BETTER),
-            findings.table(),
+            *findings.where_better(),
+            "",
         ]
     )
 
 
-def write_down(findings: Findings, versions: dict[str, str], text: str) -> None:
-    """The results as JSON, and the table in the documentation."""
+def write_down(findings: Findings, versions: dict[str, str], told: str) -> None:
+    """The results as JSON, and the page with the table."""
     rows = [
         {
             "fault": cell.scenario.name,
@@ -193,9 +192,10 @@ def write_down(findings: Findings, versions: dict[str, str], text: str) -> None:
         }
         for cell in findings.cells
     ]
-    RESULTS.write_text(json.dumps({"versions": versions, "timeout_s": TIMEOUT, "cells": rows}, indent=1) + "\n")
+    results = {"versions": versions, "timeout_s": TIMEOUT, "summary": told, "cells": rows}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     before, rest = PAGE.read_text().split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    PAGE.write_text(f"{before}{BEGIN}\n{told}\n{findings.table()}\n{END}{rest.split(END)[1]}")
 
 
 def _as_json(fate: Fate) -> dict[str, object]:
@@ -214,10 +214,10 @@ def main() -> None:
     findings, versions = asyncio.run(compare(asked.only, played))
     if "Waypost" not in findings.fates:
         raise CouldNotRunError("without Waypost there is nothing to compare with; add waypost to --only")
-    text = summary(findings, versions)
-    print(text)
+    told = summary(findings, versions)
+    print(told, findings.table(), sep="\n")
     if len(asked.only) == len(RELAYS) and not asked.match:
-        write_down(findings, versions, text)
+        write_down(findings, versions, told)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import Final, Protocol, TypeAlias, assert_never
+from typing import Final, NamedTuple, Protocol, TypeAlias, assert_never
 
 from waypost.auth.account import Account
 from waypost.auth.exchange import Challenge
@@ -68,6 +68,16 @@ from waypost.smtp.server import (
     TransactionReset,
 )
 
+
+class _Parting(NamedTuple):
+    """Why a session is ended from our side: as the client hears it, behind our name, and as the log does."""
+
+    words: str
+    reason: str
+
+
+_SHUTTING_DOWN: Final = _Parting("is shutting down; try again later", "shutting down")
+_TOO_OLD: Final = _Parting("has served this session for long enough; try again later", "the session was too old")
 #: What is left to say to a client that is being cut off: long enough for one segment, whoever it is.
 _LAST_WORDS: Final = timedelta(seconds=5)
 #: Recipients of one message after all its aliases were followed: each costs a row in the queue.
@@ -163,7 +173,7 @@ class Session:
         self._messages = 0
         self._since = 0.0  # when we last said something: what the client is timed from
         self._leaving = False
-        self._parting = "is shutting down"
+        self._parting = _SHUTTING_DOWN
         self._last_call: asyncio.TimerHandle | _NoBody = _NO_BODY
         self._due: _Due = NeedOctets()
         self._listening = False
@@ -181,7 +191,7 @@ class Session:
             reason = await self._converse()
         except asyncio.CancelledError:
             reason = "cut off"
-            await self._cut_off(Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting}; try again later"))
+            await self._cut_off(Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting.words}"))
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours ends one session, never the listener
             self._trouble("session", error)
@@ -202,7 +212,7 @@ class Session:
 
     def retire(self) -> None:
         """Leave, because the session is old; a transaction that takes longer than any body may is cut off."""
-        self._parting = "has served this session for long enough"
+        self._parting = _TOO_OLD
         self.leave()
         if isinstance(self._task, asyncio.Task):
             limit = self._house.settings.body_total.total_seconds()
@@ -318,9 +328,9 @@ class Session:
 
     async def _say_goodbye(self) -> str:
         await self._cut_off(
-            Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting}; try again later"),
+            Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting.words}"),
         )
-        return self._parting.removeprefix("is ")
+        return self._parting.reason
 
     async def _cut_off(self, reply: Reply) -> None:
         self._smtp.say_goodbye(reply)
