@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,15 @@ from typing import Final
 
 from tests.matrix.grid import GRID, LEGEND, NOTES, ROWS, Code, Never, State, Trouble, notes_of
 
+#: What bench/faults.py has written down.
+FAULTS: Final = Path(__file__).parents[2] / "bench" / "results" / "faults.json"
+BESIDE: Final = """\
+## Beside Postfix and Exim
+
+`python -m bench.faults` plays faults of this matrix, with one next hop and with two, to Waypost, Postfix and Exim as they
+are installed, over real sockets. Each cell, and how it is judged, is in [side by side](side-by-side.md).
+
+"""
 PAGE: Final = Path(__file__).parents[2] / "docs" / "fault-matrix.md"
 
 #: The columns of each table on the page, by its heading.
@@ -99,6 +109,7 @@ def page() -> str:
     )
     notes = (f"{number}. *{_where(number)}*: {note.text}" for number, note in enumerate(NOTES, 1))
     parts.append("\n".join(["## Notes\n", *notes]) + "\n")
+    parts.append(BESIDE + json.loads(FAULTS.read_text("utf-8"))["summary"])
     return "\n".join(parts)
 
 
