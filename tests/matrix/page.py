@@ -15,8 +15,8 @@ FAULTS: Final = Path(__file__).parents[2] / "bench" / "results" / "faults.json"
 BESIDE: Final = """\
 ## Beside Postfix and Exim
 
-`python -m bench.faults` plays faults of this matrix, with one next hop and with two, to Waypost, Postfix and Exim as they
-are installed, over real sockets. Each cell, and how it is judged, is in [side by side](side-by-side.md).
+`python -m bench.faults` plays faults of this matrix, with one next hop and with two, to Waypost, Postfix and Exim over
+real sockets. Each cell, and how it is judged, is in [side by side](side-by-side.md).
 
 """
 PAGE: Final = Path(__file__).parents[2] / "docs" / "fault-matrix.md"
