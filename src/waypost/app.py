@@ -17,7 +17,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +35,7 @@ from waypost.config.parts import authenticator, expander, host_finder, mechanism
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
+from waypost.deliver.dots import UNMARKED, Dots, Marked
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.memory import HostMemory
 from waypost.deliver.opener import Opener, TlsContexts
@@ -52,7 +53,7 @@ from waypost.policy.expansion import Expander
 from waypost.queue import salvage
 from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
-from waypost.queue.storage import Notice, Selection, Settled, Storage, StorageError
+from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
 from waypost.receive.body import InFlight
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
@@ -158,7 +159,8 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         except StorageError as error:  # mail that waits for an old route is worth less than all that could come
             base.log.logger.warning("what waits could not be rerouted", detail=str(error))
 
-        dispatcher = _dispatcher(base, parts.dialer())
+        dots = stack.enter_context(_marks(base))
+        dispatcher = _dispatcher(base, parts.dialer(), dots)
         stack.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
         reporter = _reporter(base, dispatcher)
         receiver = _receiver(base, dispatcher, parts)
@@ -231,7 +233,23 @@ def _base(config: Config, parts: Parts) -> _Base:
     )
 
 
-def _dispatcher(base: _Base, dialer: Dialer) -> Dispatcher:
+@contextlib.contextmanager
+def _marks(base: _Base) -> Iterator[Dots]:
+    """Marks of final dots beside a spool on disk; without them all goes on, and a kill leaves doubts untold."""
+    if base.storage.durability is Durability.MEMORY:
+        yield UNMARKED
+        return
+    try:
+        marked = Marked.open(base.config.spool / "dots", base.config.limits.deliveries)
+    except OSError as error:
+        base.log.logger.warning("final dots are not marked: a kill will leave doubts untold", detail=str(error))
+        yield UNMARKED
+        return
+    with contextlib.closing(marked):
+        yield marked
+
+
+def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
     config, clock, journal, policy = base.config, base.clock, base.journal, base.config.retry_policy()
     pool = Pool(clock)
     opener = Opener(
@@ -240,7 +258,7 @@ def _dispatcher(base: _Base, dialer: Dialer) -> Dispatcher:
         TlsContexts.system(),
     )
     runner = Runner(
-        SmtpDelivery(base.finder, opener, pool, clock),
+        SmtpDelivery(base.finder, opener, pool, clock, dots),
         MaildirDelivery(config.service.hostname, clock),
         policy=policy,
         clock=clock,
@@ -251,7 +269,7 @@ def _dispatcher(base: _Base, dialer: Dialer) -> Dispatcher:
         base.storage,
         base.table,
         runner,
-        Settler(base.storage, clock, journal),
+        Settler(base.storage, clock, journal, dots),
         pool,
         policy=policy,
         clock=clock,

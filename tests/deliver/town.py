@@ -12,6 +12,7 @@ from typing import Self
 from tests.deliver.peer import BODY, ROUTE, SMTP, Peer, World
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
+from waypost.deliver.dots import UNMARKED, Dots
 from waypost.deliver.journal import NullJournal
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.runner import Runner
@@ -106,6 +107,7 @@ class Town:
         capacity: Capacity | None = None,
         routes: Mapping[str, Route | NoRoute] | None = None,
         policy: RetryPolicy = POLICY,
+        dots: Dots = UNMARKED,
     ) -> None:
         self.world = World(*peers)
         self.clock = self.world.clock
@@ -131,7 +133,7 @@ class Town:
             self.storage,
             self,
             runner,
-            Settler(self.storage, self.clock, self.notes),
+            Settler(self.storage, self.clock, self.notes, dots),
             self.world.pool,
             policy=policy,
             clock=self.clock,

@@ -148,7 +148,7 @@ async def _pass_on(connection: Connection, transaction: Transaction, body: bytes
         for number, (path, parameters) in enumerate(transaction.recipients)
     ]
     fates = Fates(recipients)
-    ended = await transact(connection, message, recipients, InMemory(body), fates)
+    ended = await transact(connection, message, recipients, InMemory(body), fates, lambda *_: None)
     return [_word(outcome) for _, outcome in fates.closed(deferred(LocalTrouble("nobody asked")))], ended.after
 
 

@@ -38,7 +38,7 @@ from waypost.net.stream import Fault, FaultKind
 from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.sqlite import SqliteStorage
-from waypost.queue.storage import Draft, Lease, Settlement, StorageError, Stored, StoreFault
+from waypost.queue.storage import Draft, Lease, Selection, Settlement, StorageError, Stored, StoreFault
 from waypost.smtp.path import parse_mailbox
 
 ONE, TWO = "192.0.2.1", "192.0.2.2"
@@ -62,6 +62,13 @@ def on_disk(directory: Path, *peers: Peer | Fault, schedule: str = SOON) -> Abst
 async def until_empty(service: Whole) -> None:
     async with asyncio.timeout(20):
         while await service.queue():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
+
+
+async def until_told(service: Whole, name: MessageId, text: str) -> None:
+    """Until the history of a message says so."""
+    async with asyncio.timeout(20):
+        while not any(text in str(event) for event in await service.history(name)):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
 
 
@@ -105,6 +112,10 @@ async def test_a_crash_between_the_peer_s_answer_and_our_record_of_it_costs_one_
     after = Peer()
     for _ in range(2):
         async with on_disk(crash, after) as service:
+            for entry in await service.queue():
+                await until_told(service, entry.id, "the service was killed before it had written down")
+                assert accepted_by(after) == []  # the host may have it: nothing is sent before somebody could look
+                await service.running.operations.act("retry", Selection(ids=(entry.id,)), everything=False, by="a test")
             await until_empty(service)
     assert accepted_by(after) == ["a@far.example"]
 

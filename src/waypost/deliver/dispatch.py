@@ -388,7 +388,8 @@ class Dispatcher:
 
     async def _try(self, destination: Destination, held: Held, may: May) -> Tried | Untried:
         if may is May.DEFER:
-            return self._runner.not_tried(held.lease, destination.cause, "not tried: the destination rests")
+            known = self._settler.known(held.lease)
+            return self._runner.not_tried(held.lease, destination.cause, "not tried: the destination rests", known)
         try:
             tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
             if isinstance(tried, Tried):

@@ -81,12 +81,15 @@ class Runner:
         self._under_way: dict[asyncio.Task[object] | None, tuple[NextHop, Fates]] = {}
 
     async def run(self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome]) -> Tried | Untried:
-        """One attempt. `known`: outcomes, by recipient number, that are sure already and must not be tried for again.
+        """One attempt. `known`: outcomes, by recipient number, that an earlier attempt came to and nobody wrote down.
 
         Never raises: a bug is caught and told, a cancellation ends the attempt where it stands.
         """
         began, transcript, fates = self._clock.now(), Transcript(self._clock.monotonic()), Fates(lease.recipients)
         if known:
+            transcript.add(
+                self._clock.monotonic(), "*", "an earlier attempt was not written down; this is what it came to"
+            )
             for recipient in lease.recipients:
                 if recipient.number in known:
                     fates.record(recipient, known[recipient.number])
@@ -120,11 +123,11 @@ class Runner:
             if task and fates.is_blank:
                 task.cancel()
 
-    def not_tried(self, lease: Lease, cause: Cause, why: str) -> Tried:
-        """The end of an attempt that was not worth making: `cause` is what another met just now."""
+    def not_tried(self, lease: Lease, cause: Cause, why: str, known: Mapping[int, Outcome]) -> Tried:
+        """The end of an attempt that was not worth making: `cause` is what another met just now. `known`: see `run`."""
         now, transcript = self._clock.now(), Transcript(self._clock.monotonic())
         transcript.add(self._clock.monotonic(), "*", why)
-        outcomes = tuple((recipient, deferred(cause)) for recipient in lease.recipients)
+        outcomes = tuple((recipient, known.get(recipient.number, deferred(cause))) for recipient in lease.recipients)
         return self._ended(lease, now, outcomes, transcript, Reached(), NoRoute(""), "")
 
     async def _deliver(self, lease: Lease, route: Route | NoRoute, fates: Fates, transcript: Transcript) -> Reach:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.deliver.connection import Connection
+from waypost.deliver.dots import UNMARKED, Dots
 from waypost.deliver.fates import Fates, Open, deferred
 from waypost.deliver.opener import Needs, Opener, Unopened
 from waypost.deliver.pool import Nothing, Pool
@@ -59,7 +61,8 @@ Reach: TypeAlias = Reached | Unreachable | CredentialsRefused
 class SmtpDelivery:
     """Attempts over SMTP and LMTP; what they share is the pool of idle connections and the memory of hosts."""
 
-    def __init__(self, finder: Finder, opener: Opener, pool: Pool, clock: Clock) -> None:
+    def __init__(self, finder: Finder, opener: Opener, pool: Pool, clock: Clock, dots: Dots = UNMARKED) -> None:
+        self._dots = dots
         self._finder = finder
         self._opener = opener
         self._pool = pool
@@ -77,7 +80,7 @@ class SmtpDelivery:
         found = await self._finder.hosts(transport)
         match found:
             case Hosts(hosts):
-                attempt = _Attempt(self._opener, self._pool, self._clock, lease, route, fates, transcript)
+                attempt = _Attempt(self._opener, self._pool, self._clock, self._dots, lease, route, fates, transcript)
                 return await attempt.over(_possible_holders_first(hosts, lease.recipients))
             case NoSuchHost():
                 _record_all(fates, Rejected(found, found.status))
@@ -110,6 +113,7 @@ class _Attempt:
         opener: Opener,
         pool: Pool,
         clock: Clock,
+        dots: Dots,
         lease: Lease,
         route: Route,
         fates: Fates,
@@ -118,6 +122,7 @@ class _Attempt:
         self._opener = opener
         self._pool = pool
         self._clock = clock
+        self._leaving = partial(dots.leaving, lease)
         self._lease = lease
         self._limits = route.limits
         self._fates = fates
@@ -156,7 +161,8 @@ class _Attempt:
                     return self._not_at(due, opened)
                 connection = opened
             batch, due = due[: self._limits.recipients], due[self._limits.recipients :]
-            ended = await transact(connection, self._lease.message, batch, self._lease.octets, self._fates)
+            message, octets = self._lease.message, self._lease.octets
+            ended = await transact(connection, message, batch, octets, self._fates, self._leaving)
             due = [*ended.split, *due]
             match ended.after:
                 case After.REUSABLE:

@@ -18,6 +18,7 @@ from enum import Enum, auto
 from typing import Final, assert_never
 
 from waypost.deliver.connection import Connection
+from waypost.deliver.dots import Leaving
 from waypost.deliver.fates import Fate, Fates, Open, deferred
 from waypost.deliver.fitting import Fits, fit
 from waypost.mail.envelope import InMemory, Octets, QueuedMessage, QueuedRecipient
@@ -87,6 +88,7 @@ async def transact(
     recipients: Sequence[QueuedRecipient],
     octets: Octets,
     fates: Fates,
+    leaving: Leaving,
 ) -> Ended:
     """Pass `message` on to `recipients`, all their fates written into `fates` but for those that come back as `split`.
 
@@ -97,7 +99,7 @@ async def transact(
         case Fits(transaction, told, octets, unfit):
             for recipient, why in unfit:
                 fates.record(recipient, why)
-            return await _Run(connection, message, told, octets, fates).run(transaction)
+            return await _Run(connection, message, told, octets, fates, leaving).run(transaction)
         case unfit:
             for recipient in recipients:
                 fates.record(recipient, unfit)
@@ -116,6 +118,7 @@ class _Run:
         "_fates",
         "_host",
         "_leaves",
+        "_leaving",
         "_message",
         "_octets",
         "_pending",
@@ -130,8 +133,10 @@ class _Run:
         recipients: Sequence[QueuedRecipient],
         octets: Octets,
         fates: Fates,
+        leaving: Leaving,
     ) -> None:
         self._connection = connection
+        self._leaving = leaving
         self._host = connection.host
         self._message = message
         self._octets = octets
@@ -299,6 +304,7 @@ class _Run:
     def _send_last(self, octets: bytes) -> None:
         """Write the end of the body; what `octets` took to make may still have failed, and left nothing in doubt."""
         self._dot_sent = True
+        self._leaving(self._host, [recipient.number for recipient in self._pending.values()])
         self._connection.send_last(octets, self._octets.size)
 
     async def _send_block(self, octets: bytes) -> After | _Goes:
