@@ -49,7 +49,8 @@ async def test_nothing_promised_is_lost_and_nothing_doubled_but_what_was_in_flig
         say(
             f"{KILLS} kills; {len(promised)} promised, {len(arrived(far_end.taken))} arrived, "
             f"{len(ledger.in_doubt)} in doubt for the client, {ledger.lost_connections} connections lost, "
-            f"{len(doubles)} arrived twice ({told} told of as in doubt), the first of them {earliest * 1000:.0f} ms before a kill at the earliest"
+            f"{told} told of as in doubt, {len(doubles)} arrived twice, the first of them {earliest * 1000:.0f} ms "
+            "before a kill at the earliest"
         )
         assert promised - arrived(far_end.taken) == set()
         assert earliest <= IN_FLIGHT, doubles
