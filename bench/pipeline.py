@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import cProfile
 import pstats
+import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ import uvloop
 from waypost import app
 from waypost.config import Config, parse
 from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Hear, Speaks, Stream
+from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage
 from waypost.receive.server import Receiver
@@ -66,6 +68,7 @@ class Scripted:
 
     peer = Endpoint("127.0.0.1", 40000)
     local = Endpoint("127.0.0.1", 2525)
+    tls: TlsState = IN_CLEAR
 
     def __init__(self, *says: bytes) -> None:
         self._says = list(reversed(says))
@@ -87,6 +90,15 @@ class Scripted:
 
     async def flush(self, within: timedelta) -> Flushed | Fault:  # noqa: ARG002 - likewise
         return _FLUSHED
+
+    async def accept_tls(
+        self,
+        context: ssl.SSLContext,  # noqa: ARG002 - likewise
+        within: timedelta,  # noqa: ARG002 - likewise
+        *,
+        implicit: bool = False,  # noqa: ARG002 - likewise
+    ) -> TlsFacts | Fault:
+        return Fault(FaultKind.TLS, "not here")
 
     async def close(self, peer_speaks: Speaks = Speaks.PERHAPS) -> None:
         pass

@@ -21,7 +21,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TextIO
+from functools import partial
+from typing import Final, TextIO, assert_never
 
 import uvloop
 
@@ -31,7 +32,7 @@ from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.auth.authenticator import Authenticator
 from waypost.config import Config
-from waypost.config.parts import authenticator, expander, host_finder, mechanisms, resolver_settings, spool
+from waypost.config.parts import authenticator, expander, host_finder, keyring, mechanisms, resolver_settings, spool
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
@@ -44,6 +45,7 @@ from waypost.deliver.runner import Runner
 from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import SmtpDelivery
 from waypost.mail.attempt import Attempt
+from waypost.net.certificates import BadCertificate, Certificate, Keyring
 from waypost.net.clock import Clock, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.stream import Endpoint
@@ -92,6 +94,8 @@ class Running:
     log: Log
     #: While it stops: end what it waits for now.
     hurry: Callable[[], Awaitable[None]]
+    #: Look at the certificates' files now.
+    reload: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ async def _until_stopped(config: Config, ready: Callable[[Running], None]) -> in
     # A closed terminal must not end a mail service.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with running(config) as service:
+        loop.add_signal_handler(signal.SIGHUP, service.reload)
         _spare_the_collector()
         ready(service)
         await stopped.wait()
@@ -150,6 +155,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
     """The service, while the block lasts. Raises: StorageError, ListenError, OSError: it cannot start, and why."""
     base = _base(config, parts)
     async with AsyncExitStack() as stack:
+        _tell_certificates(base.log, base.keyring.refresh())
         await base.storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
         stack.push_async_callback(base.storage.close)
         stack.push_async_callback(base.resolver.close)
@@ -169,6 +175,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         watch.keep("dispatcher", dispatcher.run)
         watch.keep("reporter", reporter.run)
         watch.keep("disk watcher", base.room.watch)
+        watch.keep("certificate watcher", lambda: base.keyring.watch(base.clock, partial(_tell_certificates, base.log)))
         watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
@@ -185,7 +192,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
             await receiver.stop(timedelta())
             await dispatcher.stop(timedelta())
 
-        yield Running(tuple(receiver.endpoints), admin.endpoint, operations, base.log, hurry)
+        yield Running(tuple(receiver.endpoints), admin.endpoint, operations, base.log, hurry, partial(_reload, base))
 
 
 # ---- the parts
@@ -207,6 +214,7 @@ class _Base:
     journal: _Journal
     room: Room
     logins: Authenticator
+    keyring: Keyring
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -230,6 +238,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         journal=_Journal(log, metrics),
         logins=authenticator(config, clock),
         room=Room(storage.room, config.limits.free_space, clock),
+        keyring=keyring(config),
     )
 
 
@@ -311,7 +320,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         space=base.room,
         logins=base.logins,
     )
-    return parts.receiver(_doors(config), house)
+    return parts.receiver(_doors(config, base.keyring), house)
 
 
 def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: _Watch) -> Operations:
@@ -404,6 +413,25 @@ async def _follow_clock(base: _Base, changed: Callable[[], None]) -> None:
         shift = now
 
 
+def _reload(base: _Base) -> None:
+    """Look at the certificates' files now, and say so."""
+    base.log.logger.info("reloading: certificates are read again where their files have changed")
+    _tell_certificates(base.log, base.keyring.refresh())
+
+
+def _tell_certificates(log: Log, news: Sequence[Certificate | BadCertificate]) -> None:
+    for found in news:
+        match found:
+            case Certificate():
+                log.logger.info(
+                    "certificate read", file=str(found.files), names=list(found.names), last_day=found.last_day
+                )
+            case BadCertificate():
+                log.logger.error("certificate not read: what was read before stays in use", text=str(found))
+            case _:
+                assert_never(found)
+
+
 async def _reroute(storage: Storage, table: RouteTable, log: Log) -> None:
     """Let what waits in the queue follow the route table in force, should it have been changed meanwhile."""
     for next_hop, domain in await storage.hops():
@@ -427,7 +455,8 @@ async def _warnings(base: _Base) -> Sequence[str]:
     """What an administrator should see to, though the service does its work."""
     damage = await asyncio.to_thread(salvage.reports, base.config.spool)
     guessing = [str(blocked) for blocked in base.logins.attempts.blocked()]
-    return [*damage, *guessing, *([base.room.why] if base.room.is_low else [])]
+    room = [base.room.why] if base.room.is_low else []
+    return [*damage, *guessing, *room, *base.keyring.warnings(base.clock.now())]
 
 
 class _Journal(Journal):
@@ -444,7 +473,7 @@ class _Journal(Journal):
 
 
 # ---- from settings to what the parts take
-def _doors(config: Config) -> tuple[Door, ...]:
+def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
     return tuple(
         Door(
             listener.address,
@@ -455,10 +484,14 @@ def _doors(config: Config) -> tuple[Door, ...]:
                 max_recipients=config.limits.recipients,
                 max_errors=config.limits.errors,
                 mechanisms=mechanisms(config) if listener.role == "submission" else (),
+                starttls=listener.tls in {"opportunistic", "required"},
+                tls_required=listener.tls == "required",
             ),
             name=listener.name,
             relay_clients_only=listener.role == "submission" and not mechanisms(config),
             submission=listener.role == "submission" and bool(mechanisms(config)),
+            implicit_tls=listener.tls == "implicit",
+            context=partial(keyring.context, listener.client_ca),
         )
         for listener in config.listeners
     )

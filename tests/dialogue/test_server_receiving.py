@@ -6,6 +6,7 @@ The bare engine plays them too (test_bare_sessions.py); here judge, spool and st
 from __future__ import annotations
 
 import asyncio
+import ssl
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from waypost.auth.authenticator import Accepted, Dialogue, Refused, Verdict
 from waypost.auth.exchange import Challenge
 from waypost.auth.scram import NO_BINDINGS, Bindings
 from waypost.mail.envelope import MessageId, NextHop
-from waypost.net.memory import THERE, connected_pair
+from waypost.net.memory import CLIENT_HELLO, THERE, connected_pair
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Selection
 from waypost.receive.login import NoLogins
@@ -41,7 +42,7 @@ SOON: Final = timedelta(seconds=5)
 
 def is_playable(script: Script) -> bool:
     """Whether a receiving session would ever answer so: it refuses nobody at EHLO, and all LMTP recipients alike."""
-    if any(isinstance(line.said, Handshake) or line.octets == b"STARTTLS\r\n" for line in script.lines):
+    if any(answer.what == "STARTTLS" for answer in script.answers):
         return False
     return all(
         answer.what == "AUTH" or (answer.what == "RCPT" and answer.reply.is_permanent) for answer in script.answers
@@ -56,13 +57,18 @@ def is_silent(script: Script) -> bool:
     return any(isinstance(line.said, Silent) for line in script.lines)
 
 
+def shakes_hands(script: Script) -> bool:
+    return any(isinstance(line.said, Handshake) for line in script.lines)
+
+
 SCRIPTS: Final = [script for script in load_scripts("server") if is_playable(script)]
 #: On a socket a client that speaks first may be a hair too late, and nobody waits five minutes.
 #: And there every client is on loopback, where secrets are safe.
 ON_SOCKETS: Final = [
     script
     for script in SCRIPTS
-    if not speaks_first(script) and not is_silent(script) and bool(script.permitted) == bool(script.settings.mechanisms)
+    if not (speaks_first(script) or is_silent(script) or shakes_hands(script))
+    and bool(script.permitted) == bool(script.settings.mechanisms)
 ]
 
 
@@ -101,6 +107,14 @@ class ScriptedTable(Table):
     def route(self, forward_path: ForwardPath) -> Route | NoRoute:
         reply = self.refused.get(str(forward_path))
         return Route(NextHop("x"), Capture() if reply is None else Reject(reply), "rule")
+
+
+def said_in_memory(line: Line) -> bytes:
+    return CLIENT_HELLO if isinstance(line.said, Handshake) else line.octets
+
+
+def door_of(script: Script) -> Door:
+    return Door(HERE, script.settings, context=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 async def house_of(script: Script) -> House:
@@ -147,11 +161,11 @@ def plays() -> list[object]:
 async def test_a_session_in_memory_plays_its_part(script: Script, segment: int) -> None:
     house = await house_of(script)
     near, far = connected_pair(segment=segment, client=HERE if script.permitted else THERE)
-    session = Session(far, Door(HERE, script.settings), house)
+    session = Session(far, door_of(script), house)
     task: asyncio.Task[None] | None = None
     for side, lines in script.segments:
         if side == "C":
-            near.write(b"".join(line.octets for line in lines))
+            near.write(b"".join(said_in_memory(line) for line in lines))
             match lines[-1].said:
                 case Silent(duration):
                     await asyncio.sleep(duration.total_seconds())
@@ -190,7 +204,7 @@ async def heard_on(reader: asyncio.StreamReader, lines: Sequence[Line]) -> bytes
 
 async def play_on_a_socket(script: Script) -> None:
     house = await house_of(script)
-    receiver = Receiver([Door(HERE, script.settings)], house)
+    receiver = Receiver([door_of(script)], house)
     await receiver.start()
     reader, writer = await asyncio.open_connection(receiver.endpoints[0].host, receiver.endpoints[0].port)
     try:

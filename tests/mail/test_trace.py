@@ -80,6 +80,24 @@ def test_the_word_after_with_tells_how_the_client_spoke(verb: str, smtputf8: boo
     assert protocol(verb, smtputf8=smtputf8) == word
 
 
+@pytest.mark.parametrize("verb", ["EHLO", "LHLO"])
+@pytest.mark.parametrize("smtputf8", [False, True])
+def test_the_word_after_with_ends_in_s_under_tls_and_in_a_for_an_account(verb: str, smtputf8: bool) -> None:  # noqa: FBT001
+    bare = protocol(verb, smtputf8=smtputf8)
+    assert protocol(verb, smtputf8=smtputf8, secured=True) == f"{bare}S"
+    assert protocol(verb, smtputf8=smtputf8, secured=True, authenticated=True) == f"{bare}SA"
+    assert protocol("HELO", smtputf8=False, secured=True) == "SMTP"
+
+
+def test_the_received_line_names_version_and_suite_of_tls() -> None:
+    origin = Origin("ESMTPS", "192.0.2.1", "us.example", tls="TLSv1.3 TLS_AES_256_GCM_SHA384, certificate of CN=x")
+    line = received_line(origin, [], hostname="mx.example", id=MessageId("i"), at=0)
+    assert line == (
+        b"Received: from us.example ([192.0.2.1])\r\n\tby mx.example with ESMTPS (TLSv1.3) id i"
+        b"\r\n\ttls TLS_AES_256_GCM_SHA384;\r\n\tThu, 01 Jan 1970 00:00:00 +0000\r\n"
+    )
+
+
 def test_a_date_is_in_english_and_utc() -> None:
     assert date(0) == "Thu, 01 Jan 1970 00:00:00 +0000"
     assert date(1_709_164_799) == "Wed, 28 Feb 2024 23:59:59 +0000"

@@ -36,7 +36,9 @@ from waypost.admin.terminal import (
 )
 from waypost.admin.tools import peer, send_command
 from waypost.config.complaint import Complaint, Complaints
+from waypost.config.parts import keyring
 from waypost.mail.envelope import MessageId
+from waypost.net.clock import SystemClock
 from waypost.queue.spool import REMEDY, why_ephemeral
 from waypost.queue.storage import Selection
 from waypost.route.table import describe
@@ -55,17 +57,24 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     if forgets:
         complain(Complaints(found.where, (Complaint(0, "service.spool", forgets, REMEDY),)), as_json_value=json)
     table = describe(found.route_table())
+    ring = keyring(found)
+    ring.refresh()
+    warnings = ring.warnings(SystemClock().now())
     if json:
-        typer.echo(as_json({"where": found.where, "routes": list(table)}))
+        typer.echo(as_json({"where": found.where, "routes": list(table), "warnings": list(warnings)}))
         return
     console = out()
     console.print(Text(f"{found.where} is in order.", style="green"))
     for listener in found.listeners:
-        console.print(Text(f"Listening: {listener.role} on {listener.address}"))
+        console.print(Text(f"Listening: {listener.role} on {listener.address}, TLS {listener.tls}"))
+    for held in ring.certificates:
+        console.print(Text(f"Certificate: {held.files} for {', '.join(held.names)}, until {held.last_day}"))
     for line in table:
         console.print(Text(f"Route: {line}"))
     if not table:
         console.print(Text("No [[route]]: every recipient will be refused.", style="yellow"))
+    for warning in warnings:
+        console.print(Text(f"{warning}.", style="yellow"))
 
 
 def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002

@@ -15,6 +15,7 @@ from waypost.config.domains import check_domains, check_maps
 from waypost.config.model import (
     Admin,
     Auth,
+    Certificate,
     Dns,
     Domain,
     HeloMemory,
@@ -28,9 +29,12 @@ from waypost.config.model import (
     Route,
     Service,
     Timeouts,
+    Tls,
 )
 from waypost.config.rules import build_rule
 from waypost.config.sections import Placed, Reader, placed
+from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
+from waypost.net.certificates import CertificateFiles
 from waypost.queue.schedule import RetryPolicy
 from waypost.route.table import RouteTable, Rule
 
@@ -65,6 +69,8 @@ class Config:
     history: History
     log: Log
     helo_memory: HeloMemory
+    tls: Tls
+    certificates: tuple[CertificateFiles, ...]
 
     def route_table(self) -> RouteTable:
         """The routes, ready to be looked up."""
@@ -107,12 +113,15 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     timeouts, dns = reader.table("timeouts", Timeouts), reader.table("dns", Dns)
     history, log = reader.table("history", History), reader.table("log", Log)
     helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
+    certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
     listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
     domains, maps = reader.array("domain", Domain), reader.array("map", Map)
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
+    files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_listeners(listeners, reader)
+    check_listeners_tls(listeners, certificates, base, reader)
     check_admin(admin, listeners, reader)
     check_users(auth, base, reader)
     check_routes(routes, reader)
@@ -126,7 +135,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         base=base,
         service=service[0],
         spool=(base / service[0].spool).resolve(),
-        listeners=tuple(found.section for found in listeners),
+        listeners=tuple(complete_listener(found.section, base, files) for found in listeners),
         admin=admin[0],
         relay=relay[0],
         auth=auth[0],
@@ -141,6 +150,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         history=history[0],
         log=log[0],
         helo_memory=helo_memory[0],
+        tls=tls[0],
+        certificates=files,
     )
 
 

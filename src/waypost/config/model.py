@@ -200,6 +200,48 @@ class Listener(Section):
         "(`[auth]`) `relay.networks` alone. `lmtp`: as `mx`, spoken over LMTP (RFC 2033).",
     )
     name: Text = Field(default="listener", description="What logs and metrics call it.")
+    tls: Literal["none", "opportunistic", "required", "implicit", ""] = Field(
+        default="",
+        description="`none`: never. `opportunistic`: STARTTLS is offered. `required`: and no mail is taken before it. "
+        "`implicit`: TLS from the first octet, as on port 465. Empty: `opportunistic` where there is a "
+        "`[[certificate]]`, else `none`.",
+    )
+    client_ca: Words = Field(
+        default="",
+        description="File of CAs (PEM): clients are asked for a certificate of theirs, which is logged and goes into "
+        "the trace. One that has none is let in; one that shows another's is not. Empty: nobody is asked.",
+    )
+
+
+class Certificate(Section):
+    """A certificate for the listeners' TLS; each is its own `[[certificate]]`, the first for clients that name no host.
+
+    Files that change are read again within seconds, and at SIGHUP; one that is broken then changes nothing.
+    """
+
+    certificate: Text = Field(
+        description="File with the certificate in PEM, and its chain behind it; relative to the configuration file.",
+        examples=["/etc/letsencrypt/live/mx.example.net/fullchain.pem"],
+    )
+    key: Text = Field(
+        description="File with its private key in PEM, without a passphrase.",
+        examples=["/etc/letsencrypt/live/mx.example.net/privkey.pem"],
+    )
+    names: tuple[Text, ...] = Field(
+        default=(),
+        description="Host names it is shown for (SNI), `*.example.net` for all of one label more; empty: those in it.",
+        examples=[("mx.example.net",)],
+    )
+
+
+class Tls(Section):
+    """TLS, of the listeners and of deliveries."""
+
+    minimum: Literal["1.2", "1.3"] = Field(
+        default="1.2",
+        description="The least version. 1.0 and 1.1 are gone for good (RFC 8996); with `1.3` some mail servers of "
+        "today will fall back to clear text.",
+    )
 
 
 class Admin(Section):
@@ -525,6 +567,7 @@ class HeloMemory(Section):
 #: The file: its tables, and its arrays of tables, in the order of the manual.
 TABLES: Final[dict[str, type[Section]]] = {
     "service": Service,
+    "tls": Tls,
     "admin": Admin,
     "relay": Relay,
     "auth": Auth,
@@ -536,4 +579,10 @@ TABLES: Final[dict[str, type[Section]]] = {
     "log": Log,
     "helo_memory": HeloMemory,
 }
-ARRAYS: Final[dict[str, type[Section]]] = {"listener": Listener, "route": Route, "domain": Domain, "map": Map}
+ARRAYS: Final[dict[str, type[Section]]] = {
+    "listener": Listener,
+    "certificate": Certificate,
+    "route": Route,
+    "domain": Domain,
+    "map": Map,
+}

@@ -15,6 +15,8 @@ from waypost.auth.authenticator import Authenticator, UserFile
 from waypost.config.domains import build_expander
 from waypost.config.load import Config
 from waypost.config.model import Dns
+from waypost.config.tls import MINIMUM
+from waypost.net.certificates import Keyring
 from waypost.net.clock import Clock
 from waypost.net.machine import hosts_file, own_addresses, system_servers
 from waypost.net.resolver import Resolver
@@ -80,6 +82,12 @@ def authenticator(config: Config, clock: Clock) -> Authenticator:
 def expander(config: Config, clock: Clock) -> Expander:
     """What follows aliases, as `[[domain]]` and `[[map]]` say."""
     return build_expander(config.domains, config.maps, config.base, config.service.postmaster, clock)
+
+
+def keyring(config: Config) -> Keyring:
+    """The certificates of the listeners, not yet read."""
+    client_cas = [listener.client_ca for listener in config.listeners]
+    return Keyring(config.certificates, minimum=MINIMUM[config.tls.minimum], client_cas=client_cas)
 
 
 def spool(config: Config) -> SqliteStorage:

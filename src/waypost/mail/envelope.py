@@ -26,6 +26,7 @@ class Origin:
     client_name: str = ""  # what it said in EHLO
     listener: str = ""  # the address it connected to
     account: str = ""  # who had authenticated; empty: nobody
+    tls: str = ""  # version, cipher suite, and the client's certificate where it was asked for one; empty in clear
 
 
 @dataclass(frozen=True, slots=True)

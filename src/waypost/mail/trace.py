@@ -37,15 +37,25 @@ def received_line(
 ) -> bytes:
     """The Received field, folded, with its last CRLF. A recipient is named only where there is no other to betray."""
     client = _client(origin.client_name, origin.client_host)
+    version, suite = _suite(origin.tls)
     whose = f"\r\n\tfor {bracketed(recipients[0].forward_path)}" if len(recipients) == 1 else ""
     return (
-        f"Received: from {client}\r\n\tby {hostname} with {origin.protocol} id {id}{whose};\r\n\t{date(int(at))}\r\n"
+        f"Received: from {client}\r\n\tby {hostname} with {origin.protocol}{version} id {id}{whose}{suite};"
+        f"\r\n\t{date(int(at))}\r\n"
     ).encode()
 
 
-def protocol(verb: str, *, smtputf8: bool, authenticated: bool = False) -> str:
+@lru_cache(maxsize=64)  # some versions, some suites
+def _suite(tls: str) -> tuple[str, str]:
+    """The version as a comment, and RFC 8314 §4.3's clause; both empty in clear."""
+    version, _, rest = tls.partition(" ")
+    suite = rest.partition(",")[0]
+    return (f" ({version})", f"\r\n\ttls {suite}") if version else ("", "")
+
+
+def protocol(verb: str, *, smtputf8: bool, secured: bool = False, authenticated: bool = False) -> str:
     """The word after "with", for how the client said hello (RFC 3848 §3; RFC 6531 §4.3 for SMTPUTF8)."""
-    ending = "A" if authenticated else ""
+    ending = ("S" if secured else "") + ("A" if authenticated else "")
     match verb:
         case "LHLO":
             return f"UTF8LMTP{ending}" if smtputf8 else f"LMTP{ending}"

@@ -1,7 +1,7 @@
 """Connections that never leave the process: for tests, and for trying a session without a socket.
 
 Both ends behave as sockets do (half-close, reset, a window that fills), and wait by the running loop's clock, so that a
-virtual clock rules them. Not here: TLS.
+virtual clock rules them. TLS is a pretence: whoever says `CLIENT_HELLO` has shaken hands.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from waypost.net.stream import FLUSHED, Endpoint, Fault, FaultKind, Flushed, Hear, Speaks, Stream
+from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 
 HERE = Endpoint("127.0.0.1", 25)
 THERE = Endpoint("192.0.2.1", 49152)  # RFC 5737: an address for examples
+#: What a client in memory says for its part of the handshake.
+CLIENT_HELLO = b"\x16\x03\x01pretended"
 _LEFT = Fault(FaultKind.CLOSED, "by this side")
 
 
@@ -29,6 +32,7 @@ class MemoryStream:
         self.peer = peer
         self.local = local
         self.segment = segment
+        self.tls: TlsState = IN_CLEAR
         self._other = self
         self._unread = bytearray()
         self._read_end: Fault | Flushed = FLUSHED  # Flushed: nothing is wrong
@@ -66,6 +70,30 @@ class MemoryStream:
         if not await self._until(lambda: isinstance(self._write_end, Fault) or self._other.has_room, within):
             return Fault(FaultKind.TIMED_OUT, f"the peer took too little for {within.total_seconds():g} s")
         return self._write_end
+
+    async def accept_tls(
+        self,
+        context: ssl.SSLContext,  # noqa: ARG002 - nothing is encrypted here
+        within: timedelta,
+        *,
+        implicit: bool = False,
+    ) -> TlsFacts | Fault:
+        if self._unread and not implicit:
+            self.abort()
+            return Fault(FaultKind.TLS, "the peer spoke in clear between STARTTLS and the handshake")
+        said = b""
+        while len(said) < len(CLIENT_HELLO):
+            octets = await self.read(within)
+            if isinstance(octets, Fault):
+                self.abort()
+                return octets
+            said += octets
+            if not CLIENT_HELLO.startswith(said[: len(CLIENT_HELLO)]):
+                self.abort()
+                return Fault(FaultKind.TLS, "WRONG_VERSION_NUMBER")
+        self._unread[:0] = said[len(CLIENT_HELLO) :]
+        self.tls = shaken = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+        return shaken
 
     async def close(self, peer_speaks: Speaks = Speaks.PERHAPS) -> None:  # noqa: ARG002 - nothing is lost here by a reset
         self._leave()

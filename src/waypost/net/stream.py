@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from math import inf
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
+
+from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState, explain_failure, facts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class Stream(Protocol):
     @property
     def local(self) -> Endpoint: ...
 
+    @property
+    def tls(self) -> TlsState:
+        """What protects it; worked out anew each time."""
+        ...
+
     async def read(self, within: timedelta) -> bytes | Fault:
         """At least one octet, or why there is none; end of stream is a Fault of kind CLOSED."""
         ...
@@ -113,6 +120,15 @@ class Stream(Protocol):
 
     async def flush(self, within: timedelta) -> Flushed | Fault:
         """Wait until little enough is buffered that memory stays bounded (at once, in the common case)."""
+        ...
+
+    async def accept_tls(
+        self, context: ssl.SSLContext, within: timedelta, *, implicit: bool = False
+    ) -> TlsFacts | Fault:
+        """The server's handshake, in place; on a Fault the connection is gone.
+
+        `implicit`: octets that have come begin it. Else they came in clear: a Fault of kind TLS (RFC 3207 §4.2).
+        """
         ...
 
     async def close(self, peer_speaks: Speaks = Speaks.PERHAPS) -> None:
@@ -144,8 +160,7 @@ def fault_of(error: BaseException) -> Fault:
     """The Fault an exception stands for; one that is not known to come from the peer is LOCAL, and blames nobody."""
     match error:
         case ssl.SSLError():
-            # An error that the library did not raise itself lacks the attribute it declares.
-            return Fault(FaultKind.TLS, str(getattr(error, "reason", error)))
+            return Fault(FaultKind.TLS, explain_failure(error))
         case TimeoutError(errno=None):
             return Fault(FaultKind.TIMED_OUT)
         case OSError(errno=int(number)):
@@ -187,6 +202,7 @@ class SocketStream(asyncio.Protocol):
         "_peer",
         "_read_end",
         "_reading",
+        "_secured",
         "_timer",
         "_timer_at",
         "_tls",
@@ -211,7 +227,8 @@ class SocketStream(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._tls = False
+        self._tls = False  # or about to be
+        self._secured = False
         self._lost = False
         # What came and was not yet read.
         self._chunks: list[bytes] = []
@@ -231,6 +248,10 @@ class SocketStream(asyncio.Protocol):
     @property
     def peer(self) -> Endpoint:
         return self._peer
+
+    @property
+    def tls(self) -> TlsState:
+        return facts_of(self._transport.get_extra_info("ssl_object")) if self._secured else IN_CLEAR
 
     @property
     def local(self) -> Endpoint:
@@ -391,30 +412,66 @@ class SocketStream(asyncio.Protocol):
             # RFC 3207 §4.2 and its abuse (CVE-2011-0411): what was said in clear must not count as said under TLS.
             self.abort()
             return Fault(FaultKind.TLS, "the peer spoke in clear between its reply to STARTTLS and the handshake")
+        return await self._handshake(context, server_name, within, server_side=False)
+
+    async def accept_tls(
+        self, context: ssl.SSLContext, within: timedelta, *, implicit: bool = False
+    ) -> TlsFacts | Fault:
+        if self._chunks and not implicit:
+            self.abort()
+            return Fault(FaultKind.TLS, "the peer spoke in clear between STARTTLS and the handshake")
+        shaken = await self._handshake(context, "", within, server_side=True)
+        return shaken if isinstance(shaken, Fault) else facts_of(self._transport.get_extra_info("ssl_object"))
+
+    async def _handshake(
+        self, context: ssl.SSLContext, server_name: str, within: timedelta, *, server_side: bool
+    ) -> Fault | Flushed:
         if isinstance(self._read_end, Fault):
             self.abort()
             return self._read_end
         self._tls = True
         try:
             async with asyncio.timeout(within.total_seconds()):
-                transport = await self._loop.start_tls(
-                    self._transport,
-                    self,
-                    context,
-                    server_hostname=server_name or None,
-                    # Ours is the deadline; this one, which the loop insists on, only has to be later.
-                    ssl_handshake_timeout=within.total_seconds() + 1,
+                shaking = self._loop.create_task(
+                    self._loop.start_tls(
+                        self._transport,
+                        self,
+                        context,
+                        server_side=server_side,
+                        server_hostname=server_name or None,
+                        # Ours is the deadline; this one, which the loop insists on, only has to be later.
+                        ssl_handshake_timeout=within.total_seconds() + 1,
+                    )
                 )
+                await asyncio.sleep(0)  # it takes our place at the transport
+                self._loop.call_soon(self._give_back)
+                transport = await shaking
         except TimeoutError:
             self.abort()
             return Fault(FaultKind.TIMED_OUT, f"no TLS handshake within {within.total_seconds():g} s")
         except (OSError, ValueError) as error:
             self.abort()
             return _handshake_fault(error)
+        except BaseException:
+            self.abort()  # cut off in the middle of it: no more can be said, in clear or under TLS
+            raise
         if transport is None:
             return Fault(FaultKind.TLS, "the peer closed during the handshake")
         self._transport = transport
+        self._secured = True
         return FLUSHED
+
+    def _give_back(self) -> None:
+        """Hand octets that came before the handshake to it: a client of implicit TLS does not wait for us."""
+        taker: asyncio.BaseProtocol = self._transport.get_protocol()
+        while self._chunks and isinstance(taker, _Buffered):
+            octets = self._chunks.pop(0)
+            room = taker.get_buffer(len(octets))[: len(octets)]
+            room[:] = octets[: len(room)]
+            taker.buffer_updated(len(room))
+            if len(room) < len(octets):
+                self._chunks.insert(0, octets[len(room) :])
+        self._held = 0
 
     # -- the parts
     def _tell(self, octets: bytes) -> None:
@@ -486,6 +543,15 @@ class SocketStream(asyncio.Protocol):
             self._wake()
         else:
             self._arm()
+
+
+@runtime_checkable
+class _Buffered(Protocol):
+    """What both loops put in our place during and after a handshake: asyncio.BufferedProtocol."""
+
+    def get_buffer(self, sizehint: int, /) -> memoryview: ...
+
+    def buffer_updated(self, nbytes: int, /) -> None: ...
 
 
 def _nobody(_: bytes) -> timedelta:

@@ -110,6 +110,7 @@ class MailRecord:
     ret: str = ""
     envelope_id: str = ""
     submitter: str = ""
+    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
             "client_name": origin.client_name,
             "listener": origin.listener,
             **({"account": origin.account} if origin.account else {}),
+            **({"tls": origin.tls} if origin.tls else {}),
         },
         "size": size,
     }
@@ -192,6 +194,8 @@ def _mail_parameters(parameters: MailParameters) -> dict[str, object]:
         written["envelope_id"] = parameters.envelope_id
     if parameters.submitter:
         written["submitter"] = parameters.submitter
+    if parameters.requiretls:
+        written["requiretls"] = True
     return written
 
 
@@ -215,6 +219,7 @@ def decode_message(id: MessageId, record: str, received_at: Instant, size: int) 
         Return(written.ret),
         written.envelope_id,
         written.submitter,
+        requiretls=written.requiretls,
     )
     return QueuedMessage(id, reverse_path_of(envelope.reverse_path), parameters, envelope.origin, received_at, size)
 
@@ -241,24 +246,17 @@ def received(id: MessageId, at: Instant, details: dict[str, object]) -> HistoryE
     """The event a message's life begins with, out of its `envelope_details`."""
     match details:
         case {
-            "origin": {"protocol": protocol, "client_host": host, "client_name": name} as origin,
+            "origin": {"protocol": protocol, "client_host": host, "client_name": name, **more},
             "recipients": [*recipients],
         }:
             source = f"from {name or host} [{host}] by {protocol}" if host else f"by {protocol}"
+            source += f" ({more['tls']})" if "tls" in more else ""
+            source += f" as {more['account']}" if "account" in more else ""
             count = "1 recipient" if len(recipients) == 1 else f"{len(recipients)} recipients"
-            source += _account_in(origin)
             text = f"received {source}: <{details['reverse_path']}> to {count}, {details['size']} octets"
         case _:
             text = "received"
     return HistoryEvent(at, id, "received", text, details)
-
-
-def _account_in(origin: object) -> str:
-    match origin:
-        case {"account": str(account)}:
-            return f" as {account}"
-        case _:
-            return ""
 
 
 def attempted(id: MessageId, at: Instant, details: dict[str, object]) -> HistoryEvent:  # noqa: A002 - the field's own name for it

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from waypost.mail.envelope import Envelope, MessageId
-from waypost.net.stream import Endpoint
+from waypost.net.stream import Endpoint, Fault
+from waypost.net.tls import TlsFacts
 from waypost.queue.storage import Lease
 from waypost.smtp.reply import Reply
 
@@ -16,6 +17,10 @@ class ReceiveLog(Protocol):
 
     def connected(self, client: Endpoint, door: str) -> None:
         """A client is greeted."""
+        ...
+
+    def handshake(self, client: Endpoint, door: str, result: TlsFacts | Fault) -> None:
+        """A TLS handshake has ended, well or not."""
         ...
 
     def refused(self, client: Endpoint, line: str, reply: Reply) -> None:
@@ -51,6 +56,9 @@ class NoLog:
     """Tells nobody."""
 
     def connected(self, client: Endpoint, door: str) -> None:
+        pass
+
+    def handshake(self, client: Endpoint, door: str, result: TlsFacts | Fault) -> None:
         pass
 
     def refused(self, client: Endpoint, line: str, reply: Reply) -> None:

@@ -21,13 +21,16 @@ from waypost.auth.account import Account
 from waypost.auth.exchange import Challenge
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
+from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock
 from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
+from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken, Turned
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
 from waypost.receive.completion import Completion
 from waypost.receive.judge import (
+    BEGIN_TLS,
     LOCAL_ERROR,
     LOGIN_FIRST,
     LOOPING,
@@ -151,7 +154,9 @@ _NO_TIME: Final = timedelta()
 _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
 _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
-_Due: TypeAlias = NeedOctets | Auth | AuthResponse | Rcpt | DataChunk | DataEnd | TransactionReset | Closing
+_Due: TypeAlias = (
+    NeedOctets | TlsGranted | Auth | AuthResponse | Rcpt | DataChunk | DataEnd | TransactionReset | Closing
+)
 """What takes a wait: for the client, for who knows its password or its recipient, for the spool, or for what is written
 to leave."""
 
@@ -163,9 +168,9 @@ class Session:
         self._stream = stream
         self._door = door
         self._house = house
-        self._smtp = ServerSession(door.smtp)
-        self._login = Login(door.smtp.mechanisms, house.logins, house.log, stream.peer, client_key(stream.peer.host))
-        self._smtp.permit_auth(self._login.permitted(secured=False))
+        self._smtp = ServerSession(door.smtp, secured=door.implicit_tls)
+        self._tls: TlsState = IN_CLEAR
+        self._begin_anonymous()
         self._hello = Hello("HELO", "")
         self._trust: bool | _NoBody = _NO_BODY  # asked once, where it matters
         self._transaction = _NO_TRANSACTION
@@ -186,9 +191,7 @@ class Session:
         try:
             with _UNHEARD:
                 self._house.log.connected(self._stream.peer, self._door.name)
-            self._hear_early_talker()
-            self._smtp.greet(greeting)
-            reason = await self._converse()
+            reason = await self._serve(greeting)
         except asyncio.CancelledError:
             reason = "cut off"
             await self._cut_off(Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting.words}"))
@@ -202,6 +205,54 @@ class Session:
             await self._forget()
             with _UNHEARD:
                 self._house.log.ended(self._stream.peer, reason, self._messages)
+
+    async def _serve(self, greeting: Reply) -> str:
+        """The reason of the end."""
+        if self._door.implicit_tls:
+            if not greeting.is_positive:  # no handshake for whom there is no room: that is most of what he costs
+                self._stream.abort()
+                return f"turned away: {greeting}"
+            failed = await self._shake_hands()
+            if failed:
+                return failed
+            self._begin_anonymous()
+        self._hear_early_talker()
+        self._smtp.greet(greeting)
+        return await self._converse()
+
+    async def _shake_hands(self) -> str:
+        """Take the connection into TLS. The reason of the end, where that failed."""
+        context = self._door.context()
+        if isinstance(context, NoCertificate):
+            self._stream.abort()
+            return "no certificate could be read for TLS"
+        within = self._house.settings.handshake
+        shaken = await self._stream.accept_tls(context, within, implicit=self._door.implicit_tls)
+        with _UNHEARD:
+            self._house.log.handshake(self._stream.peer, self._door.name, shaken)
+        if isinstance(shaken, Fault):
+            return f"TLS handshake: {shaken}"
+        self._tls = shaken
+        self._since = self._house.clock.monotonic()
+        return ""
+
+    async def _start_tls(self) -> str:
+        """What 220 to STARTTLS promised; all that the client said in clear is forgotten (RFC 3207 §4.2)."""
+        self._say()
+        failed = await self._shake_hands()
+        if not failed:
+            self._smtp.tls_started()
+            self._hello = Hello("HELO", "")
+            self._begin_anonymous()
+        return failed
+
+    def _begin_anonymous(self) -> None:
+        """Nobody has authenticated on this connection as it is now; offer what is safe on it."""
+        house, peer = self._house, self._stream.peer
+        self._login = Login(self._door.smtp.mechanisms, house.logins, house.log, peer, client_key(peer.host))
+        tls = self._tls
+        bindings = {"tls-server-end-point": tls.end_point} if isinstance(tls, TlsFacts) and tls.end_point else {}
+        self._smtp.permit_auth(self._login.permitted(secured=isinstance(tls, TlsFacts), bindings=bindings))
 
     def leave(self) -> None:
         """End soon: at once where nothing is under way, else after this transaction (RFC 5321 §3.8)."""
@@ -234,6 +285,10 @@ class Session:
                     await self._authenticate(due)
                 case Rcpt():
                     await self._look_up(due)
+                case TlsGranted():
+                    failed = await self._start_tls()
+                    if failed:
+                        return failed
                 case DataChunk():
                     await self._spill()
                 case DataEnd():
@@ -259,15 +314,13 @@ class Session:
                 case Mail() | Rcpt() | DataStart() | Hello():
                     self._smtp.reply(self._answer(event))
                 case StartTls():
-                    self._smtp.reply(NO_TLS_NOW)
-                case TlsGranted():
-                    raise AssertionError("a handshake is due that was not granted")
+                    self._smtp.reply(NO_TLS_NOW if isinstance(self._door.context(), NoCertificate) else BEGIN_TLS)
                 case Refused(line, reply):
                     self._refuse(line, reply)
                 case DataChunk(octets):
                     if self._gather(octets):
                         return event
-                case NeedOctets() | Auth() | AuthResponse() | DataEnd() | TransactionReset() | Closing():
+                case NeedOctets() | TlsGranted() | Auth() | AuthResponse() | DataEnd() | TransactionReset() | Closing():
                     return event
                 case _:
                     assert_never(event)
@@ -433,13 +486,19 @@ class Session:
                 assert_never(admitted)
 
     def _data(self) -> Reply:
-        house, hello, transaction = self._house, self._hello, self._transaction
+        house, hello, transaction, tls = self._house, self._hello, self._transaction, self._tls
         origin = Origin(
-            protocol(hello.verb, smtputf8=transaction.parameters.smtputf8, authenticated=bool(self._login.client.name)),
+            protocol(
+                hello.verb,
+                smtputf8=transaction.parameters.smtputf8,
+                secured=isinstance(tls, TlsFacts),
+                authenticated=bool(self._login.client.name),
+            ),
             self._stream.peer.host,
             hello.client_name,
             self._door.address,
             self._login.client.name,
+            str(tls) if isinstance(tls, TlsFacts) else "",
         )
         name = house.ids.make()
         body = Body(house.storage, house.in_flight, spill=house.settings.spill)

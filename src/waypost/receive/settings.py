@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import ip_network
+from typing import TypeAlias
 
+from waypost.net.certificates import NoCertificate
 from waypost.net.stream import Endpoint
 from waypost.smtp.server import ServerSettings
 
@@ -24,6 +28,8 @@ class ReceiveSettings:
     #: Octets a second a body must keep up on average after its first `body_block`: a modem of 1990 does four times
     #: as much, and a client that does less holds a connection for nothing.
     body_rate: int = 500
+    #: For a TLS handshake: a few round trips, also over a slow link.
+    handshake: timedelta = timedelta(minutes=1)
     #: For the client to take our replies: the same five minutes.
     reply: timedelta = timedelta(minutes=5)
     #: Octets of one body kept in memory; beyond, it goes to the spool as it comes. Nine in ten messages are smaller.
@@ -44,12 +50,17 @@ class ReceiveSettings:
     hops: int = 100
 
 
+Context: TypeAlias = Callable[[], ssl.SSLContext | NoCertificate]
+"""Where the context of a handshake that begins now comes from."""
+
+
 @dataclass(frozen=True)  # no slots: its address is kept beside it
 class Door:
     """One address to listen on.
 
     `relay_clients_only`: only clients in the relay networks may send (submission, where there are no accounts).
     `submission`: only who has authenticated may, under the reverse-paths of his account; Date and Message-ID are added.
+    `implicit_tls`: TLS from the first octet (RFC 8314 §3); whether STARTTLS is offered stands in `smtp`.
     """
 
     endpoint: Endpoint
@@ -57,6 +68,8 @@ class Door:
     name: str = "listener"
     relay_clients_only: bool = False
     submission: bool = False
+    implicit_tls: bool = False
+    context: Context = NoCertificate
 
     @cached_property
     def address(self) -> str:

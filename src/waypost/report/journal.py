@@ -16,7 +16,8 @@ from waypost.mail.explain import as_details, describe_cause, plain
 from waypost.mail.notification import Addressee, ToAuthor, ToPostmaster
 from waypost.mail.outcome import Cause, InDoubt
 from waypost.net.clock import Instant
-from waypost.net.stream import Endpoint
+from waypost.net.stream import Endpoint, Fault
+from waypost.net.tls import TlsFacts
 from waypost.queue.storage import Gone, Hold, Lease, Notice, Report, Settled, StorageError, Wait
 from waypost.report.log import Log, timestamp
 from waypost.report.metrics import Metrics, kind_of
@@ -51,6 +52,19 @@ class Journal:
         if self._log.says_debug:
             self._say.debug("client connected", client=str(client), listener=door)
 
+    def handshake(self, client: Endpoint, door: str, result: TlsFacts | Fault) -> None:
+        """A client's TLS handshake has ended."""
+        match result:
+            case TlsFacts():
+                self._metrics.handshake(result.version)
+                if self._log.says_debug:
+                    self._say.debug("TLS", client=str(client), listener=door, tls=plain(str(result)))
+            case Fault():
+                self._metrics.handshake("failed")
+                self._say.info("TLS handshake failed", client=str(client), listener=door, fault=plain(str(result)))
+            case _:
+                assert_never(result)
+
     def refused(self, client: Endpoint, line: str, reply: Reply) -> None:
         """A client's command, or its message, was refused."""
         self._metrics.refused(reply)
@@ -82,6 +96,7 @@ class Journal:
         if not self._log.says_info:
             return
         recipients, origin = envelope.recipients, envelope.origin
+        tls = {"tls": plain(origin.tls)} if origin.tls else {}
         self._log.info(
             "received",
             {
@@ -90,6 +105,7 @@ class Journal:
                 "client_name": origin.client_name,
                 "protocol": origin.protocol,
                 **({"account": plain(origin.account)} if origin.account else {}),
+                **tls,
                 "reverse_path": str(envelope.reverse_path),
                 "recipient": str(recipients[0].forward_path),
                 "recipients": len(recipients),

@@ -24,6 +24,7 @@ _LATENCIES: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 
 _OUTCOMES: Final = ("delivered", "deferred", "rejected", "in doubt")
 _TRANSPORTS: Final = ("smtp", "mx", "lmtp", "maildir", "capture", "discard", "reject", "other")
 _LOGINS: Final = ("accepted", "refused", "blocked", "unavailable")
+_TLS_VERSIONS: Final = ("TLSv1.3", "TLSv1.2", "other", "failed")
 _REPORTED: Final = ("failed", "delayed", "delivered", "relayed")
 
 
@@ -59,6 +60,9 @@ class Metrics:
             "refused", "Replies that refused something to a client, by class", "code", ("4yz", "5yz")
         )
         self._logins = counters("logins", "AUTH commands that ended, by what they came to", "outcome", _LOGINS)
+        self._handshakes = counters(
+            "tls_handshakes", "TLS handshakes with clients, by version, or failed", "version", _TLS_VERSIONS
+        )
         # delivering
         self._attempts = counters("attempts", "Attempts ended, by transport", "transport", _TRANSPORTS)
         self._outcomes = counters("outcomes", "What attempts came to, counted by recipient", "outcome", _OUTCOMES)
@@ -112,6 +116,10 @@ class Metrics:
     def session_closed(self) -> None:
         """A client's session has ended."""
         self._open_sessions.value -= 1
+
+    def handshake(self, version: str) -> None:
+        """A client's handshake has ended in this version of TLS, or "failed"."""
+        self._handshakes[version if version in self._handshakes else "other"].value += 1
 
     def received(self, octets: int) -> None:
         """A message of so many octets was taken."""
