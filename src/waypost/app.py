@@ -483,6 +483,7 @@ def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
                 lmtp=listener.role == "lmtp",
                 max_recipients=config.limits.recipients,
                 max_errors=config.limits.errors,
+                future_release=config.limits.future_release if listener.role == "submission" else timedelta(),
                 mechanisms=mechanisms(config) if listener.role == "submission" else (),
                 starttls=listener.tls in {"opportunistic", "required"},
                 tls_required=listener.tls == "required",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, NotInDoubt, Octets, Origin, Recipient
@@ -54,10 +55,13 @@ async def accept(
     now: float = NOW,
     claim_for: float = 0.0,
     sender: str = "Anna@example.net",
+    priority: int = 0,
+    released_at: float = 0.0,
 ) -> Stored:
     """Accept a message; a fault fails the test."""
+    said = envelope(*recipients, sender=sender)
     stored = await storage.accept(
-        envelope(*recipients, sender=sender),
+        replace(said, parameters=replace(said.parameters, priority=priority), released_at=released_at),
         InMemory(octets) if isinstance(octets, bytes) else octets,
         id=name(number),
         now=now,

@@ -84,6 +84,28 @@ async def test_a_message_nobody_claimed_is_due_at_once_and_comes_back_as_it_was(
     assert await read(lease.octets) == b"body\r\n"
 
 
+async def test_the_higher_priority_is_claimed_first_and_within_one_what_was_due_first(storage: Storage) -> None:
+    for number, priority in enumerate([0, -4, 3, 0, 9, -4, 3], start=1):
+        await accept(storage, number, now=NOW + number, priority=priority)
+
+    first = await storage.claim(HOP, now=NOW + 10, until=NOW + 70, messages=4)
+    rest = await storage.claim(HOP, now=NOW + 10, until=NOW + 70, messages=10)
+
+    assert [lease.message.id for lease in first] == [name(5), name(3), name(7), name(1)]
+    assert [lease.message.id for lease in rest] == [name(4), name(2), name(6)]
+    assert first[0].message.parameters.priority == 9
+
+
+async def test_a_message_is_not_due_before_its_release(storage: Storage) -> None:
+    stored = await accept(storage, 1, claim_for=60, released_at=NOW + 3600)
+
+    assert stored.leases == ()
+    assert await storage.ready(NOW + 3599, limit=10) == []
+    assert await storage.next_due(NOW) == NOW + 3600
+    (lease,) = await storage.claim(HOP, now=NOW + 3600, until=NOW + 3700, messages=10)
+    assert lease.message.began_at == NOW + 3600
+
+
 async def test_a_null_reverse_path_comes_back_null(storage: Storage) -> None:
     await accept(storage, 1, sender="")
     assert str((await claim_one(storage)).message.reverse_path) == ""

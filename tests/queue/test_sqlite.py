@@ -15,11 +15,12 @@ from typing import cast
 import pytest
 
 from tests.contract.letters import HOP, NOW, accept, claim_one, envelope, name, read, settlement, to
-from waypost.mail.envelope import InMemory, MessageId
-from waypost.queue import database, reads
+from waypost.mail.envelope import InMemory, MessageId, NextHop
+from waypost.queue import database, ids, reads
 from waypost.queue.sqlite import CHUNK, SqliteStorage, _Open
 from waypost.queue.storage import Counts, Selection, StorageError, Stored, StoreFault, StoreFaultKind
 from waypost.queue.writes import Writes
+from waypost.smtp.extension import MailParameters, Return
 
 FIRST = (MessageId(""), -1)
 
@@ -273,6 +274,35 @@ def test_each_migration_is_run_once_in_order(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "queue.db")
     assert connection.execute("PRAGMA user_version").fetchone() == (len(database.migrations()),)
     connection.close()
+
+
+_OF_THE_FIRST_FORM = (
+    """INSERT INTO messages VALUES (:id, 1000.0, 6,
+        '{"reverse_path": "a@example.net", "origin": {"protocol": "ESMTP"}, "size": 6,
+          "recipients": [{"forward_path": "b@example.org", "next_hop": "hop"}],
+          "parameters": {"size": 6, "ret": "HDRS"}}',
+        0, CAST('body' || x'0d0a' AS BLOB))""",
+    "INSERT INTO recipients VALUES (:id, 0, 'b@example.org', 'example.org', 'hop', '', 1, 0, '', 9, 9, 0, '', '')",
+    "UPDATE counts SET messages = 1, recipients = 1",
+)
+
+
+async def test_a_spool_of_the_first_form_opens_and_its_mail_goes_on(tmp_path: Path) -> None:
+    """As an earlier release left it: no column for priorities, and no key for what envelopes have learned since."""
+    (tmp_path / "spool").mkdir()
+    database.create(tmp_path / "spool" / "queue.db", 1)
+    connection = sqlite3.connect(tmp_path / "spool" / "queue.db", isolation_level=None)
+    for statement in _OF_THE_FIRST_FORM:
+        connection.execute(statement, {"id": ids.to_number(name(1))})
+    connection.close()
+
+    storage = SqliteStorage(tmp_path / "spool", allow_ephemeral=True)
+    await storage.open(owner="test")
+    (lease,) = await storage.claim(NextHop("hop"), now=NOW, until=NOW + 60, messages=10)
+    await storage.close()
+
+    assert lease.message.parameters == MailParameters(size=6, ret=Return.HEADERS)
+    assert (lease.message.began_at, await read(lease.octets)) == (1000.0, b"body\r\n")
 
 
 # ---- cost

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.deliver.peer import EXTENSIONS, Peer, Wrong
-from tests.scenarios.whole import AUTHOR, SMART_HOST, Whole, bodies, whole
+from tests.scenarios.whole import AUTHOR, LETTER, SMART_HOST, STRANGER, Whole, accepted_by, bodies, to_host, whole
 from tests.virtual import virtual
 
 ONE = "192.0.2.1"
@@ -101,3 +101,81 @@ async def test_8bit_mail_is_converted_for_a_host_that_breaks_on_ehlo() -> None:
         await send_chunked(service, TEXT, body="8BITMIME")
         (body,) = bodies(peer)
         assert body.endswith(b"Content-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=C3=9Fe\r\n")
+
+
+SUBMISSION = (
+    SMART_HOST
+    + """\
+[[listener]]
+address = "127.0.0.1:0"
+role = "submission"
+"""
+)
+
+
+@virtual
+async def test_a_trusted_client_s_priority_is_passed_on_and_a_stranger_s_is_lowered() -> None:
+    peer = Peer(extensions=(*EXTENSIONS, "MT-PRIORITY"))
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        client = await service.client()
+        assert (await client.say(f"MAIL FROM:<{AUTHOR}> MT-PRIORITY=4")).startswith("250 2.1.0")
+        assert await client.say("RSET", f"MAIL FROM:<{AUTHOR}> MT-PRIORITY=-4", "RCPT TO:<bob@far.example>", "DATA")
+        await client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
+        await asyncio.sleep(1)
+        assert peer.connections[0][1].endswith(" MT-PRIORITY=-4")
+        stranger = await service.client(STRANGER)
+        assert (await stranger.say("MAIL FROM:<eve@far.example> MT-PRIORITY=4")) == "250 2.3.6 OK, with priority 0"
+        assert (await stranger.say("RSET", "MAIL FROM:<eve@far.example> MT-PRIORITY=-4")).startswith("250 2.1.0")
+
+
+@virtual
+async def test_of_mail_that_waits_for_its_turn_the_more_urgent_goes_first() -> None:
+    peer = Peer(pauses={"dot": 60})
+    async with whole(to_host("far.example", ONE, "concurrency = 1"), {ONE: peer}) as service:
+        client = await service.client()
+        for number, priority in enumerate([0, -9, 5, 9]):
+            line = f"MAIL FROM:<{AUTHOR}> MT-PRIORITY={priority}"
+            await client.say(line, f"RCPT TO:<user{number}@far.example>", "DATA")
+            assert (await client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")).startswith("250")
+        await asyncio.sleep(3600)
+        assert accepted_by(peer) == [f"user{number}@far.example" for number in (0, 3, 2, 1)]
+
+
+@virtual
+async def test_mail_is_held_as_long_as_its_author_wants_and_survives_a_look_at_the_queue() -> None:
+    peer = Peer()
+    async with whole(SUBMISSION, {ONE: peer}) as service:
+        service.door = service.doors[1]
+        client = await service.client()
+        assert (await client.say(f"MAIL FROM:<{AUTHOR}> HOLDFOR=604801")).startswith("501 5.5.4")
+        assert (await client.say(f"MAIL FROM:<{AUTHOR}> HOLDFOR=7200", "RCPT TO:<bob@far.example>", "DATA")) > "354"
+        assert (await client.send(LETTER + b".\r\n")).startswith("250 2.0.0 Ok")
+        await asyncio.sleep(7100)
+        (entry,) = await service.queue()
+        assert (entry.attempts, entry.state.value, peer.accepted) == (0, "waiting", [])
+        await asyncio.sleep(200)
+        assert bodies(peer) == [LETTER]
+
+
+@virtual
+async def test_what_may_be_held_is_offered_where_mail_is_submitted_and_nowhere_else() -> None:
+    async with whole(SUBMISSION) as service:
+        stranger = await service.client()
+        assert (await stranger.say(f"MAIL FROM:<{AUTHOR}> HOLDFOR=60")).startswith("555 5.5.4")
+        service.door = service.doors[1]
+        client = await service.connect()
+        await client.hear()
+        client.stream.write(b"EHLO client.example\r\n")
+        await client.hear()
+        assert b"FUTURERELEASE 604800 " in client.said
+
+
+@virtual
+async def test_the_limits_a_next_hop_declares_are_kept() -> None:
+    peer = Peer(extensions=(*EXTENSIONS, "LIMITS MAILMAX=2 RCPTMAX=3 RCPTDOMAINMAX=1"))
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        await service.take(*(f"user{number}@{domain}.example" for number in range(4) for domain in ("far", "near")))
+        await asyncio.sleep(1)
+        assert sorted(len(to) for to, _ in peer.accepted) == [1, 1, 3, 3]
+        assert all(len({address.rpartition("@")[2] for address in to}) == 1 for to, _ in peer.accepted)
+        assert all(verbs.count("MAIL") <= 2 for verbs in peer.verbs)

@@ -87,6 +87,7 @@ class Client:
     stream: MemoryStream
     task: asyncio.Task[None]
     heard: bytes = b""
+    said: bytes = b""  # all that the service has said
 
     async def hear(self) -> str:
         """The last line of the next reply, or `(KIND)` of what became of the connection."""
@@ -100,6 +101,7 @@ class Client:
                 return f"({octets.kind.name})"
             else:
                 self.heard += octets
+                self.said += octets
 
     async def say(self, *lines: str) -> str:
         """Say lines, each after the reply to the one before; the last reply."""
@@ -134,6 +136,7 @@ class Whole:
     running: app.Running
     receiver: Receiver
     door: Door
+    doors: tuple[Door, ...]
     storage: Storage
     network: MemoryDialer
     dns: DnsServer
@@ -225,11 +228,11 @@ async def whole(
     `hosts`: address → the server on its port 25, or why there is none. A `dialer` goes out to others than these.
     """
     network = MemoryDialer({Endpoint(host, 25): server for host, server in (hosts or {}).items()})
-    kept: list[tuple[Receiver, Door, House]] = []
+    kept: list[tuple[Receiver, tuple[Door, ...], House]] = []
 
     def receiver(doors: tuple[Door, ...], house: House) -> Receiver:
         made = Receiver(doors, house)
-        kept.append((made, doors[0], house))
+        kept.append((made, doors, house))
         return made
 
     async with DnsServer(zone) as dns:
@@ -242,8 +245,8 @@ async def whole(
         config = settings(text, dns=dns.endpoint, schedule=schedule, base=base)
         with patch.object(space, "EVERY", LOOK if clock is VirtualClock else space.EVERY):
             async with app.running(config, parts=parts) as running:
-                made, door, house = kept[0]
-                service = Whole(running, made, door, house.storage, network, dns, house.clock)
+                made, doors, house = kept[0]
+                service = Whole(running, made, doors[0], doors, house.storage, network, dns, house.clock)
                 try:
                     yield service
                 finally:

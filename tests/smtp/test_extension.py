@@ -153,6 +153,54 @@ def test_a_mail_parameter_is_unknown_to_rcpt_and_the_reverse() -> None:
         parse_mail_parameters(" NOTIFY=NEVER", ALL)
 
 
+LATER = Extensions({"MT-PRIORITY": (), "FUTURERELEASE": ("604800",)})
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        (" MT-PRIORITY=9", MailParameters(priority=9)),
+        (" mt-priority=-9", MailParameters(priority=-9)),
+        (" MT-PRIORITY=0", MailParameters()),
+        (" HOLDFOR=3600", MailParameters(hold_for=3600)),
+        (" HOLDUNTIL=2027-01-15T08:00:00Z", MailParameters(hold_until=1_800_000_000)),
+        (" holduntil=2027-01-15t08:00:00.5z", MailParameters(hold_until=1_800_000_000)),
+    ],
+)
+def test_what_is_to_be_said_of_when_and_how_soon_is_read(text: str, meaning: MailParameters) -> None:
+    assert parse_mail_parameters(text, LATER) == meaning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(" MT-PRIORITY=10", " MT-PRIORITY=-0", " MT-PRIORITY=+1", " MT-PRIORITY=", " MT-PRIORITY=1 MT-PRIORITY=1"),
+        *(" HOLDFOR=-1", " HOLDFOR=1234567890", " HOLDFOR=1h", " HOLDUNTIL=tomorrow", " HOLDUNTIL=2027-01-15T08:00:00"),
+        *(" HOLDUNTIL=2027-02-30T08:00:00Z", " HOLDUNTIL=2027-01-15T08:00:00+01:00"),
+        " HOLDFOR=1 HOLDUNTIL=2027-01-15T08:00:00Z",
+    ],
+)
+def test_a_priority_or_a_time_that_breaks_its_rfc_is_refused(text: str) -> None:
+    with pytest.raises(ParameterError):
+        parse_mail_parameters(text, LATER)
+    with pytest.raises(UnknownParameterError):
+        parse_mail_parameters(text, NONE)
+
+
+def test_a_priority_is_passed_on_and_a_hold_is_ours_alone() -> None:
+    parameters = MailParameters(priority=-3, hold_for=60, hold_until=60)
+    assert format_mail_parameters(parameters, LATER) == " MT-PRIORITY=-3"
+    assert format_mail_parameters(parameters, NONE) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "limit"),
+    [("LIMITS RCPTMAX=20", 20), ("LIMITS mailmax=5 rcptmax=7", 7), ("LIMITS RCPTMAX=0", 0), ("LIMITS", 0), ("X", 0)],
+)
+def test_a_limit_is_read_and_what_is_none_limits_nothing(line: str, limit: int) -> None:
+    assert read_extensions(Reply(250, ("mx", line))).limit("RCPTMAX") == limit
+
+
 printable = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
 
 

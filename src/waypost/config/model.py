@@ -488,6 +488,11 @@ class Limits(Section):
         description="What has to be free where the spool lies: below it new mail is refused with 452 4.3.1, while "
         "delivery goes on; half of it is for delivery alone.",
     )
+    future_release: Duration = Field(
+        default=timedelta(days=7),
+        description="How long a client of a `submission` listener may have a message held before it is sent "
+        "(FUTURERELEASE, RFC 4865).",
+    )
     deliveries: Count = Field(default=500, description="Connections to next hops at once, all of them together.")
 
 

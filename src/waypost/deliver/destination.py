@@ -52,48 +52,57 @@ class Held:
 
 
 class Line:
-    """Leases that wait for one destination. Reverse-paths take turns: one with much to send does not delay another."""
+    """Leases that wait for one destination: by priority (RFC 6710), and within one the reverse-paths take turns.
 
-    __slots__ = ("_by_path", "_count")
+    One that has much to send does not delay another.
+    """
+
+    __slots__ = ("_count", "_lanes")
 
     def __init__(self) -> None:
-        self._by_path: OrderedDict[ReversePath, deque[Held]] = OrderedDict()
+        self._lanes: dict[int, OrderedDict[ReversePath, deque[Held]]] = {}  # by priority; none is empty
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Held]:
-        for queue in self._by_path.values():
-            yield from queue
+        for _, lane in sorted(self._lanes.items(), reverse=True):
+            for queue in lane.values():
+                yield from queue
 
     def has_from(self, path: ReversePath) -> bool:
         """Whether a lease of this reverse-path waits."""
-        return path in self._by_path
+        return any(path in lane for lane in self._lanes.values())
 
     def append(self, held: Held) -> None:
-        """Behind the others of its reverse-path."""
-        path = held.lease.message.reverse_path
-        queue = self._by_path.get(path)
+        """Behind the others of its priority and reverse-path."""
+        message = held.lease.message
+        path, lane = message.reverse_path, self._lanes.setdefault(message.parameters.priority, OrderedDict())
+        queue = lane.get(path)
         if queue is None:
-            self._by_path[path] = deque((held,))
+            lane[path] = deque((held,))
         else:
             queue.append(held)
         self._count += 1
 
     def first(self) -> Held:
         """The one whose turn it is. Raises: IndexError, where none waits."""
-        for queue in self._by_path.values():
-            return queue[0]
+        for held in self:
+            return held
         raise IndexError("nothing waits")
 
     def take(self) -> Held:
         """That one, no longer waiting; the next turn is another reverse-path's. Raises: IndexError."""
         held = self.first()
-        path, queue = self._by_path.popitem(last=False)
+        priority = held.lease.message.parameters.priority
+        lane = self._lanes[priority]
+        path, queue = lane.popitem(last=False)
         queue.popleft()
         if queue:
-            self._by_path[path] = queue
+            lane[path] = queue
+        elif not lane:
+            del self._lanes[priority]
         self._count -= 1
         return held
 
@@ -103,7 +112,7 @@ class Line:
         for held in self:
             (taken if condition(held) else kept).append(held)
         if taken:
-            self._by_path.clear()
+            self._lanes.clear()
             self._count = 0
             for held in kept:
                 self.append(held)

@@ -21,9 +21,11 @@ from waypost.mail.attempt import Transcript
 from waypost.mail.envelope import PossiblyAt, QueuedRecipient
 from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, Rejected
 from waypost.net.clock import Clock
+from waypost.queue.record import domain_of
 from waypost.queue.storage import Lease
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, SmtpMx, SmtpServers, TlsPolicy
 from waypost.smtp.client import NoCredentials
+from waypost.smtp.extension import Extensions
 
 #: How long one attempt may go on to another host, or another transaction; a time-out on each of many adds up.
 BUDGET: Final = timedelta(minutes=30)
@@ -160,7 +162,7 @@ class _Attempt:
                 if isinstance(opened, Unopened):
                     return self._not_at(due, opened)
                 connection = opened
-            batch, due = due[: self._limits.recipients], due[self._limits.recipients :]
+            batch, due = self._batch(due, connection.extensions)
             message, octets = self._lease.message, self._lease.octets
             ended = await transact(connection, message, batch, octets, self._fates, self._leaving)
             due = [*ended.split, *due]
@@ -177,14 +179,37 @@ class _Attempt:
                 case _:
                     assert_never(ended.after)
         if isinstance(connection, Connection):
-            self._pool.give(self._needs, connection, transactions=self._limits.messages)
+            self._pool.give(self._needs, connection, transactions=self._most_messages(connection))
         return Reached()
+
+    def _batch(
+        self, due: Sequence[QueuedRecipient], extensions: Extensions
+    ) -> tuple[list[QueuedRecipient], list[QueuedRecipient]]:
+        """The recipients of the next transaction, and the rest: as the route and the host (RFC 9422) limit it."""
+        most = _least(self._limits.recipients, extensions.limit("RCPTMAX"))
+        most_domains = extensions.limit("RCPTDOMAINMAX")
+        if not most_domains:
+            return list(due[:most]), list(due[most:])
+        batch, rest, domains = list[QueuedRecipient](), list[QueuedRecipient](), set[str]()
+        for recipient in due:
+            domain = domain_of(recipient.forward_path)
+            if len(batch) < most and len(domains | {domain}) <= most_domains:
+                domains.add(domain)
+                batch.append(recipient)
+            else:
+                rest.append(recipient)
+        return batch, rest
+
+    def _most_messages(self, connection: Connection) -> int:
+        """Transactions on this connection at most."""
+        return _least(self._limits.messages, connection.extensions.limit("MAILMAX"))
 
     def _worth_keeping(self, connection: Connection) -> Connection | Nothing:
         """The connection for the next of several transactions, unless it has carried all it may."""
-        if connection.transactions < self._limits.messages:
+        most = self._most_messages(connection)
+        if connection.transactions < most:
             return connection
-        self._pool.give(self._needs, connection, transactions=self._limits.messages)
+        self._pool.give(self._needs, connection, transactions=most)
         return Nothing()
 
     def _leave_with(self, batch: Sequence[QueuedRecipient], due: list[QueuedRecipient]) -> None:
@@ -212,6 +237,11 @@ class _Attempt:
         for recipient in self._fates.open():
             self._fates.record(recipient, Open(deferred(trouble)))
         return True
+
+
+def _least(ours: int, theirs: int) -> int:
+    """Our limit, or theirs where it is set and lower."""
+    return min(ours, theirs) if theirs else ours
 
 
 def _needs(route: Route, *, smtputf8: bool) -> Needs:

@@ -40,12 +40,13 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What MAIL and RCPT said, as it is handed to the queue."""
+    """What MAIL and RCPT said, as it is handed to the queue. `released_at`: not to be tried before (RFC 4865)."""
 
     reverse_path: ReversePath
     recipients: tuple[Recipient, ...]
     origin: Origin
     parameters: MailParameters = field(default_factory=MailParameters)
+    released_at: Instant = 0.0
 
 
 class Octets(Protocol):
@@ -111,3 +112,9 @@ class QueuedMessage:
     origin: Origin
     received_at: Instant
     size: int
+    released_at: Instant = 0.0  # where its author wants it held until then
+
+    @property
+    def began_at(self) -> Instant:
+        """When the time for its delivery began: at its receipt, or its release."""
+        return max(self.received_at, self.released_at)

@@ -160,11 +160,12 @@ class MemoryStorage:
                 raise TypeError(f"a draft of another storage: {octets!r}")
         message = record.queued_message(id, envelope, now, whole.size)
         groups = record.by_next_hop(envelope)
-        places = {one.number: _Place(one, hop, now, now) for hop, group in groups.items() for one in group}
+        due = max(now, envelope.released_at)
+        places = {one.number: _Place(one, hop, due, due) for hop, group in groups.items() for one in group}
         received = record.received(id, now, record.envelope_details(envelope, whole.size))
         life = _Life(message, whole, dict(sorted(places.items())), [received], record.addresses_of(envelope))
         self._lives[id] = self._unfinished[id] = life
-        if claim_until <= now:
+        if claim_until <= due:
             return Stored(id, ())
         return Stored(id, tuple(self._lease(life, hop, now=now, until=claim_until) for hop in groups))
 
@@ -186,11 +187,11 @@ class MemoryStorage:
     async def claim(self, next_hop: NextHop, *, now: Instant, until: Instant, messages: int) -> Sequence[Lease]:
         self._require_open()
         due = [
-            (place.ready_at, life.message.id)
+            (-life.message.parameters.priority, place.ready_at, life.message.id)
             for life, place in self._places()
             if place.next_hop == next_hop and place.is_claimable(now)
         ]
-        oldest = list(dict.fromkeys(name for _, name in sorted(due)))[:messages]
+        oldest = list(dict.fromkeys(name for _, _, name in sorted(due)))[:messages]
         return [self._lease(self._lives[name], next_hop, now=now, until=until) for name in oldest]
 
     def _lease(self, life: _Life, next_hop: NextHop, *, now: Instant, until: Instant) -> Lease:

@@ -7,7 +7,7 @@ administrator can read them with any SQL shell. Not here: where they are kept (m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
@@ -29,7 +29,7 @@ from waypost.mail.envelope import (
 from waypost.mail.explain import as_details, plain, report_fields
 from waypost.net.clock import Instant
 from waypost.queue.storage import HistoryEvent, Notice, Report, ReportedRecipient, Settled, Wait
-from waypost.smtp.extension import BodyType, MailParameters, Notify, RcptParameters, Return
+from waypost.smtp.extension import MailParameters, Notify, RcptParameters
 from waypost.smtp.path import AddressLiteral, DomainName, ForwardPath, Mailbox, NullPath, Postmaster, ReversePath
 
 NOT_IN_DOUBT: Final = NotInDoubt()
@@ -80,7 +80,9 @@ def addresses_of(envelope: Envelope) -> set[str]:
 # ---- an envelope, queued
 def queued_message(id: MessageId, envelope: Envelope, now: Instant, size: int) -> QueuedMessage:  # noqa: A002 - the field's own name for it
     """The message of this envelope as the queue keeps it."""
-    return QueuedMessage(id, envelope.reverse_path, envelope.parameters, envelope.origin, now, size)
+    return QueuedMessage(
+        id, envelope.reverse_path, envelope.parameters, envelope.origin, now, size, envelope.released_at
+    )
 
 
 def by_next_hop(envelope: Envelope) -> dict[NextHop, tuple[QueuedRecipient, ...]]:
@@ -101,27 +103,16 @@ def queued_recipient(number: int, recipient: Recipient) -> QueuedRecipient:
 
 # ---- records
 @dataclass(frozen=True, slots=True)
-class MailRecord:
-    """MAIL's parameters; absent ones have no key."""
-
-    size: int = 0
-    body: str = ""
-    smtputf8: bool = False
-    ret: str = ""
-    envelope_id: str = ""
-    submitter: str = ""
-    requiretls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class EnvelopeRecord:
     """What is read back of an envelope; its recipients have rows of their own."""
 
     reverse_path: str
     origin: Origin
-    parameters: MailRecord = field(default_factory=MailRecord)
+    parameters: MailParameters = field(default_factory=MailParameters)
+    released_at: float = 0.0
 
 
+_DEFAULTS: Final = {one.name: one.default for one in fields(MailParameters)}
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_envelope: Final = msgspec.json.Decoder(EnvelopeRecord).decode
@@ -169,7 +160,11 @@ def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
         "size": size,
     }
     parameters = _mail_parameters(envelope.parameters)
-    return details | {"parameters": parameters} if parameters else details
+    if parameters:
+        details["parameters"] = parameters
+    if envelope.released_at:
+        details["released_at"] = envelope.released_at
+    return details
 
 
 def _recipient_details(recipient: Recipient) -> dict[str, object]:
@@ -181,22 +176,9 @@ def _recipient_details(recipient: Recipient) -> dict[str, object]:
 
 
 def _mail_parameters(parameters: MailParameters) -> dict[str, object]:
-    written: dict[str, object] = {}
-    if parameters.size:
-        written["size"] = parameters.size
-    if parameters.body is not BodyType.SEVEN_BIT:
-        written["body"] = parameters.body.value
-    if parameters.smtputf8:
-        written["smtputf8"] = True
-    if parameters.ret is not Return.UNSPECIFIED:
-        written["ret"] = parameters.ret.value
-    if parameters.envelope_id:
-        written["envelope_id"] = parameters.envelope_id
-    if parameters.submitter:
-        written["submitter"] = parameters.submitter
-    if parameters.requiretls:
-        written["requiretls"] = True
-    return written
+    """What differs from the default: a field that is new has no key in an old record, nor do most in any."""
+    said = {name: getattr(parameters, name) for name in _DEFAULTS}
+    return {name: msgspec.to_builtins(value) for name, value in said.items() if value != _DEFAULTS[name]}
 
 
 def _rcpt_parameters(parameters: RcptParameters) -> dict[str, object]:
@@ -211,17 +193,15 @@ def _rcpt_parameters(parameters: RcptParameters) -> dict[str, object]:
 def decode_message(id: MessageId, record: str, received_at: Instant, size: int) -> QueuedMessage:  # noqa: A002 - the field's own name for it
     """The message whose envelope was written down as `record`."""
     envelope = _decode_envelope(record)
-    written = envelope.parameters
-    parameters = MailParameters(
-        written.size,
-        BodyType(written.body) if written.body else BodyType.SEVEN_BIT,
-        written.smtputf8,
-        Return(written.ret),
-        written.envelope_id,
-        written.submitter,
-        requiretls=written.requiretls,
+    return QueuedMessage(
+        id,
+        reverse_path_of(envelope.reverse_path),
+        envelope.parameters,
+        envelope.origin,
+        received_at,
+        size,
+        envelope.released_at,
     )
-    return QueuedMessage(id, reverse_path_of(envelope.reverse_path), parameters, envelope.origin, received_at, size)
 
 
 # ---- attempts

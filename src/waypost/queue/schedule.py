@@ -80,7 +80,7 @@ def _wait(
     policy: RetryPolicy,
     now: Instant,
 ) -> Settled:
-    expiry = message.received_at + policy.expire.total_seconds()
+    expiry = message.began_at + policy.expire.total_seconds()
     due = now + pause.total_seconds()
     if now >= expiry:
         # Nobody is given up on after a single attempt: the service may have stood still for days, or the clock leapt.
@@ -128,7 +128,7 @@ def _notice_of_failure(message: QueuedMessage, recipient: QueuedRecipient) -> No
 
 
 def _notice_of_delay(message: QueuedMessage, recipient: QueuedRecipient, policy: RetryPolicy, now: Instant) -> Notice:
-    is_due = now - message.received_at >= policy.delay_notice.total_seconds()
+    is_due = now - message.began_at >= policy.delay_notice.total_seconds()
     is_wanted = recipient.parameters.notify.wants_delay and not isinstance(message.reverse_path, NullPath)
     return Notice.DELAYED if is_due and is_wanted and not recipient.delay_reported else Notice.NONE
 

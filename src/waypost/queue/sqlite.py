@@ -572,9 +572,10 @@ def _accepting(
     written = record.encode(record.envelope_details(envelope, body.size))
     claims = {lease.next_hop: (lease.until, lease.token) for lease in leases}
     recipients = []
+    due, priority = max(now, envelope.released_at), envelope.parameters.priority
     for next_hop, group in groups.items():
-        ready_at, token = claims.get(next_hop, (now, 0))
-        recipients += [_recipient_row(number, one, next_hop, now, ready_at, token) for one in group]
+        ready_at, token = claims.get(next_hop, (due, 0))
+        recipients += [_recipient_row(number, one, next_hop, due, ready_at, token, priority) for one in group]
     return Accepting(
         MessageRow(number, now, body.size, written, body.draft, body.inline),
         recipients,
@@ -584,7 +585,13 @@ def _accepting(
 
 
 def _recipient_row(
-    message: int, recipient: QueuedRecipient, next_hop: NextHop, due_at: Instant, ready_at: Instant, token: int
+    message: int,
+    recipient: QueuedRecipient,
+    next_hop: NextHop,
+    due_at: Instant,
+    ready_at: Instant,
+    token: int,
+    priority: int,
 ) -> RecipientRow:
     path = recipient.forward_path
     return RecipientRow(
@@ -597,6 +604,7 @@ def _recipient_row(
         due_at,
         ready_at,
         token,
+        priority,
     )
 
 
@@ -674,7 +682,7 @@ def _leases(
     now: Instant,
     until: Instant,
 ) -> tuple[Lease, ...]:
-    if until <= now:
+    if until <= max(now, message.released_at):
         return ()
     return tuple(
         Lease(message, recipients, next_hop, octets, opened.owner, opened.epoch, until, next(opened.tokens))

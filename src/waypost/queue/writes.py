@@ -33,7 +33,8 @@ _SIZES: Final = (64, 32, 16, 8, 4, 2, 1)
 
 _INSERT_MESSAGES: Final = "INSERT INTO messages (id, received_at, size, envelope, draft, octets) VALUES "
 _INSERT_RECIPIENTS: Final = (
-    "INSERT INTO recipients (message, number, address, domain, next_hop, parameters, due_at, ready_at, lease) VALUES "
+    "INSERT INTO recipients (message, number, address, domain, next_hop, parameters, due_at, ready_at, lease, priority)"
+    " VALUES "
 )
 _INSERT_ADDRESSES: Final = "INSERT INTO addresses (period, address, message) VALUES "
 _INSERT_EVENTS: Final = "INSERT INTO events (message, at, kind, text, details) VALUES "
@@ -51,6 +52,12 @@ _FINISH: Final = (
 _FINISH_END: Final = f") CROSS JOIN messages ON id = column1 WHERE NOT {_IS_NEEDED}"
 _BURY: Final = "DELETE FROM messages WHERE id IN ("
 _BURY_END: Final = f") AND NOT {_IS_NEEDED} AND NOT EXISTS (SELECT 1 FROM captured WHERE message = id)"
+#: Who is claimed before whom: an index, what it is asked for, and the order of the rest.
+_TURNS: Final = (
+    ("recipients_priority", "priority > 0 AND priority <> 0", "priority DESC, "),
+    ("recipients_ready", "priority = 0", ""),
+    ("recipients_priority", "priority < 0 AND priority <> 0", "priority DESC, "),
+)
 _WAIT: Final = (
     "UPDATE recipients SET attempts = ?, delay_reported = ?, doubt = ?, due_at = ?, ready_at = ?, held = ?,"
     " last_outcome = ?, lease = 0 WHERE message = ? AND number = ? AND lease = ?"
@@ -84,6 +91,7 @@ class RecipientRow(NamedTuple):
     due_at: Instant
     ready_at: Instant
     lease: int
+    priority: int
 
 
 class ChunkRow(NamedTuple):
@@ -266,19 +274,22 @@ class Writes:
         self._operated(held, now, f"held: {reason}")
 
     def _oldest_due(self, next_hop: str, now: Instant, messages: int) -> list[int]:
+        """Messages by priority, those of each by the time they fell due."""
         found: dict[int, None] = {}
-        if messages <= 0:
-            return []
-        rows = self.connection.execute(
-            "SELECT message FROM recipients INDEXED BY recipients_ready"
-            " WHERE held = '' AND next_hop = ? AND ready_at <= ? ORDER BY ready_at, message, number",
-            (next_hop, now),
-        )
-        for (message,) in rows:
-            found[message] = None
-            if len(found) == messages:
+        for index, clause, order in _TURNS:
+            if len(found) >= messages:
                 break
-        rows.close()
+            rows = self.connection.execute(
+                f"SELECT message FROM recipients INDEXED BY {index}"
+                f" WHERE held = '' AND next_hop = ? AND ready_at <= ? AND {clause}"
+                f" ORDER BY {order}ready_at, message, number",
+                (next_hop, now),
+            )
+            for (message,) in rows:
+                found[message] = None
+                if len(found) == messages:
+                    break
+            rows.close()
         return list(found)
 
     def renew(self, message: int, token: int, numbers: Iterable[int], until: Instant) -> set[int]:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from waypost.net.clock import Instant
 from waypost.queue.storage import StoreFault, StoreFaultKind
 from waypost.smtp.command import REFUSAL_WIDTH
+from waypost.smtp.extension import MailParameters
 from waypost.smtp.path import ReversePath
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import BodyFault
 
 OK_MAIL: Final = Reply.of(250, "2.1.0", "OK")
+#: RFC 6710 §4.4 and §9: who may not relay through us may put his mail behind that of others, but not before it.
+LOWERED: Final = Reply.of(250, "2.3.6", "OK, with priority 0")
+HELD_TOO_LONG: Final = Reply.of(501, "5.5.4", "a message is not held for so long here; see FUTURERELEASE")
 OK_RCPT: Final = Reply.of(250, "2.1.5", "OK")
 SEND_BODY: Final = Reply(354, ("end with a dot on a line of its own",))
 RELAY_CLIENTS_ONLY: Final = Reply.of(550, "5.7.1", "this address takes mail from our own clients only")
@@ -45,6 +50,11 @@ def not_yours(account: str, path: ReversePath) -> Reply:
 def judge_body(fault: BodyFault) -> Reply:
     """The reply to a body that has a fault (not NONE)."""
     return _BODY_REPLIES[fault]
+
+
+def release_of(parameters: MailParameters, now: Instant) -> Instant:
+    """When a message is to be released that its client wants held (RFC 4865 §4); 0.0 where it does not."""
+    return now + parameters.hold_for if parameters.hold_for else float(parameters.hold_until)
 
 
 def judge_fault(fault: StoreFault) -> Reply:

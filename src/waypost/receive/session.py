@@ -22,7 +22,7 @@ from waypost.auth.exchange import Challenge
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
 from waypost.net.certificates import NoCertificate
-from waypost.net.clock import Clock
+from waypost.net.clock import Clock, Instant
 from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken, Turned
@@ -31,9 +31,11 @@ from waypost.receive.body import Body, InFlight
 from waypost.receive.completion import Completion
 from waypost.receive.judge import (
     BEGIN_TLS,
+    HELD_TOO_LONG,
     LOCAL_ERROR,
     LOGIN_FIRST,
     LOOPING,
+    LOWERED,
     NO_TLS_NOW,
     OK_MAIL,
     OK_RCPT,
@@ -45,6 +47,7 @@ from waypost.receive.judge import (
     judge_body,
     judge_fault,
     not_yours,
+    release_of,
 )
 from waypost.receive.login import NO_LOGINS, Anonymous, Client, Login, Logins
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
@@ -121,6 +124,7 @@ class _Transaction:
     recipients: list[Recipient]
     accepted: int = 0  # RCPTs answered 250: fewer than recipients where one stands for several
     expanded: set[ForwardPath] = field(default_factory=set)  # what aliases led to
+    released_at: Instant = 0.0  # held until then at the client's wish
 
     def take(self, taken: Taken) -> None:
         """Add the recipients of one RCPT; whom an alias has led to already has his copy."""
@@ -416,7 +420,7 @@ class Session:
                     return self._data()
                 case Hello():
                     self._hello = event
-                    return self._smtp.hello_reply()
+                    return self._smtp.hello_reply(self._house.clock.now())
                 case _:
                     assert_never(event)
         except Exception as error:  # noqa: BLE001 - a bug of ours is a 4yz to one command, and no more
@@ -439,8 +443,15 @@ class Session:
         if isinstance(refusal, Reply):
             return refusal if refusal.code == 421 else self._refuse(f"MAIL FROM:<{mail.reverse_path}>", refusal)
         parameters = believed(mail.parameters, self._login.client)
-        self._transaction = _Transaction(mail.reverse_path, parameters, [])
-        return OK_MAIL
+        now = self._house.clock.now()
+        released_at = release_of(parameters, now)
+        if released_at > now + self._door.smtp.future_release.total_seconds():
+            return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", HELD_TOO_LONG)
+        lowered = parameters.priority > 0 and not self._trusted()
+        if lowered:
+            parameters = replace(parameters, priority=0)
+        self._transaction = _Transaction(mail.reverse_path, parameters, [], released_at=released_at)
+        return LOWERED if lowered else OK_MAIL
 
     def _refusal_of(self, path: ReversePath) -> Reply | _NoBody:
         """Why this client may send nothing now, or not under this reverse-path."""
@@ -577,7 +588,11 @@ class Session:
     async def _commit(self, incoming: _Incoming, octets: InMemory | Draft) -> Reply:
         house, transaction = self._house, self._transaction
         envelope = Envelope(
-            transaction.reverse_path, tuple(transaction.recipients), incoming.origin, transaction.parameters
+            transaction.reverse_path,
+            tuple(transaction.recipients),
+            incoming.origin,
+            transaction.parameters,
+            transaction.released_at,
         )
         now = house.clock.now()
         until = now + CLAIM.total_seconds() if house.onward.wants() else now

@@ -1,7 +1,8 @@
 """EHLO keywords and the parameters they add to MAIL and RCPT.
 
 Sources: SIZE RFC 1870, 8BITMIME RFC 6152, PIPELINING RFC 2920, ENHANCEDSTATUSCODES RFC 2034, SMTPUTF8 RFC 6531,
-DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954, REQUIRETLS RFC 8689, CHUNKING and BINARYMIME RFC 3030.
+DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954, REQUIRETLS RFC 8689, CHUNKING and BINARYMIME RFC 3030,
+LIMITS RFC 9422, MT-PRIORITY RFC 6710, FUTURERELEASE RFC 4865.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, Flag, auto
 from functools import lru_cache
 from typing import Any, Final
@@ -18,6 +20,11 @@ from waypost.smtp.reply import Reply
 #: RFC 3461 §4.4 and §4.2: octets of ENVID and ORCPT as they stand in the command.
 ENVID_LIMIT: Final = 100
 ORCPT_LIMIT: Final = 500
+#: RFC 9422 §4: a limit has at most 6 digits, and is not 0.
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}")
+_PRIORITY: Final = re.compile(r"-?[1-9]|0")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_UTC: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 #: RFC 1870 §3: SIZE has at most 20 digits.
 SIZE_DIGITS: Final = 20
 #: RFC 4954 §3: octets by which AUTH= makes MAIL longer.
@@ -71,7 +78,8 @@ class MailParameters:
 
     `size` is the declared size in octets, 0 where none was declared (RFC 1870 §3 treats both alike).
     `envelope_id` is ENVID decoded from xtext (RFC 3461 §4.4). `submitter` is AUTH= decoded from xtext: a mailbox, or
-    `<>` where it is not known or not believed (RFC 4954 §5).
+    `<>` where it is not known or not believed (RFC 4954 §5). `priority` is -9 to 9 (RFC 6710 §4). `hold_for` in seconds
+    from receipt, `hold_until` in seconds since 1970; one of them at most (RFC 4865 §4).
     """
 
     size: int = 0
@@ -81,6 +89,9 @@ class MailParameters:
     envelope_id: str = ""
     submitter: str = ""
     requiretls: bool = False
+    priority: int = 0
+    hold_for: int = 0
+    hold_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,14 @@ class Extensions:
         """The fixed maximum of RFC 1870 §4 in octets; 0 where none is declared."""
         first = (*self.offered.get("SIZE", ()), "")[0]
         return int(first) if first.isascii() and first.isdigit() and len(first) <= 20 else 0
+
+    def limit(self, name: str) -> int:
+        """A limit declared by LIMITS (RFC 9422 §4), such as RCPTMAX; 0 where none is."""
+        for word in self.offered.get("LIMITS", ()):
+            key, _, value = word.partition("=")
+            if key.upper() == name and _LIMIT.fullmatch(value):
+                return int(value)
+        return 0
 
     @property
     def auth_mechanisms(self) -> frozenset[str]:
@@ -243,6 +262,26 @@ def _auth(value: str) -> tuple[str, str]:
     return "submitter", submitter
 
 
+def _priority(value: str) -> tuple[str, int]:
+    if not _PRIORITY.fullmatch(value):
+        raise ParameterError(f"MT-PRIORITY is a whole number from -9 to 9, not {value!r}")
+    return "priority", int(value)
+
+
+def _hold_for(value: str) -> tuple[str, int]:
+    if not _SECONDS.fullmatch(value):
+        raise ParameterError(f"HOLDFOR is a number of seconds of at most 9 digits, not {value!r}")
+    return "hold_for", int(value)
+
+
+def _hold_until(value: str) -> tuple[str, int]:
+    text = value.upper() if _UTC.fullmatch(value.upper()) else ""
+    try:
+        return "hold_until", int(datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        raise ParameterError(f"HOLDUNTIL is a time such as 2026-01-31T12:00:00Z, not {value!r}") from None
+
+
 _NOTIFY_WORDS: Final = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 
 
@@ -282,6 +321,9 @@ _MAIL: Final[Mapping[str, tuple[str, _Read]]] = {
     "ENVID": ("DSN", _envid),
     "AUTH": ("AUTH", _auth),
     "REQUIRETLS": ("REQUIRETLS", _requiretls),
+    "MT-PRIORITY": ("MT-PRIORITY", _priority),
+    "HOLDFOR": ("FUTURERELEASE", _hold_for),
+    "HOLDUNTIL": ("FUTURERELEASE", _hold_until),
 }
 _RCPT: Final[Mapping[str, tuple[str, _Read]]] = {
     "NOTIFY": ("DSN", _notify),
@@ -293,7 +335,12 @@ _NO_RCPT_PARAMETERS: Final = RcptParameters()
 
 def parse_mail_parameters(text: str, offered: Extensions) -> MailParameters:
     """What follows the reverse-path in MAIL. Raises: ParameterError, UnknownParameterError, the client's fault."""
-    return MailParameters(**_read(text, _MAIL, offered)) if text else _NO_MAIL_PARAMETERS
+    if not text:
+        return _NO_MAIL_PARAMETERS
+    values = _read(text, _MAIL, offered)
+    if "hold_for" in values and "hold_until" in values:
+        raise ParameterError("HOLDFOR and HOLDUNTIL exclude each other")
+    return MailParameters(**values)
 
 
 def parse_rcpt_parameters(text: str, offered: Extensions) -> RcptParameters:
@@ -332,6 +379,8 @@ def format_mail_parameters(parameters: MailParameters, offered: Extensions) -> s
         words += " SMTPUTF8"
     if parameters.requiretls and "REQUIRETLS" in offered:
         words += " REQUIRETLS"
+    if parameters.priority and "MT-PRIORITY" in offered:
+        words += f" MT-PRIORITY={parameters.priority}"
     if "DSN" in offered:
         if parameters.ret is not Return.UNSPECIFIED:
             words += f" RET={parameters.ret.value}"

@@ -34,6 +34,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import cached_property
 from typing import Final, TypeAlias, assert_never
@@ -217,7 +218,8 @@ class ServerSettings:
     `size_limit` in octets, 0 for none (RFC 1870 §4). `max_recipients` a transaction: RFC 5321 §4.5.3.1.8 asks for at
     least 100. `max_errors`: refusals by the session itself before it ends with 421; 20 is what others in the field use.
     `mechanisms`: those of AUTH, in upper case; offered only once `permit_auth` says that secrets are safe.
-    `starttls`: it is on offer, there being a certificate. `tls_required`: no mail in clear.
+    `starttls`: it is on offer, there being a certificate. `tls_required`: no mail in clear. `future_release`: how long
+    a message may be held at its author's wish (RFC 4865); none: not offered. `max_messages` a session (RFC 9422).
     """
 
     hostname: str
@@ -226,6 +228,9 @@ class ServerSettings:
     smtputf8: bool = True
     dsn: bool = True
     chunking: bool = True
+    priority: bool = True
+    future_release: timedelta = timedelta()
+    max_messages: int = 1000
     max_recipients: int = 1000
     max_errors: int = 20
     mechanisms: tuple[str, ...] = ()
@@ -244,12 +249,23 @@ class ServerSettings:
         """The extensions on offer under TLS: no STARTTLS (RFC 3207 §4.2), but REQUIRETLS (RFC 8689 §2)."""
         return Extensions({**self._offers, "REQUIRETLS": ()})
 
+    def with_latest_release(self, offered: Extensions, now: float) -> Extensions:
+        """What is on offer, FUTURERELEASE with the latest time it allows from `now` on (RFC 4865 §3)."""
+        seconds = int(self.future_release.total_seconds())
+        latest = datetime.fromtimestamp(now + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Extensions({**offered.offered, "FUTURERELEASE": (str(seconds), latest)})
+
     @cached_property
     def _offers(self) -> dict[str, tuple[str, ...]]:
         offered: dict[str, tuple[str, ...]] = {"PIPELINING": (), "SIZE": (str(self.size_limit),), "8BITMIME": ()}
         offered["ENHANCEDSTATUSCODES"] = ()
         if self.chunking:
             offered |= {"CHUNKING": (), "BINARYMIME": ()}
+        offered["LIMITS"] = (f"MAILMAX={self.max_messages}", f"RCPTMAX={self.max_recipients}")
+        if self.priority:
+            offered["MT-PRIORITY"] = ()
+        if self.future_release:
+            offered["FUTURERELEASE"] = (str(int(self.future_release.total_seconds())),)
         if self.smtputf8:
             offered["SMTPUTF8"] = ()
         if self.dsn:
@@ -531,11 +547,14 @@ class ServerSession:
         self._offers = Extensions({**base.offered, **offered})
         self._reader.limit = AUTH_LINE if mechanisms else COMMAND_LINE
 
-    def hello_reply(self) -> Reply:
-        """The 250 that accepts a Hello, with the extensions on offer."""
+    def hello_reply(self, now: float = 0.0) -> Reply:
+        """The 250 that accepts a Hello, with the extensions on offer at `now`, in seconds since 1970."""
         settings = self._settings
         if isinstance(self._waiting, Hello) and self._waiting.verb == "HELO":
             return settings.helo_reply
+        if settings.future_release:
+            offered = settings.with_latest_release(self._offers, now)
+            return Reply(250, (settings.hostname, *extension_lines(offered)))
         if self._mechanisms:
             return Reply(250, (settings.hostname, *extension_lines(self._offers)))
         return settings.ehlo_reply_under_tls if self._secured else settings.ehlo_reply
