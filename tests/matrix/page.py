@@ -9,7 +9,22 @@ from pathlib import Path
 from typing import Final
 
 from tests.matrix.grid import GRID, LEGEND, NOTES, ROWS, Code, Never, State, Trouble, notes_of
+from tests.matrix.names import MACHINE, NAMES
+from tests.matrix.tls import HANDSHAKES, POLICIES, SESSIONS, Cut, after_cut
+from waypost.route.route import TlsPolicy
 
+UNDER_TLS: Final = """\
+## Under TLS, with real records and certificates
+
+The same once more over sockets, with a faulty host and a healthy one behind it, by the route's policy. HELO is said in
+none of these cells, for that would be a downgrade. A certificate is looked at where the policy is `verify`.
+"""
+WHERE_TO: Final = """\
+## Where DNS or this machine goes wrong
+
+Each row is played through the whole service. What an authority says of a domain can return its mail; trouble of DNS
+cannot. What is this machine's own fault is held against no destination.
+"""
 #: What bench/faults.py has written down.
 FAULTS: Final = Path(__file__).parents[2] / "bench" / "results" / "faults.json"
 BESIDE: Final = """\
@@ -109,8 +124,43 @@ def page() -> str:
     )
     notes = (f"{number}. *{_where(number)}*: {note.text}" for number, note in enumerate(NOTES, 1))
     parts.append("\n".join(["## Notes\n", *notes]) + "\n")
+    parts.append("\n".join([UNDER_TLS, *_handshakes(), "", *_sessions()]) + "\n")
+    parts.append("\n".join([WHERE_TO, *_names(), "", *_machine()]) + "\n")
     parts.append(BESIDE + json.loads(FAULTS.read_text("utf-8"))["summary"])
     return "\n".join(parts)
+
+
+def _handshakes() -> Iterator[str]:
+    yield "| the handshake | " + " | ".join(policy.value for policy in POLICIES) + " |"
+    yield "|---|:-:|:-:|:-:|"
+    for flaw, codes in HANDSHAKES.items():
+        yield f"| {flaw.value} | " + " | ".join(code.value for code in codes) + " |"
+
+
+def _sessions() -> Iterator[str]:
+    yield "| the reply to, under TLS | " + " | ".join(cut.value for cut in Cut) + " |"
+    yield "|---|" + ":-:|" * len(Cut)
+    for word in SESSIONS:
+        yield f"| {word} | " + " | ".join(_under_tls(word, cut) for cut in Cut) + " |"
+
+
+def _under_tls(word: str, cut: Cut) -> str:
+    welcome, needed = (after_cut(word, cut, policy) for policy in (TlsPolicy.OPPORTUNISTIC, TlsPolicy.VERIFY))
+    return welcome.value if welcome is needed else f"{welcome.value}; {needed.value} where TLS is needed"
+
+
+def _names() -> Iterator[str]:
+    yield "| DNS says of the domain | the mail is | status | why |"
+    yield "|---|---|---|---|"
+    for cell in NAMES:
+        yield f"| {cell.name} | {cell.fate.value} | {cell.status} | {cell.why} |"
+
+
+def _machine() -> Iterator[str]:
+    yield "| the system says to `connect` | | held against the destination | what follows |"
+    yield "|---|---|:-:|---|"
+    for cell in MACHINE:
+        yield f"| {cell.name} | {cell.number} | {'yes' if cell.blames_host else 'no'} | {cell.why} |"
 
 
 def _table(troubles: Sequence[Trouble]) -> Iterator[str]:
