@@ -51,7 +51,6 @@ from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission, RelayPolicy
-from waypost.policy.expansion import Expander
 from waypost.queue import salvage
 from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
@@ -205,7 +204,7 @@ class _Base:
     dice: random.Random
     storage: Storage
     table: RouteTable
-    expander: Expander
+    admission: Admission
     resolver: DnspythonResolver
     finder: HostFinder
     ids: MessageIds
@@ -223,13 +222,14 @@ def _base(config: Config, parts: Parts) -> _Base:
     storage = parts.storage(config)
     resolver = DnspythonResolver(resolver_settings(config), clock)
     log, metrics = _log(config, sys.stderr, clock), Metrics(storage)
+    table = config.route_table()
     return _Base(
         config=config,
         clock=clock,
         dice=dice,
         storage=storage,
-        table=config.route_table(),
-        expander=expander(config, clock),
+        table=table,
+        admission=Admission(table, expander(config, clock)),
         resolver=resolver,
         finder=host_finder(config, resolver, dice),
         ids=MessageIds(clock, dice),
@@ -309,7 +309,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
     config = base.config
     house = House(
         storage=base.storage,
-        admission=Admission(base.table, base.expander),
+        admission=base.admission,
         relay=RelayPolicy(config.relay.networks),
         settings=_receive_settings(config),
         clock=base.clock,
@@ -326,7 +326,9 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
 def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: _Watch) -> Operations:
     return Operations(
         storage=base.storage,
+        config=base.config,
         table=base.table,
+        admission=base.admission,
         finder=base.finder,
         resolver=base.resolver,
         clock=base.clock,

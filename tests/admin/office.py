@@ -12,12 +12,14 @@ from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.config import Config, parse
+from waypost.config.parts import expander
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, NotInDoubt, Origin, Recipient
 from waypost.mail.outcome import Answered, Deferred, Delivered, Host, Outcome
 from waypost.net.clock import SystemClock
 from waypost.net.resolver import Addresses, MxRecord, MxRecords, NullMx
 from waypost.net.stream import Endpoint
+from waypost.policy.admission import Admission
 from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Gone, Lease, Next, Notice, Settled, Settlement, Stored, Wait
@@ -157,9 +159,12 @@ async def office() -> AsyncIterator[Office]:
 
     finder = HostFinder(dns, own_names={"mx.example.net"}, own_addresses=set(), own_ports={25}, dice=DICE)
     delivering, told = list[DestinationState](), list[str]()
+    table = found.route_table()
     desk = Operations(
         storage=storage,
-        table=found.route_table(),
+        config=found,
+        table=table,
+        admission=Admission(table, expander(found, clock)),
         finder=finder,
         resolver=dns,
         clock=clock,

@@ -161,6 +161,10 @@ def test_a_life_is_told_with_its_dialogue_and_control_characters_harmless(servic
         (("resolve", "-bad-"), 2),
         (("resolve", "example.com"), 0),
         (("resolve", "captured.example"), 0),
+        (("explain", "b@example.com"), 0),
+        (("explain", "b@example.com", "--client", "203.0.113.9"), 0),
+        (("explain", "b@example.com", "nobody"), 1),
+        (("explain", "b@example.com", "--client", "here"), 2),
     ],
 )
 def test_exit_codes_are_honest(service: Service, arguments: tuple[str, ...], code: int) -> None:

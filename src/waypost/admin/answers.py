@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from waypost.admin.explanation import Explanation, Question
 from waypost.mail.envelope import MessageId
 from waypost.net.clock import Instant
 from waypost.queue.storage import CapturedMessage, HistoryEvent, QueueEntry, Selection
@@ -230,6 +231,10 @@ class Desk(Protocol):
         ...
 
     async def resolve(self, domain: str) -> Resolution: ...
+
+    async def explain(self, question: Question) -> Explanation:
+        """What would become of such a message. Nothing is sent."""
+        ...
 
     async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage: ...
 

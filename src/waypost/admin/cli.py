@@ -15,6 +15,9 @@ from waypost import __version__
 from waypost.admin import words
 from waypost.admin.accounts import user_commands
 from waypost.admin.answers import Acted
+from waypost.admin.explanation import MessageFacts, Question, message_facts
+from waypost.admin.explanation_words import explanation
+from waypost.admin.send import with_crlf
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
     AddressOption,
@@ -34,7 +37,7 @@ from waypost.admin.terminal import (
     out,
     show,
 )
-from waypost.admin.tools import peer, send_command
+from waypost.admin.tools import octets_of, peer, send_command
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.parts import keyring
 from waypost.mail.envelope import MessageId
@@ -295,6 +298,36 @@ def resolve(
     raise typer.Exit(0 if answer.rule and (answer.hosts or answer.is_local) else 1)
 
 
+def explain(
+    recipients: Annotated[
+        list[str], typer.Argument(metavar="RECIPIENT...", help="Addresses, as RCPT would name them.")
+    ],
+    client: Annotated[str, typer.Option("--client", metavar="IP", help="The client's address.")] = "127.0.0.1",
+    account: Annotated[str, typer.Option("--auth", metavar="ACCOUNT", help="The account it logs in with.")] = "",
+    sender: Annotated[str, typer.Option("--from", help="The reverse-path; empty for <>.")] = "",
+    file: Annotated[
+        str, typer.Option("--message", metavar="FILE", help="The message itself; - is standard input.")
+    ] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Tell what would become of a message, step by step, without sending it.
+
+    Whether the client may send, whom each address stands for, which route it takes, its hosts by DNS, TLS, login,
+    limits, the state of the next hop, and when it would be tried again; each step with the line that decides it. The
+    code that live mail runs gives the answers. Exit code 0 only where every recipient would be taken.
+
+    Example: waypost explain --client 203.0.113.9 --from me@example.org info@example.com
+    """
+    asked = context(config, admin, json=json)
+    facts = MessageFacts() if not file else message_facts(with_crlf(octets_of(file, as_json_value=json)))
+    question = Question(tuple(recipients), client, account, sender, facts)
+    answer = asked.answer(lambda found: found.explain(question), spool=False)
+    show(answer, explanation, as_json_value=json)
+    raise typer.Exit(0 if answer.is_taken and all(each.is_taken for each in answer.journeys) else 1)
+
+
 # ---- the inbox
 def inbox_list(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many messages.")] = 50,
@@ -375,6 +408,7 @@ def commands() -> typer.Typer:
     app.add_typer(queue, name="queue")
     app.command("trace")(trace)
     app.command("resolve")(resolve)
+    app.command("explain")(explain)
     app.add_typer(inbox, name="inbox")
     app.add_typer(user_commands(), name="user")
     app.command("status")(status)

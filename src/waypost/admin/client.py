@@ -33,6 +33,7 @@ from waypost.admin.answers import (
     from_json,
     to_json,
 )
+from waypost.admin.explanation import Explanation, Question
 from waypost.config import Config
 from waypost.mail.explain import plain
 from waypost.net.stream import Endpoint
@@ -85,6 +86,9 @@ class ServiceDesk:
 
     async def resolve(self, domain: str) -> Resolution:
         return await self._get(f"/api/resolve/{_segment(domain)}", Resolution)
+
+    async def explain(self, question: Question) -> Explanation:
+        return _understood(await self._ask("POST", "/api/explain", to_json(question)), Explanation)
 
     async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage:
         return await self._get(f"/api/inbox?before={before}&limit={limit}", InboxPage)

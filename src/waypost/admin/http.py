@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias, TypeVar
 
 import structlog
 from aiohttp import web
 
 from waypost.admin import page
 from waypost.admin.answers import ActBody, Desk, FailureKind, OperationError, from_json, to_json
+from waypost.admin.explanation import Question
 from waypost.admin.operations import ACTIONS, Readiness
 from waypost.mail.envelope import MessageId
 from waypost.net.stream import Endpoint
@@ -29,6 +30,8 @@ Metrics: TypeAlias = Callable[[], Awaitable[bytes]]
 """The metrics in Prometheus' text format."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+T = TypeVar("T")
 
 #: A POST's body is a selection: some ids. 256 KiB hold more ids than a person or a script names in one go.
 BODY: Final = 256 * 1024
@@ -106,6 +109,7 @@ def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Ap
             web.get("/api/destinations", api.destinations),
             web.get("/api/trace/{asked}", api.trace),
             web.get("/api/resolve/{domain}", api.resolve),
+            web.post("/api/explain", api.explain),
             web.get("/api/inbox", api.inbox),
             web.get("/api/inbox/{number}", api.captured),
             web.get("/api/inbox/{number}/raw", api.captured_raw),
@@ -229,6 +233,9 @@ class _Api:
         limit = _number(request.query.get("limit", "10"), "limit")
         return _json(await self.desk.trace(request.match_info["asked"], limit=limit))
 
+    async def explain(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.explain(_read(await request.read(), Question)))
+
     async def resolve(self, request: web.Request) -> web.Response:
         return _json(await self.desk.resolve(request.match_info["domain"]))
 
@@ -267,8 +274,12 @@ async def _body(request: web.Request) -> ActBody:
     octets = await request.read()
     if not octets:
         return ActBody()
+    return _read(octets, ActBody)
+
+
+def _read(octets: bytes, kind: type[T]) -> T:
     try:
-        return from_json(octets, ActBody)
+        return from_json(octets, kind)
     except ValueError as error:
         raise OperationError(
             FailureKind.BAD_REQUEST,

@@ -16,10 +16,11 @@ from waypost import __version__
 from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
 from waypost.admin.operations import Operations
 from waypost.config import Complaints, Config, parse
-from waypost.config.parts import host_finder, resolver_settings
+from waypost.config.parts import expander, host_finder, resolver_settings
 from waypost.config.parts import spool as config_spool
 from waypost.net.clock import Instant, SystemClock
 from waypost.net.stub_resolver import DnspythonResolver
+from waypost.policy.admission import Admission
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage, StorageError
 
@@ -56,10 +57,13 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
     storage: Storage = _existing_spool(config) if spool else MemoryStorage()
     resolver = DnspythonResolver(resolver_settings(config), clock)
     try:
+        table = config.route_table()
         await storage.open(owner=f"command line {os.getpid()}")
         yield Operations(
             storage=storage,
-            table=config.route_table(),
+            config=config,
+            table=table,
+            admission=Admission(table, expander(config, clock)),
             finder=host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
             resolver=resolver,
             clock=clock,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
 from waypost.admin.answers import (
@@ -28,7 +28,10 @@ from waypost.admin.answers import (
     Trace,
     Traces,
 )
+from waypost.admin.explanation import Explanation, Journey, Question
+from waypost.admin.journey import MAX_ASKED, Explainer, NotRunning
 from waypost.admin.reading import taken_apart
+from waypost.config import Config
 from waypost.mail.envelope import MessageId, Octets, QueuedMessage
 from waypost.mail.explain import plain
 from waypost.net.clock import Clock
@@ -44,6 +47,7 @@ from waypost.net.resolver import (
     NullMx,
     Resolver,
 )
+from waypost.policy.admission import Admission
 from waypost.queue.ids import to_number
 from waypost.queue.storage import QueueEntry, Selection, Storage, StorageError
 from waypost.route.domain import host_name, literal
@@ -88,7 +92,9 @@ class Operations:
     """The desk itself."""
 
     storage: Storage
+    config: Config
     table: RouteTable
+    admission: Admission
     finder: HostFinder
     resolver: Resolver
     clock: Clock
@@ -218,6 +224,27 @@ class Operations:
                 return await self._resolution(str(where), route)
             case never:
                 assert_never(never)
+
+    async def explain(self, question: Question) -> Explanation:
+        if not 0 < len(question.recipients) <= MAX_ASKED:
+            raise OperationError(
+                FailureKind.BAD_REQUEST,
+                f"{len(question.recipients)} recipients are asked about",
+                f"name 1 to {MAX_ASKED}",
+            )
+        explainer = Explainer(self.config, self.admission)
+        facts, trusted = await asyncio.to_thread(explainer.session, question)  # it may read the users' file
+        journeys = [await self._journey(explainer, each, trusted=trusted) for each in question.recipients]
+        return Explanation(question, facts, not any(fact.stops for fact in facts), tuple(journeys))
+
+    async def _journey(self, explainer: Explainer, asked: str, *, trusted: bool) -> Journey:
+        journey, destined = await explainer.recipient(asked, trusted=trusted)
+        states = self.delivering() if self.facts.is_running else NotRunning()
+        legs = [
+            explainer.leg(one, await self._resolution(str(one.recipient.forward_path), one.route), states)
+            for one in destined[:SHOWN]
+        ]
+        return replace(journey, legs=tuple(legs))
 
     async def _resolution(self, domain: str, route: Route) -> Resolution:
         transport = route.transport

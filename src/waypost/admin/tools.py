@@ -53,7 +53,7 @@ def send_command(
     address = server_address(server, "--server", as_json_value=json)
     name = hello or socket.gethostname()
     if file:
-        octets = with_crlf(_octets(file, as_json_value=json))
+        octets = with_crlf(octets_of(file, as_json_value=json))
     else:
         text = body or ("" if sys.stdin.isatty() else sys.stdin.read())
         message_id = f"<{random.SystemRandom().getrandbits(64):016x}@{name}>"
@@ -95,13 +95,14 @@ def _mailbox(text: str, option: str, *, as_json_value: bool) -> Mailbox:
         fail(f"{option}: {error}", "give one such as user@example.org", as_json_value=as_json_value, code=2)
 
 
-def _octets(file: str, *, as_json_value: bool) -> bytes:
+def octets_of(file: str, *, as_json_value: bool) -> bytes:
+    """What the file holds, or the end of this process with the reason."""
     if file == "-":
         return sys.stdin.buffer.read()
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}", "name another --file", as_json_value=as_json_value)
+        fail(f"{file} cannot be read: {error.strerror}", "name another file", as_json_value=as_json_value)
 
 
 # ---- the peer

@@ -171,7 +171,7 @@ def build_map(placed: Placed[Map], base: Path, clock: Clock) -> Lookups:
     """The map of one section."""
     section = placed.section
     if section.entries:
-        return InlineMap(section.name, section.entries, placed.place)
+        return InlineMap(section.name, section.entries, placed.of("entries"))
     if section.file:
         return TableFile(section.name, base / section.file, clock)
     if section.regexp:
@@ -191,6 +191,7 @@ def _policy(placed: Placed[Domain], maps: Mapping[str, Lookups]) -> DomainPolicy
     return DomainPolicy(
         patterns=section.names,
         place=placed.place,
+        places={key: placed.of(key) for key in ("rewrite", "catch_all", "unknown")},
         rewrite=rewrite,
         aliases=tuple(maps[name] for name in section.aliases),
         users=tuple(maps[name] for name in section.users),

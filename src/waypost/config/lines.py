@@ -8,10 +8,24 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: ("route", 0, "domains", 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where in a file settings stand, as a person looks them up. `where`: the file's own name."""
+
+    where: str
+    lines: Mapping[Path, int]
+
+    def of(self, *path: str | int) -> str:
+        """`waypost.toml:12`, or "default" where the file does not have that setting."""
+        return f"{self.where}:{self.lines[path]}" if path in self.lines else "default"
+
 
 #: Strings before all else, so that no mark inside one is taken for syntax. A triple-quoted one may end in five quotes.
 _TOKEN: Final = re.compile(

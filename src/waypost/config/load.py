@@ -12,6 +12,7 @@ from typing import Final
 from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool, check_users
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.domains import check_domains, check_maps
+from waypost.config.lines import Places
 from waypost.config.model import (
     Admin,
     Auth,
@@ -71,6 +72,7 @@ class Config:
     helo_memory: HeloMemory
     tls: Tls
     certificates: tuple[CertificateFiles, ...]
+    places: Places
 
     def route_table(self) -> RouteTable:
         """The routes, ready to be looked up."""
@@ -152,6 +154,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         helo_memory=helo_memory[0],
         tls=tls[0],
         certificates=files,
+        places=Places(Path(where).name, reader.lines),
     )
 
 

@@ -40,10 +40,15 @@ class Found(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Placed(Generic[S]):
-    """A section, and where a person finds it ("waypost.toml:12")."""
+    """A section, and where a person finds it and each of its keys ("waypost.toml:12")."""
 
     section: S
     place: str
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, key: str) -> str:
+        """The place of one of its keys; that of the section where it is not written."""
+        return self.places.get(key, self.place)
 
 
 @dataclass(slots=True)
@@ -123,7 +128,15 @@ class Reader:
 
 def placed(found: Sequence[Found[S]], where: str, reader: Reader) -> tuple[Placed[S], ...]:
     """Sections with their places in the file `where`."""
-    return tuple(Placed(each.section, f"{PurePath(where).name}:{reader.lines[each.path]}") for each in found)
+    file = PurePath(where).name
+    return tuple(
+        Placed(
+            each.section,
+            f"{file}:{reader.lines[each.path]}",
+            {key: f"{file}:{reader.lines[(*each.path, key)]}" for key in each.section.model_fields_set},
+        )
+        for each in found
+    )
 
 
 def key_text(path: Path) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from waypost.maps.lookup import Map
@@ -56,6 +56,11 @@ class DomainPolicy:
     separators: str = ""  # each character of it begins a subaddress
     keep_tag: bool = True
     unknown: UnknownHere = Accept()
+    places: Mapping[str, str] = field(default_factory=dict)  # of single settings, where they have lines of their own
+
+    def place_of(self, key: str) -> str:
+        """Where a setting stands, or the whole policy."""
+        return self.places.get(key, self.place)
 
     def without_tag(self, local_part: str) -> str:
         """The local-part up to its subaddress (RFC 5233); whole where it has none."""

@@ -161,7 +161,7 @@ class Expander:
             return _Stays(Goal(mailbox))
         if not isinstance(policy.rewrite, SameDomain):
             moved = Mailbox(mailbox.local_part, policy.rewrite)
-            return _Becomes((moved,), Step("rewrite", f"{mailbox} → {moved}", policy.place))
+            return _Becomes((moved,), Step("rewrite", f"{mailbox} → {moved}", policy.place_of("rewrite")))
         found = await _listed(policy.aliases, _spellings(policy, mailbox))
         if isinstance(found, Listed):
             return _alias(mailbox, found)
@@ -193,14 +193,20 @@ async def _unlisted(policy: DomainPolicy, mailbox: Mailbox) -> _Turn:
     if isinstance(found, MapTrouble):
         return _trouble(found)
     if not isinstance(policy.catch_all, NoCatchAll) and policy.catch_all != mailbox:
-        return _Becomes((policy.catch_all,), Step("catch-all", f"{mailbox} → {policy.catch_all}", policy.place))
+        return _Becomes(
+            (policy.catch_all,), Step("catch-all", f"{mailbox} → {policy.catch_all}", policy.place_of("catch_all"))
+        )
     match policy.unknown:
         case Accept():
             return _Stays(Goal(_without_tag(policy, mailbox)), (Step("ours", f"{mailbox} is taken", policy.place),))
         case Refuse():
-            return _IsUnknown(Step("unknown", f"{mailbox} is not listed", policy.place))
+            return _IsUnknown(Step("unknown", f"{mailbox} is not listed", policy.place_of("unknown")))
         case PassOn(route):
-            step = Step("split domain", f"{mailbox} is not listed here; it goes by the route {route}", policy.place)
+            step = Step(
+                "split domain",
+                f"{mailbox} is not listed here; it goes by the route {route}",
+                policy.place_of("unknown"),
+            )
             return _Stays(Goal(mailbox, route), (step,))
         case _:
             assert_never(policy.unknown)

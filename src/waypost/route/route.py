@@ -102,6 +102,8 @@ class Route:
     #: Whether only those who may relay through us are let in to it, since the domain is not ours: `*` alone matched, or
     #: the route says so (`accept_from = "relay"`).
     relay_only: bool = False
+    #: What its section is called.
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

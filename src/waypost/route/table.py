@@ -167,6 +167,7 @@ class RouteTable:
             credentials=rule.means.credentials,
             limits=rule.means.limits,
             relay_only=rule.relay_only or pattern.match is Match.EVERYTHING,
+            name=rule.name,
         )
 
     def _key(self, rule: Rule, means: set[Means]) -> NextHop:

@@ -1,0 +1,286 @@
+"""What would become of a message, step by step, and the line that decides each: asked of the code that live mail runs.
+
+Nothing is sent, and nothing is connected to; names are looked up. Not here: how it is printed (explanation_words.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from waypost.admin.answers import FailureKind, OperationError, Resolution, ResolvedHost
+from waypost.admin.explanation import Fact, Journey, Leg, MessageFacts, Question
+from waypost.admin.words import when
+from waypost.auth.account import Account
+from waypost.auth.authenticator import UserFile
+from waypost.auth.users import UsersError
+from waypost.config import Config
+from waypost.config.model import Listener
+from waypost.config.units import format_duration, format_size
+from waypost.mail.envelope import NextHop
+from waypost.mail.explain import plain
+from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned
+from waypost.route.route import LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, TlsPolicy
+from waypost.route.state import DestinationState, Phase
+from waypost.route.target import target_text
+from waypost.smtp.client import Credentials
+from waypost.smtp.extension import RcptParameters
+from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
+from waypost.smtp.path import Postmaster as BarePostmaster
+
+#: Recipients of one question: each may cost look-ups.
+MAX_ASKED: Final = 100
+
+_TLS: Final = {
+    TlsPolicy.NONE: "never, everything goes in clear",
+    TlsPolicy.OPPORTUNISTIC: "where STARTTLS is offered, with any certificate; else in clear",
+    TlsPolicy.REQUIRED: "never in clear, any certificate; a host without STARTTLS makes mail wait",
+    TlsPolicy.VERIFY: "never in clear, and the certificate must be the host's; else mail waits",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Nobody:
+    """Nobody logs in."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunning:
+    """No service runs, so that nobody knows what its destinations do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """Puts the question to each decision in turn."""
+
+    config: Config
+    admission: Admission
+
+    # ---- before RCPT
+    def session(self, question: Question) -> tuple[tuple[Fact, ...], bool]:
+        """Who the client is, and whether it may send at all; and whether it may relay through us.
+
+        Raises: OperationError, where the question itself cannot be understood.
+        """
+        account = self._account(question.account)
+        trusted, client = self._client(question.client)
+        listener = self._listener(question)
+        facts = [client, listener, *self._login(account), self._sender(question, account)]
+        facts += self._message(question.message)
+        return tuple(facts), trusted or isinstance(account, Account)
+
+    def _client(self, host: str) -> tuple[bool, Fact]:
+        relay = self.config.relay.networks
+        try:
+            inside = [index for index, network in enumerate(relay) if RelayPolicy((network,)).trusts(host)]
+        except ValueError:
+            raise OperationError(
+                FailureKind.BAD_REQUEST, f"{host!r} is no numeric address", "give one such as 192.0.2.1 to --client"
+            ) from None
+        if inside:
+            place = self.config.places.of("relay", "networks", inside[0])
+            return True, Fact("client", f"{host} is in {relay[inside[0]]}: it may send anywhere", place)
+        text = f"{host} is in no network of [relay]: it may send to our own domains"
+        return False, Fact("client", text, self.config.places.of("relay", "networks"))
+
+    def _listener(self, question: Question) -> Fact:
+        """The listener such a client would take: for submission where it logs in, else one for everybody."""
+        wanted = "submission" if question.account else "mx"
+        listeners = list(enumerate(self.config.listeners))
+        index, listener = min(listeners, key=lambda each: each[1].role != wanted)
+        place = self.config.places.of("listener", index)
+        if listener.role == "submission" and not question.account:
+            text = f"{_door(listener)} takes mail of accounts only: 530 5.7.0"
+            return Fact("listener", text, place, stops=True)
+        return Fact("listener", _door(listener), place)
+
+    def _login(self, account: Account | _Nobody) -> Iterator[Fact]:
+        if isinstance(account, Account):
+            own = ", ".join(account.may_send_as)
+            place = self.config.places.of("auth", "users")
+            yield Fact("account", f"{account.name} may send anywhere, as {own}", place)
+
+    def _account(self, name: str) -> Account | _Nobody:
+        if not name:
+            return _Nobody()
+        if not self.config.auth.users:
+            raise OperationError(
+                FailureKind.BAD_REQUEST, "there are no accounts: [auth] names no users' file", "leave --auth out"
+            )
+        file = UserFile(self.config.users, self.config.account_domain)
+        try:
+            user = file.users().get(name.lower())
+        except UsersError as error:
+            raise OperationError(FailureKind.UNAVAILABLE, str(error), "mend the users' file") from error
+        if user is None:
+            raise OperationError(FailureKind.NOT_FOUND, f"there is no account {name}", "see waypost user list")
+        return file.account(user)
+
+    @staticmethod
+    def _sender(question: Question, account: Account | _Nobody) -> Fact:
+        path = reverse_path(question.reverse_path)
+        if isinstance(account, Account) and not account.may_use(path):
+            return Fact(
+                "sender", f"<{path}> is no reverse-path of {account.name}: 553 5.7.1", "may_send_as", stops=True
+            )
+        return Fact("sender", f"<{path}>{'' if str(path) else ', a notification'}", "the question")
+
+    def _message(self, message: MessageFacts) -> Iterator[Fact]:
+        limits, places = self.config.limits, self.config.places
+        if not message.size:
+            return
+        place = places.of("limits", "message_size")
+        bound = f"of at most {format_size(limits.message_size)}"
+        if message.size > limits.message_size:
+            yield Fact("message", f"{message.size} octets {bound}: 552 5.3.4", place, stops=True)
+        else:
+            yield Fact("message", f"{message.size} octets {bound}", place)
+        if message.hops >= limits.hops:
+            text = f"{message.hops} Received lines: it goes in circles, 554 5.4.6"
+            yield Fact("message", text, places.of("limits", "hops"), stops=True)
+        if not message.is_ascii:
+            yield Fact("message", "8-bit text: hosts without 8BITMIME need it converted", "the message")
+
+    # ---- RCPT
+    async def recipient(self, asked: str, *, trusted: bool) -> tuple[Journey, Sequence[Destined]]:
+        """What RCPT would be answered, and whom the message would go to; their ways are the caller's to add."""
+        try:
+            path = _forward_path(asked)
+        except PathError as error:
+            return Journey(asked, f"501 5.1.3 {error}", is_taken=False, facts=(), legs=()), ()
+        admitted = await self.admission.admit(path, RcptParameters(), trusted=trusted)
+        facts = tuple(Fact(step.what, step.text, self._place(step.place)) for step in admitted.steps)
+        match admitted:
+            case Taken(destined, _, left_out):
+                facts += tuple(Fact("left out", text, "no way", stops=True) for text in left_out)
+                return Journey(asked, "250 2.1.5 OK", is_taken=True, facts=facts, legs=()), destined
+            case Turned(reply, _, trouble):
+                facts += (Fact("trouble", trouble, "the map", stops=True),) if trouble else ()
+                facts += () if facts else self._refusing_route(path)
+                return Journey(asked, str(reply), is_taken=False, facts=facts, legs=()), ()
+            case _:
+                assert_never(admitted)
+
+    def _refusing_route(self, path: ForwardPath) -> tuple[Fact, ...]:
+        """The route the recipient would have had, or why there is none."""
+        match self.admission.router.route(path):
+            case NoRoute(detail):
+                return (Fact("route", detail, "no [[route]]", stops=True),)
+            case Route(relay_only=True) as route:
+                text = f"{_pattern(route)} is for clients that may send anywhere"
+                return (Fact("route", text, _after_at(route.rule), stops=True),)
+            case Route() as route:
+                return (Fact("route", f"{_pattern(route)} refuses", _after_at(route.rule), stops=True),)
+            case never:
+                assert_never(never)
+
+    def _place(self, place: str) -> str:
+        """A key of a section as its line."""
+        section, dot, key = place.partition(".")
+        return self.config.places.of(section, key) if dot and ":" not in place and section == "service" else place
+
+    # ---- the way of one recipient
+    def leg(self, destined: Destined, found: Resolution, states: Sequence[DestinationState] | NotRunning) -> Leg:
+        """Route, hosts, TLS, credentials, limits, and what happens when it fails."""
+        route = destined.route
+        facts = [
+            Fact("route", f"{target_text(route.transport)}, for {_pattern(route)}", _after_at(route.rule)),
+            *_hosts(found),
+            *self._means(route),
+            self._limits(route),
+            _state(route.next_hop, states),
+            self._retries(),
+        ]
+        is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
+        return Leg(str(destined.recipient.forward_path), tuple(facts if is_remote else [facts[0], *facts[-1:]]))
+
+    def _means(self, route: Route) -> Iterator[Fact]:
+        if isinstance(route.transport, LmtpServers):
+            yield Fact("tls", "none: LMTP goes to a mail store of ours", "LMTP")
+            return
+        yield Fact("tls", f"{route.tls.value}: {_TLS[route.tls]}", self._key(route, "tls"))
+        if isinstance(route.credentials, Credentials):
+            text = f"logs in as {route.credentials.username}"
+            yield Fact("credential", text, self._key(route, "username"))
+        else:
+            yield Fact("credential", "none: does not log in", self._key(route, "username"))
+
+    def _limits(self, route: Route) -> Fact:
+        limits = route.limits
+        text = (
+            f"{limits.concurrency} connections at once, {limits.recipients} recipients a transaction, "
+            f"{limits.messages} messages a connection"
+        )
+        written = [key for key in ("concurrency", "recipients", "messages") if self._key(route, key) != "default"]
+        return Fact("limits", text, ", ".join(self._key(route, key) for key in written) or "default")
+
+    def _retries(self) -> Fact:
+        retry, places = self.config.retry, self.config.places
+        pauses = [format_duration(pause) for pause in retry.schedule]
+        text = f"after {', '.join(pauses)}, then every {pauses[-1]}"
+        notice = f"told of a delay after {format_duration(retry.delay_notice)} ({places.of('retry', 'delay_notice')})"
+        expiry = f"given up after {format_duration(retry.expire)} ({places.of('retry', 'expire')})"
+        late = (expiry,) if retry.delay_notice > retry.expire else (notice, expiry)
+        return Fact("retries", text, places.of("retry", "schedule"), late)
+
+    def _key(self, route: Route, key: str) -> str:
+        """The line of a route's setting."""
+        indices = [index for index, rule in enumerate(self.config.rules) if rule.name == route.name]
+        return self.config.places.of("route", indices[0], key) if indices else "default"
+
+
+def reverse_path(text: str) -> ReversePath:
+    """The reverse-path of a question. Raises: OperationError."""
+    if not text.strip("<>"):
+        return NullPath()
+    try:
+        return parse_mailbox(text.removeprefix("<").removesuffix(">"))
+    except PathError as error:
+        raise OperationError(FailureKind.BAD_REQUEST, str(error), "give one such as user@example.org") from error
+
+
+def _forward_path(text: str) -> ForwardPath:
+    bare = text.removeprefix("<").removesuffix(">")
+    return BarePostmaster() if bare.lower() == "postmaster" else parse_mailbox(bare)
+
+
+def _door(listener: Listener) -> str:
+    return f"{listener.role} on {listener.address}"
+
+
+def _pattern(route: Route) -> str:
+    return route.rule.rpartition(" at ")[0]
+
+
+def _after_at(rule: str) -> str:
+    return rule.rpartition(" at ")[2]
+
+
+def _hosts(found: Resolution) -> Iterator[Fact]:
+    if found.dns:
+        details = tuple(map(_exchanger, found.exchangers))
+        yield Fact("dns", found.dns, "DNS", details)
+    if found.trouble:
+        yield Fact("hosts", plain(found.trouble), "DNS", stops=True)
+    elif found.hosts:
+        yield Fact("hosts", "tried in this order", "DNS", found.hosts)
+
+
+def _exchanger(host: ResolvedHost) -> str:
+    line = f"{host.preference:>3} {host.name} {', '.join(host.addresses)}".rstrip()
+    return f"{line}: {host.trouble}" if host.trouble else line
+
+
+def _state(next_hop: NextHop, states: Sequence[DestinationState] | NotRunning) -> Fact:
+    """What the next hop is doing now, as the dispatcher tells."""
+    if isinstance(states, NotRunning):
+        return Fact("state", "the service is not running: not known", "nobody")
+    for state in states:
+        if state.next_hop == next_hop:
+            waits = (plain(state.cause),) if state.cause else ()
+            if state.phase is Phase.RESTING:
+                return Fact("state", f"rests until {when(state.rests_until)}", "the service", waits, stops=True)
+            text = f"{state.phase.value}, {state.running} attempts under way of {state.window} it may have now"
+            return Fact("state", text, "the service", waits)
+    return Fact("state", "nothing waits for it, and nothing holds it up", "the service")

@@ -1,0 +1,181 @@
+"""What would become of a message: each step, the line that decides it, and the same answer as live mail gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.admin.office import DICE, config, destination, office, served
+from tests.route.written import WrittenResolver
+from tests.virtual import START
+from waypost.admin.answers import OperationError, ServiceFacts
+from waypost.admin.client import ServiceDesk
+from waypost.admin.explanation import Explanation, MessageFacts, Question, message_facts
+from waypost.admin.explanation_words import explanation
+from waypost.admin.operations import Operations
+from waypost.auth.users import hashed, save_users
+from waypost.config import Config, parse
+from waypost.config.parts import expander
+from waypost.net.clock import SystemClock
+from waypost.net.resolver import Addresses, MxRecord, MxRecords
+from waypost.policy.admission import Admission
+from waypost.queue.memory import MemoryStorage
+from waypost.route.hosts import HostFinder
+from waypost.route.state import DestinationState, Phase
+
+PAGE = Path(__file__).parents[2] / "docs/explain.md"
+README = Path(__file__).parents[2] / "README.md"
+ZONE = WrittenResolver(
+    {"far.example": MxRecords((MxRecord(20, "mx.example.com"), MxRecord(10, "mx1.far.example")))},
+    {"mx1.far.example": Addresses(("2001:db8::25", "198.51.100.25")), "mx.example.com": Addresses(("192.0.2.1",))},
+)
+DOWN = replace(
+    destination("mx:far.example", Phase.RESTING, cause="mx1.far.example refused the connection"), rests_until=START
+)
+
+
+def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path = Path("/etc/waypost")) -> Operations:
+    """The desk of a service with the settings `text`."""
+    found = parse(text, where="waypost.toml", base=base)
+    assert isinstance(found, Config), str(found)
+    clock, table = SystemClock(), found.route_table()
+
+    async def not_ready() -> Sequence[str]:
+        return ()
+
+    return Operations(
+        storage=MemoryStorage(),
+        config=found,
+        table=table,
+        admission=Admission(table, expander(found, clock)),
+        finder=HostFinder(ZONE, own_names={"mx.example.com"}, own_addresses=set(), own_ports={25}, dice=DICE),
+        resolver=ZONE,
+        clock=clock,
+        facts=ServiceFacts("0", "mx.example.com", "spool", "memory", (), started_at=0.0),
+        not_ready=not_ready,
+        delivering=lambda: delivering,
+    )
+
+
+def printed(kind: str) -> str:
+    (text,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return str(text)
+
+
+def asked(command: str) -> Question:
+    """The question a documented command puts."""
+    found = re.fullmatch(r"\$ waypost explain --client (\S+) --from (\S+) (.*)", command)
+    assert found is not None
+    return Question(tuple(found[3].split()), client=found[1], reverse_path=found[2])
+
+
+def words(answer: Explanation) -> str:
+    return "".join(f"{line.plain.rstrip()}\n" for line in explanation(answer))
+
+
+async def test_the_page_shows_what_is_printed() -> None:
+    command, _, says = printed("console").partition("\n")
+    answer = await desk(printed("toml"), delivering=[DOWN]).explain(asked(command))
+    assert says == words(answer)
+
+
+def test_the_readme_shows_a_part_of_the_page() -> None:
+    (part,) = re.findall(r"\$ waypost explain.*?(?=\n\n\S)", README.read_text("utf-8"), re.DOTALL)
+    lines = [line.strip() for line in part.splitlines() if line.strip() and line.strip() != "…"]
+    assert len(lines) > 5
+    page = [line.strip() for line in PAGE.read_text("utf-8").splitlines()]
+    assert [line for line in lines[1:] if line not in page] == []
+
+
+async def test_the_service_gives_the_same_answer_over_http() -> None:
+    async with office() as found, served(found) as server:
+        question = Question(("b@example.com", "x@example.org", "not an address"), client="203.0.113.9")
+        over_http = await ServiceDesk(server.endpoint).explain(question)
+        assert over_http == await found.desk.explain(question)
+        assert [journey.is_taken for journey in over_http.journeys] == [True, False, False]
+
+
+async def test_a_way_that_ends_here_needs_no_host() -> None:
+    async with office() as found:
+        answer = await found.desk.explain(Question(("a@captured.example",)))
+        (leg,) = answer.journeys[0].legs
+        assert [fact.step for fact in leg.facts] == ["route", "retries"]
+
+
+@pytest.mark.parametrize(
+    ("question", "error"),
+    [
+        (Question(()), "0 recipients"),
+        (Question(("a@b.example",) * 101), "101 recipients"),
+        (Question(("a@b.example",), client="mx.example.org"), "no numeric address"),
+        (Question(("a@b.example",), reverse_path="a"), "no domain"),
+        (Question(("a@b.example",), account="ann"), "there are no accounts"),
+    ],
+)
+async def test_a_question_that_makes_no_sense_is_told_so(question: Question, error: str) -> None:
+    async with office() as found:
+        with pytest.raises(OperationError, match=error):
+            await found.desk.explain(question)
+
+
+SUBMISSION = """\
+[service]
+hostname = "mx.example.com"
+spool = "spool"
+postmaster = "admin@example.com"
+[[listener]]
+address = "127.0.0.1:25"
+[[listener]]
+address = "127.0.0.1:587"
+role = "submission"
+[auth]
+users = "users"
+[[route]]
+domains = ["*"]
+to = "mx:"
+"""
+
+
+async def test_an_account_may_send_anywhere_but_only_as_itself(tmp_path: Path) -> None:
+    save_users(tmp_path / "users", {"ann": hashed("ann", "secret")})
+    found = desk(SUBMISSION, base=tmp_path)
+    hers = Question(("x@far.example",), client="203.0.113.9", account="ann", reverse_path="ann@example.com")
+    answer = await found.explain(hers)
+    assert answer.is_taken
+    assert answer.journeys[0].is_taken
+    assert "submission on 127.0.0.1:587  [waypost.toml:7]" in words(answer)
+    answer = await found.explain(Question(hers.recipients, hers.client, "ann", "eve@example.com"))
+    assert not answer.is_taken
+    assert "<eve@example.com> is no reverse-path of ann: 553 5.7.1" in words(answer)
+    with pytest.raises(OperationError, match="there is no account bob"):
+        await found.explain(Question(hers.recipients, hers.client, "bob"))
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (MessageFacts(100, 1), ""),
+        (MessageFacts(100 * 1024**2, 1), "552 5.3.4  [default]"),
+        (MessageFacts(100, 100), "it goes in circles, 554 5.4.6"),
+    ],
+)
+async def test_a_message_that_would_be_refused_stops_at_it(message: MessageFacts, says: str) -> None:
+    async with office() as found:
+        answer = await found.desk.explain(Question(("b@example.com",), message=message))
+        assert answer.is_taken is not bool(says)
+        assert says in words(answer)
+
+
+def test_of_a_message_counts_what_decides() -> None:
+    octets = "Received: a\r\nReceived: b\r\n\r\nGrüße\r\n".encode()
+    assert message_facts(octets) == MessageFacts(len(octets), 2, is_ascii=False)
+
+
+def test_the_place_of_a_setting_is_its_line_or_that_it_is_not_written() -> None:
+    places = config().places
+    assert places.of("route", 1, "to") == "waypost.toml:14"
+    assert places.of("route", 1, "tls") == "default"
