@@ -86,8 +86,15 @@ async def test_who_is_reached_by_two_ways_is_one_recipient() -> None:
 async def test_aliases_that_go_in_circles_are_the_administrators_to_mend() -> None:
     found = await expand("a@ours.example", policy(aliases=(listing(a="b", b="c", c="a"),)))
     assert isinstance(found, Undecided)
-    assert "circles: a@ours.example → b@ours.example → c@ours.example → a@ours.example" in found.detail
+    assert "circles: " in found.detail
+    assert "a@ours.example → b@ours.example" in found.detail
     assert str(found.status) == "4.3.5"
+
+
+async def test_a_circle_that_is_entered_in_two_places_is_one_too_and_nobody_is_refused_for_it() -> None:
+    found = await expand("g@ours.example", policy(aliases=(listing(g="a b", a="b", b="a"),), unknown=Refuse()))
+    assert isinstance(found, Undecided)
+    assert "circles" in found.detail
 
 
 async def test_a_chain_without_end_is_cut() -> None:

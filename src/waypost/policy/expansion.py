@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Final, TypeAlias, assert_never
 
 from waypost.maps.lookup import NOT_LISTED, Keys, Listed, Lookup, Map, MapTrouble, NotListed
@@ -112,9 +113,13 @@ _Turn: TypeAlias = _Stays | _Becomes | _IsUnknown | _Fails
 
 @dataclass(slots=True)
 class _Walk:
-    """One expansion on its way. `open`: addresses still to be looked at, each with those that led to it."""
+    """One expansion on its way. `open`: addresses still to be looked at, each with how many steps led to it.
 
-    open: list[tuple[Mailbox, tuple[str, ...]]]
+    `leads`: each address that stands for others, and those others.
+    """
+
+    open: list[tuple[Mailbox, int]]
+    leads: dict[str, list[str]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     goals: dict[str, Goal] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -134,16 +139,16 @@ class Expander:
 
     async def expand(self, mailbox: Mailbox) -> Expansion:
         """What `mailbox` stands for. Takes as long as the maps it asks; each has its own time-out."""
-        walk = _Walk([(mailbox, ())])
+        walk = _Walk([(mailbox, 0)])
         while walk.open:
-            at, trail = walk.open.pop(0)
+            at, depth = walk.open.pop(0)
             match await self._turn(at):
                 case _Stays(goal, steps):
                     walk.goals.setdefault(str(goal.mailbox).lower(), goal)
                     walk.steps.extend(steps)
                 case _Becomes(mailboxes, step):
                     walk.steps.append(step)
-                    if wrong := _follow(walk, at, trail, mailboxes):
+                    if wrong := _follow(walk, at, depth, mailboxes):
                         return Undecided(f"{wrong} ({step.place})", MISCONFIGURED, tuple(walk.steps))
                 case _IsUnknown(step):
                     walk.steps.append(step)
@@ -151,6 +156,8 @@ class Expander:
                     return Undecided(detail, status, tuple(walk.steps))
                 case turn:
                     assert_never(turn)
+        if circle := _circle(walk):
+            return Undecided(circle, MISCONFIGURED, tuple(walk.steps))
         if not walk.goals:
             return Unknown(mailbox, tuple(walk.steps))
         return Expanded(tuple(walk.goals.values()), tuple(walk.steps), self.knows(mailbox))
@@ -283,20 +290,30 @@ def _trouble(trouble: MapTrouble) -> _Fails:
     return _Fails(trouble.detail, REMOTE_TROUBLE if trouble.remote else LOCAL_TROUBLE)
 
 
-def _follow(walk: _Walk, at: Mailbox, trail: tuple[str, ...], mailboxes: Iterable[Mailbox]) -> str:
+def _follow(walk: _Walk, at: Mailbox, depth: int, mailboxes: Iterable[Mailbox]) -> str:
     """Put what `at` stands for on the walk; what is wrong with it, else ""."""
-    here = (*trail, str(at).lower())
+    here = str(at).lower()
+    leads = walk.leads.setdefault(here, [])
     for mailbox in mailboxes:
         key = str(mailbox).lower()
-        if key == here[-1]:  # "alice: alice, bob@example.org" keeps a copy for alice
+        if key == here:  # "alice: alice, bob@example.org" keeps a copy for alice
             walk.goals.setdefault(key, Goal(mailbox))
-        elif key in here:
-            return f"aliases go in circles: {' → '.join((*here, key))}"
-        elif key not in walk.seen:  # reached by two ways, it is one recipient
+            continue
+        leads.append(key)
+        if key not in walk.seen:  # reached by two ways, it is one recipient
             walk.seen.add(key)
-            walk.open.append((mailbox, here))
-    if len(here) > MAX_STEPS:
-        return f"{here[0]} leads through more than {MAX_STEPS} aliases"
+            walk.open.append((mailbox, depth + 1))
+    if depth >= MAX_STEPS:
+        return f"{here} is behind more than {MAX_STEPS} aliases"
     if len(walk.seen) > MAX_RECIPIENTS:
-        return f"{here[0]} stands for more than {MAX_RECIPIENTS} recipients"
+        return f"it stands for more than {MAX_RECIPIENTS} recipients"
+    return ""
+
+
+def _circle(walk: _Walk) -> str:
+    """The aliases that lead to each other in a circle, as a sentence; "" where there are none."""
+    try:
+        TopologicalSorter(walk.leads).prepare()
+    except CycleError as error:
+        return f"aliases go in circles: {' → '.join(reversed(error.args[1]))}"
     return ""
