@@ -31,8 +31,19 @@ from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.auth.authenticator import Authenticator
+from waypost.auth.keeper import Keeper
+from waypost.auth.tokens import TokenStoreError
 from waypost.config import Config
-from waypost.config.parts import authenticator, expander, host_finder, keyring, mechanisms, resolver_settings, spool
+from waypost.config.parts import (
+    authenticator,
+    expander,
+    host_finder,
+    keeper,
+    keyring,
+    mechanisms,
+    resolver_settings,
+    spool,
+)
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
@@ -59,6 +70,7 @@ from waypost.receive.body import InFlight
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings
+from waypost.report.alarm import AuthorisationAlarm
 from waypost.report.journal import Journal
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
@@ -173,6 +185,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
         watch.keep("dispatcher", dispatcher.run)
         watch.keep("reporter", reporter.run)
+        watch.keep("token keeper", base.keeper.run)
         watch.keep("disk watcher", base.room.watch)
         watch.keep("certificate watcher", lambda: base.keyring.watch(base.clock, partial(_tell_certificates, base.log)))
         watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
@@ -214,6 +227,7 @@ class _Base:
     room: Room
     logins: Authenticator
     keyring: Keyring
+    keeper: Keeper
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -237,6 +251,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         metrics=metrics,
         journal=_Journal(log, metrics),
         logins=authenticator(config, clock),
+        keeper=_keeper(config, clock),
         room=Room(storage.room, config.limits.free_space, clock),
         keyring=keyring(config),
     )
@@ -265,6 +280,7 @@ def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
         Ends(dialer, clock, config.service.hostname, _time_outs(config)),
         HostMemory(clock, time_to_live=config.helo_memory.ttl),
         TlsContexts.system(),
+        base.keeper,
     )
     runner = Runner(
         SmtpDelivery(base.finder, opener, pool, clock, dots),
@@ -286,6 +302,8 @@ def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
         capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
     )
     base.metrics.destinations = dispatcher.destinations
+    base.metrics.days_authorised = lambda: [state.days(clock.now()) for state in base.keeper.states()]
+    base.keeper.alarm = _Alarm(base, dispatcher)
     return dispatcher
 
 
@@ -458,7 +476,36 @@ async def _warnings(base: _Base) -> Sequence[str]:
     damage = await asyncio.to_thread(salvage.reports, base.config.spool)
     guessing = [str(blocked) for blocked in base.logins.attempts.blocked()]
     room = [base.room.why] if base.room.is_low else []
-    return [*damage, *guessing, *room, *base.keyring.warnings(base.clock.now())]
+    ended = [f"OAuth {one.name}: {one.why}" for one in base.keeper.states() if not one.is_alive or one.why]
+    return [*damage, *guessing, *ended, *room, *base.keyring.warnings(base.clock.now())]
+
+
+class _Alarm:
+    """What follows when an OAuth authorisation ends, or somebody has logged in."""
+
+    def __init__(self, base: _Base, dispatcher: Dispatcher) -> None:
+        service = base.config.service
+        self._dispatcher = dispatcher
+        self._log = base.log
+        self._letters = AuthorisationAlarm(
+            base.storage,
+            base.table,
+            base.clock,
+            base.ids,
+            base.journal,
+            hostname=service.hostname,
+            postmaster=service.postmaster,
+            recipients=base.config.oauth.notify,
+        )
+
+    async def died(self, name: str, why: str) -> None:
+        self._log.logger.error("an authorisation has ended: log in with `waypost oauth login`", oauth=name, why=why)
+        await self._letters.tell(name, why)
+        self._dispatcher.wake()
+
+    def revived(self, name: str) -> None:
+        self._log.logger.info("authorised: what was held flows again", oauth=name)
+        self._dispatcher.authorised(name)
 
 
 class _Journal(Journal):
@@ -475,6 +522,13 @@ class _Journal(Journal):
 
 
 # ---- from settings to what the parts take
+def _keeper(config: Config, clock: Clock) -> Keeper:
+    try:
+        return keeper(config, clock)
+    except TokenStoreError as error:
+        raise OSError(f"the tokens of [[oauth]] cannot be kept: {error}") from error
+
+
 def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
     return tuple(
         Door(

@@ -17,6 +17,7 @@ from waypost.admin.accounts import user_commands
 from waypost.admin.answers import Acted
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
+from waypost.admin.oauth import oauth_commands
 from waypost.admin.send import with_crlf
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
@@ -411,6 +412,7 @@ def commands() -> typer.Typer:
     app.command("explain")(explain)
     app.add_typer(inbox, name="inbox")
     app.add_typer(user_commands(), name="user")
+    app.add_typer(oauth_commands(), name="oauth")
     app.command("status")(status)
     app.command("peer")(peer)
     app.command("version")(version)

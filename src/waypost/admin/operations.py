@@ -297,7 +297,7 @@ class Operations:
 
 
 #: What a destination does, trouble first.
-_CALM: Final = (Phase.RESTING, Phase.PROBING, Phase.STALLED, Phase.WAITING, Phase.DELIVERING, Phase.IDLE)
+_CALM: Final = (Phase.HELD, Phase.RESTING, Phase.PROBING, Phase.STALLED, Phase.WAITING, Phase.DELIVERING, Phase.IDLE)
 _START: Final = (MessageId(""), -1)
 
 

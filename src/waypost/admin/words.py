@@ -115,6 +115,8 @@ def _doing(one: DestinationState) -> str:
     match one.phase:
         case Phase.RESTING:
             return f"resting until {when(one.rests_until)}, then one attempt decides for the others"
+        case Phase.HELD:
+            return "held: neither tried nor given up until somebody has logged in"
         case Phase.PROBING:
             return "probing: one attempt decides for the others"
         case Phase.STALLED:

@@ -15,10 +15,9 @@ import fcntl
 import json
 import os
 import stat
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +29,7 @@ from scramp import ScramException
 from scramp.utils import saslprep
 
 from waypost.auth.exchange import LONGEST
+from waypost.auth.files import put_in_place
 from waypost.auth.scram import Keys
 
 #: argon2id with 19 MiB and two passes, as OWASP asks at least: some 20 ms, and two at once stay below 40 MiB.
@@ -138,18 +138,7 @@ def save_users(path: Path, users: Mapping[str, User]) -> None:
     """Put these users in the file's place at once; they are on the disk when this returns. Raises: UsersError."""
     text = _HEAD + "\n".join(_written(user) for _, user in sorted(users.items()))
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # of mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                _keep_owner(path, file.fileno())
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
+        put_in_place(path, text.encode())
     except OSError as error:
         raise UsersError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -158,22 +147,6 @@ def _written(user: User) -> str:
     """A table of TOML; a JSON string is one of TOML's, too."""
     lines = {"password": user.password, "scram": str(user.scram), "may_send_as": list(user.may_send_as)}
     return f"[{json.dumps(user.name)}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
-
-
-def _keep_owner(path: Path, descriptor: int) -> None:
-    """What root writes stays readable to the service that runs as another."""
-    if os.geteuid() == 0 and path.exists():
-        found = path.stat()
-        with suppress(OSError):
-            os.fchown(descriptor, found.st_uid, found.st_gid)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from waypost.config.authorisations import Authorisations, build_authorisations, check_alarms
 from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool, check_users
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.domains import check_domains, check_maps
@@ -25,6 +26,7 @@ from waypost.config.model import (
     Listener,
     Log,
     Map,
+    OAuth,
     Relay,
     Retry,
     Route,
@@ -60,6 +62,7 @@ class Config:
     auth: Auth
     #: Of meaning where `auth.users` names it.
     users: Path
+    oauth: Authorisations
     rules: tuple[Rule, ...]
     domains: tuple[Placed[Domain], ...]
     maps: tuple[Placed[Map], ...]
@@ -126,10 +129,16 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_listeners_tls(listeners, certificates, base, reader)
     check_admin(admin, listeners, reader)
     check_users(auth, base, reader)
+    oauth = reader.array("oauth", OAuth)
+    spool = (base / service[0].spool).resolve() if service else base
+    authorisations = build_authorisations(oauth, auth, routes, reader, base=base, spool=spool)
     check_routes(routes, reader)
     check_loops(routes, listeners, service, reader)
     check_maps(maps, base, reader)
     check_domains(domains, maps, routes, reader)
+    if not reader.complaints and oauth:  # else there may be no table
+        table = RouteTable(rules, postmaster=service[0].postmaster)
+        check_alarms(authorisations, oauth, table, service[0].postmaster, reader)
     if reader.complaints:
         return Complaints(where, tuple(sorted(reader.complaints)))
     return Config(
@@ -142,6 +151,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         relay=relay[0],
         auth=auth[0],
         users=(base / auth[0].users).absolute(),
+        oauth=authorisations,
         rules=tuple(rules),
         domains=placed(domains, where, reader),
         maps=placed(maps, where, reader),

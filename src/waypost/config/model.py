@@ -292,6 +292,45 @@ class Auth(Section):
     failure_window: Duration = Field(
         default=timedelta(minutes=15), description="How long without a failure until they are forgotten."
     )
+    token_key_file: Words = Field(
+        default="",
+        description="The key that encrypts OAuth tokens in the spool, made by `waypost oauth login`, of mode 0600; "
+        "keep it apart from the spool's backup. Relative to the configuration file.",
+        examples=["oauth.key"],
+    )
+    token_key_env: Words = Field(default="", description="Environment variable with that key, in its place.")
+
+
+class OAuth(Section):
+    """An OAuth 2.0 authorisation for a smart host that takes access tokens: Microsoft 365, Gmail and others."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$"), Kind("word")] = Field(
+        description="What `route.oauth` and `waypost oauth` call it: lower-case letters, digits and hyphens.",
+        examples=["microsoft"],
+    )
+    provider: Literal["google", "microsoft", "other"] = Field(
+        default="other", description="Whose addresses and scope stand in for those left empty below."
+    )
+    tenant: Words = Field(default="common", description="For Microsoft: the directory, by name or id.")
+    grant: Literal["user", "client"] = Field(
+        default="user",
+        description="`user`: somebody logs in with `waypost oauth login`, and the token is renewed from then on. "
+        "`client`: the program is its own user (client credentials), and nobody logs in.",
+    )
+    client_id: Text = Field(description="The program's id, as the provider registered it.", examples=["0a1b2c3d"])
+    client_secret_file: Words = Field(
+        default="", description="File with its secret, read at start; relative to the configuration file."
+    )
+    client_secret_env: Words = Field(default="", description="Environment variable with its secret, read at start.")
+    token_url: Words = Field(default="", description="Where tokens are granted; https, or http on loopback.")
+    device_url: Words = Field(default="", description="Where a login on another device begins (RFC 8628).")
+    authorize_url: Words = Field(default="", description="Where a login in a browser begins (RFC 8252).")
+    scope: Words = Field(default="", description="What is asked for.")
+    notify: Words = Field(
+        default="",
+        description="Who gets a message when the authorisation has ended; its route must not need this authorisation. "
+        "Empty: the postmaster.",
+    )
 
 
 def _values(value: object) -> Sequence[str]:
@@ -421,11 +460,16 @@ class Route(Section):
         description="`none`: never. `opportunistic`: where STARTTLS is offered, any certificate. `required`: never in "
         "clear, any certificate. `verify`: never in clear, and the certificate must be the host's.",
     )
-    username: Words = Field(default="", description="For AUTH PLAIN or LOGIN; empty: no authentication.")
+    username: Words = Field(
+        default="", description="For AUTH, by the strongest mechanism on offer; empty: no authentication."
+    )
     password_file: Words = Field(
         default="", description="File with the password, read at start; relative to the configuration file."
     )
     password_env: Words = Field(default="", description="Environment variable with the password, read at start.")
+    oauth: Words = Field(
+        default="", description="The `[[oauth]]` whose access token stands in the password's place, by its name."
+    )
     concurrency: Count = Field(default=RouteLimits().concurrency, description="Connections to one next hop at once.")
     recipients: Count = Field(
         default=RouteLimits().recipients,
@@ -587,6 +631,7 @@ TABLES: Final[dict[str, type[Section]]] = {
 ARRAYS: Final[dict[str, type[Section]]] = {
     "listener": Listener,
     "certificate": Certificate,
+    "oauth": OAuth,
     "route": Route,
     "domain": Domain,
     "map": Map,

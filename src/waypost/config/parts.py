@@ -12,6 +12,8 @@ from typing import assert_never
 
 from waypost.auth.attempts import Attempts, Limits
 from waypost.auth.authenticator import Authenticator, UserFile
+from waypost.auth.keeper import Keeper
+from waypost.auth.oauth import TokenServer
 from waypost.config.domains import build_expander
 from waypost.config.load import Config
 from waypost.config.model import Dns
@@ -88,6 +90,11 @@ def keyring(config: Config) -> Keyring:
     """The certificates of the listeners, not yet read."""
     client_cas = [listener.client_ca for listener in config.listeners]
     return Keyring(config.certificates, minimum=MINIMUM[config.tls.minimum], client_cas=client_cas)
+
+
+def keeper(config: Config, clock: Clock) -> Keeper:
+    """Who keeps the access tokens of smart hosts. Raises: TokenStoreError, where there is no key to keep them under."""
+    return Keeper(config.oauth.by_name, config.oauth.store(make_key=True), TokenServer(clock), clock)
 
 
 def spool(config: Config) -> SqliteStorage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -71,7 +71,7 @@ def _check_means(found: Found[Route], reader: Reader) -> None:
             (*path, "tls"), f"has no effect on {target_text(route.to)}", "Leave it out; it is for smtp:// and mx:"
         )
     if not route.username:
-        for key in {"password_file", "password_env"} & route.model_fields_set:
+        for key in {"password_file", "password_env", "oauth"} & route.model_fields_set:
             reader.complain((*path, key), "a password without a username is never used", "Write the username too")
     elif not isinstance(route.to, SmtpServers):
         reader.complain(
@@ -97,19 +97,34 @@ def _credentials(
     route, path = found.section, found.path
     if not route.username:
         return NoCredentials()
-    if bool(route.password_file) == bool(route.password_env):
+    if [bool(route.password_file), bool(route.password_env), bool(route.oauth)].count(True) != 1:
         reader.complain(
-            (*path, "username"), "needs one password", "Write either password_file or password_env beside it"
+            (*path, "username"), "needs one password", "Write one of password_file, password_env and oauth beside it"
         )
         return NoCredentials()
-    if route.password_env:
-        password = environment.get(route.password_env, "")
-        if not password:
-            reader.complain(
-                (*path, "password_env"), f"the environment has no {route.password_env}", "Set it, and start again"
-            )
-        return Credentials(route.username, password)
-    return Credentials(route.username, _password_in(base / route.password_file, (*path, "password_file"), reader))
+    if route.oauth:
+        return Credentials(route.username, "", oauth=route.oauth)
+    secret = Secret(route.password_file, route.password_env)
+    return Credentials(route.username, secret.read(base, environment, path, "password", reader))
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret stands: in a file, or in the environment."""
+
+    file: str
+    variable: str
+
+    def read(
+        self, base: Path, environment: Mapping[str, str], path: tuple[str | int, ...], key: str, reader: Reader
+    ) -> str:
+        """The secret; what is wrong with it is complained of at `{key}_file` or `{key}_env`."""
+        if not self.variable:
+            return _password_in(base / self.file, (*path, f"{key}_file"), reader)
+        value = environment.get(self.variable, "")
+        if not value:
+            reader.complain((*path, f"{key}_env"), f"the environment has no {self.variable}", "Set it, and start again")
+        return value
 
 
 def _password_in(file: Path, path: tuple[str | int, ...], reader: Reader) -> str:

@@ -25,6 +25,7 @@ from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import Lease
 from waypost.route.route import NoRoute, Route
 from waypost.route.state import DestinationState, Phase
+from waypost.smtp.client import Credentials, NoCredentials
 from waypost.smtp.path import ReversePath
 
 #: Attempts at once with which a destination begins.
@@ -148,6 +149,7 @@ class Destination:
         "cause",
         "has_more",
         "in_turn",
+        "is_held",
         "low_water",
         "moved_at",
         "next_hop",
@@ -175,6 +177,8 @@ class Destination:
         #: When an attempt last ended of itself, or began with no other running.
         self.moved_at = 0.0
         self.rests_until = 0.0
+        #: Whether its mail stays in the queue, neither tried nor deferred, until `let_go`.
+        self.is_held = False
         #: Why the last attempt found no session; of no meaning once one was had.
         self.cause: Cause = LocalTrouble("nothing has happened yet")
         self._policy = policy
@@ -189,15 +193,23 @@ class Destination:
         """Attempts at once, as the route allows."""
         return self.route.limits.concurrency if isinstance(self.route, Route) else 1
 
+    @property
+    def authorisation(self) -> str:
+        """The OAuth authorisation that its mail needs, or ""."""
+        credentials = self.route.credentials if isinstance(self.route, Route) else NoCredentials()
+        return credentials.oauth if isinstance(credentials, Credentials) else ""
+
     def may(self, now: float) -> May:
         """What may be done with its next lease at `now` (monotonic)."""
+        if self.is_held:
+            return May.NOT_YET
         if now < self.rests_until:
             return May.DEFER
         return May.START if self.running < int(self._window) else May.NOT_YET
 
     def standing(self, now: float) -> Standing:
         """How far it is trusted at `now` (monotonic)."""
-        if self._failures or self._rests or self._is_stuck or self._has_stalled(now):
+        if self.is_held or self._failures or self._rests or self._is_stuck or self._has_stalled(now):
             return Standing.DOUBTFUL
         return Standing.PROVEN if self._is_known else Standing.NEW
 
@@ -236,9 +248,18 @@ class Destination:
         self._window = 1.0
         return duration
 
+    def hold(self, cause: Cause) -> None:
+        """Try nothing until `let_go`, and defer nothing either: no attempt is counted, and nobody's time runs out."""
+        self.cause = cause
+        self.is_held = True
+
+    def let_go(self) -> None:
+        """What it was held for is mended."""
+        self.is_held = False
+
     def state(self, now: float, at: Instant) -> DestinationState:
         """What it is doing; `at` is what the wall clock says at `now` (monotonic)."""
-        in_trouble = self._failures > 0 or self._rests > 0
+        in_trouble = self.is_held or self._failures > 0 or self._rests > 0
         return DestinationState(
             next_hop=self.next_hop,
             phase=self._phase(now, in_trouble=in_trouble),
@@ -252,6 +273,8 @@ class Destination:
         )
 
     def _phase(self, now: float, *, in_trouble: bool) -> Phase:
+        if self.is_held:
+            return Phase.HELD
         if now < self.rests_until:
             return Phase.RESTING
         if not self.running:
@@ -266,5 +289,5 @@ class Destination:
 
     def is_forgettable(self, now: float, after: timedelta) -> bool:
         """Whether nothing waits, runs or rests here, and has not for a while."""
-        idle = not (self.waiting or self.running or self.in_turn or self.has_more)
+        idle = not (self.waiting or self.running or self.in_turn or self.has_more or self.is_held)
         return idle and now >= max(self.rests_until, self.used_at) + after.total_seconds()

@@ -23,7 +23,7 @@ from waypost.deliver.journal import Journal, tell
 from waypost.deliver.pool import Pool
 from waypost.deliver.runner import Runner, Tried, Untried
 from waypost.deliver.settler import Settler
-from waypost.deliver.smtp import CredentialsRefused, Reach, Reached, Unreachable
+from waypost.deliver.smtp import AuthorisationEnded, CredentialsRefused, Reach, Reached, Unreachable
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.net.clock import Clock, Instant
 from waypost.queue.schedule import RetryPolicy
@@ -120,7 +120,11 @@ class Dispatcher:
         """Leases handed over; those for which there is no room are given back to the queue."""
         for lease in leases:
             destination = self._destination(lease.next_hop)
-            if self._stopping or not self._held.may_wait(destination, lease, self._clock.monotonic()):
+            if (
+                self._stopping
+                or destination.is_held
+                or not self._held.may_wait(destination, lease, self._clock.monotonic())
+            ):
                 destination.has_more = True
                 self._surplus.append(lease)
                 self._wake.set()
@@ -136,6 +140,14 @@ class Dispatcher:
         """An operator wants mail tried now: no destination rests any longer, though each is probed by one attempt."""
         for destination in self._destinations.values():
             destination.end_rest(self._clock.monotonic())
+            destination.let_go()
+        self._wake.set()
+
+    def authorised(self, name: str) -> None:
+        """Somebody has logged in: what was held for the want of this OAuth authorisation may go."""
+        for destination in self._destinations.values():
+            if destination.authorisation == name:
+                destination.let_go()
         self._wake.set()
 
     # ---- the loop
@@ -197,6 +209,8 @@ class Dispatcher:
         return LONGEST_SLEEP if isinstance(due, Never) else timedelta(seconds=max(0.0, due - self._clock.now()))
 
     async def _claim(self, destination: Destination, now: float) -> None:
+        if destination.is_held:
+            return
         room = self._held.room(destination, self._clock.monotonic())
         if room <= 0:
             destination.has_more = True
@@ -392,7 +406,7 @@ class Dispatcher:
             return self._runner.not_tried(held.lease, destination.cause, "not tried: the destination rests", known)
         try:
             tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
-            if isinstance(tried, Tried):
+            if isinstance(tried, Tried) or isinstance(tried.reach, AuthorisationEnded):
                 destination.moved_at = self._clock.monotonic()
                 self._learn(destination, tried.reach)
         finally:
@@ -429,6 +443,12 @@ class Dispatcher:
                 rest = destination.rest(cause, CREDENTIALS_REST, now)
                 until = self._clock.now() + rest.total_seconds()
                 tell(self._journal.credentials_refused, destination.next_hop, cause, until)
+            case AuthorisationEnded(cause):
+                if not destination.is_held:
+                    tell(self._journal.authorisation_ended, destination.next_hop, cause)
+                destination.hold(cause)
+                self._give_back(destination, destination.waiting.take_if(lambda _: True))
+                self._wake.set()
             case _:
                 assert_never(reach)
 

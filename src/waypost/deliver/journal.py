@@ -41,6 +41,10 @@ class Journal(Protocol):
         """A next hop refuses the route's credentials: its mail waits, and somebody has to put them right."""
         ...
 
+    def authorisation_ended(self, next_hop: NextHop, cause: Cause) -> None:
+        """A next hop's mail is held: the OAuth authorisation it needs has ended, and somebody has to log in."""
+        ...
+
 
 class NullJournal:
     """Tells nobody."""
@@ -58,6 +62,9 @@ class NullJournal:
         pass
 
     def destination_rests(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        pass
+
+    def authorisation_ended(self, next_hop: NextHop, cause: Cause) -> None:
         pass
 
     def credentials_refused(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:

@@ -6,9 +6,11 @@ Not here: which host, and what follows when none opens (smtp.py).
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
-from typing import Final, NamedTuple, assert_never
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, Protocol, assert_never
 
+from waypost.auth.keeper import Token, TokenAnswer, Unavailable
+from waypost.auth.tokens import Dead
 from waypost.deliver.connection import Connection, Ends, NotDialled, NotOpened, open_connection
 from waypost.deliver.fates import deferred
 from waypost.deliver.memory import Habit, HostMemory
@@ -67,6 +69,8 @@ class Unopened:
     otherwise: Deferred
     #: The peer refused our credentials: not a word to any other host of the route, and somebody has to look.
     credentials_refused: bool = False
+    #: The OAuth authorisation of the route is over: nothing is to be tried until somebody has logged in.
+    authorisation_ended: bool = False
     #: Nothing to hold against the destination: no descriptor, no port, no route on this machine.
     our_fault: bool = False
 
@@ -91,23 +95,102 @@ class TlsContexts:
         return self.verified if policy is TlsPolicy.VERIFY else self.unverified
 
 
+class Authorisations(Protocol):
+    """Where access tokens come from (waypost.auth.keeper.Keeper)."""
+
+    async def token(self, name: str) -> TokenAnswer:
+        """A token that is good for a while yet."""
+        ...
+
+    async def renew(self, name: str, stale: str) -> TokenAnswer:
+        """A new one, because a server refuses `stale`."""
+        ...
+
+    async def refused(self, name: str, why: str) -> None:
+        """A server refuses a token granted just now."""
+        ...
+
+
+class NoAuthorisations:
+    """There are none."""
+
+    async def token(self, name: str) -> TokenAnswer:
+        return Dead(f"there is no [[oauth]] named {name}")
+
+    async def renew(self, name: str, stale: str) -> TokenAnswer:  # noqa: ARG002 - there was none
+        return await self.token(name)
+
+    async def refused(self, name: str, why: str) -> None:
+        pass
+
+
 class Opener:
     """Opens sessions, and remembers of each host how it went."""
 
-    def __init__(self, ends: Ends, memory: HostMemory, contexts: TlsContexts) -> None:
+    def __init__(
+        self,
+        ends: Ends,
+        memory: HostMemory,
+        contexts: TlsContexts,
+        authorisations: Authorisations | None = None,
+    ) -> None:
+        self._authorisations = authorisations or NoAuthorisations()
         self._ends = ends
         self._memory = memory
         self._contexts = contexts
 
     async def open(self, host: Host, needs: Needs, transcript: Transcript) -> Connection | Unopened:
-        """A session with `host`, on its first connection or on one the tables allow after it."""
+        """A session with `host`; where an access token is needed, with one that is good, as far as can be known."""
+        credentials = needs.credentials
+        if not (isinstance(credentials, Credentials) and credentials.oauth):
+            return await self._open(host, needs, credentials, transcript)
+        name = credentials.oauth
+        token = await self._authorisations.token(name)
+        opened = await self._with_token(token, host, needs, transcript)
+        if isinstance(opened, Connection) or not (opened.credentials_refused and isinstance(token, Token)):
+            return opened
+        if not token.is_fresh:  # it may have been revoked, and the authorisation be as good as ever
+            token = await self._authorisations.renew(name, token.access)
+            opened = await self._with_token(token, host, needs, transcript)
+        if isinstance(opened, Unopened) and opened.credentials_refused:
+            why = f"a fresh token is refused: {describe_cause(opened.otherwise.cause)}"
+            await self._authorisations.refused(name, why)
+            return await self._with_token(Dead(why), host, needs, transcript)
+        return opened
+
+    async def _with_token(
+        self, token: TokenAnswer, host: Host, needs: Needs, transcript: Transcript
+    ) -> Connection | Unopened:
+        if not isinstance(needs.credentials, Credentials):
+            raise TypeError("a token without somebody whose it is")
+        name = needs.credentials.oauth
+        match token:
+            case Token(access):
+                credentials = replace(needs.credentials, password=access)
+                return await self._open(host, needs, credentials, transcript)
+            case Dead(why):
+                text = f"the OAuth authorisation {name} has ended ({why}); log in with `waypost oauth login {name}`"
+                transcript.add(self._ends.clock.monotonic(), "*", text)
+                cause = PolicyRefused(text, EnhancedStatus(4, 7, 0))
+                return Unopened(deferred(cause), authorisation_ended=True)
+            case Unavailable(why):
+                text = f"no access token for the OAuth authorisation {name}: {why}"
+                transcript.add(self._ends.clock.monotonic(), "*", text)
+                return Unopened(deferred(PolicyRefused(text, EnhancedStatus(4, 7, 0))))
+            case _:
+                assert_never(token)
+
+    async def _open(
+        self, host: Host, needs: Needs, credentials: Credentials | NoCredentials, transcript: Transcript
+    ) -> Connection | Unopened:
+        """A session on the first connection, or on one the tables allow after it."""
         approach = self._first(host, needs)
         while True:
             opened = await open_connection(
                 host,
                 approach,
                 ends=self._ends,
-                credentials=needs.credentials,
+                credentials=credentials,
                 context=self._contexts.of(needs.tls),
                 transcript=transcript,
             )

@@ -16,7 +16,7 @@ from waypost.deliver import local
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.maildir import MaildirDelivery
-from waypost.deliver.smtp import Reach, Reached, SmtpDelivery
+from waypost.deliver.smtp import AuthorisationEnded, Reach, Reached, SmtpDelivery
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused
@@ -41,6 +41,8 @@ CRASHES: Final = 3
 #: Messages whose crashes are counted at once; far more than a bug leaves standing.
 _COUNTED: Final = 1000
 _NOBODY_ASKED: Final = deferred(LocalTrouble("no host was asked"))
+
+
 _REACHED: Final = Reached()
 
 
@@ -55,7 +57,12 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Untried:
-    """An attempt that was cut off before anything came of it: as if it had not been begun."""
+    """An attempt that was cut off before anything came of it: as if it had not been begun.
+
+    `reach`: what it tells of the destination all the same.
+    """
+
+    reach: Reach = _REACHED
 
 
 class Runner:
@@ -108,6 +115,8 @@ class Runner:
             unasked, held = self._crashed(lease, error)
         finally:
             del self._under_way[task]
+        if isinstance(reach, AuthorisationEnded) and fates.is_blank:
+            return Untried(reach)
         return self._ended(lease, began, fates.closed(unasked), transcript, reach, route, held)
 
     def cut_off(self, *, bodies: bool) -> None:

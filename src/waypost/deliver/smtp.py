@@ -57,7 +57,14 @@ class CredentialsRefused:
     cause: Cause
 
 
-Reach: TypeAlias = Reached | Unreachable | CredentialsRefused
+@dataclass(frozen=True, slots=True)
+class AuthorisationEnded:
+    """The route's OAuth authorisation is over: its mail is held until somebody has logged in."""
+
+    cause: Cause
+
+
+Reach: TypeAlias = Reached | Unreachable | CredentialsRefused | AuthorisationEnded
 
 
 class SmtpDelivery:
@@ -144,7 +151,7 @@ class _Attempt:
                 case Unreachable():
                     failed += 1
                     reach = reached
-                case CredentialsRefused():
+                case CredentialsRefused() | AuthorisationEnded():
                     return reached
                 case _:
                     assert_never(reached)
@@ -225,6 +232,8 @@ class _Attempt:
     def _not_at(self, due: Sequence[QueuedRecipient], unopened: Unopened) -> Reach:
         for recipient in due:
             self._fates.record(recipient, Open(unopened.otherwise))
+        if unopened.authorisation_ended:
+            return AuthorisationEnded(unopened.otherwise.cause)
         if unopened.credentials_refused:
             return CredentialsRefused(unopened.otherwise.cause)
         return Reached() if unopened.our_fault else Unreachable(unopened.otherwise.cause)

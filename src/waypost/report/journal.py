@@ -176,6 +176,10 @@ class Journal:
             follows=f"tried at {timestamp(until)}",
         )
 
+    def authorisation_ended(self, next_hop: NextHop, cause: Cause) -> None:
+        """Somebody has to log in."""
+        self._say.error("authorisation ended: its mail is held", next_hop=next_hop, text=describe_cause(cause))
+
     # ---- reporting
     def reported(self, report: Report, addressee: Addressee, id: MessageId) -> None:  # noqa: A002 - the DSN's id
         """A DSN has come into the queue."""
@@ -202,6 +206,10 @@ class Journal:
         self._metrics.report_dropped()
         say = self._say.warning if report.notice is Notice.FAILED else self._say.info
         say("report not sent", id=report.message.id, notice=report.notice.value, why=why)
+
+    def alarm_sent(self, what: str, recipient: str, id: str) -> None:  # noqa: A002 - the message's id
+        """The postmaster gets a message of our own."""
+        self._say.warning("alarm queued", what=what, recipient=recipient, id=id)
 
     def report_trouble(self, doing: str, error: Exception) -> None:
         """Reporting failed and is tried again."""

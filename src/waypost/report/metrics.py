@@ -7,6 +7,7 @@ series does not grow with the mail. docs/reference/metrics.md lists all of them,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Final, Protocol, assert_never
 
 from prometheus_client import CollectorRegistry, Info, generate_latest
@@ -86,9 +87,15 @@ class Metrics:
         self._queue_held = gauge("queue_held", "Recipients held until somebody releases them")
         self._reports_due = gauge("reports_due", "Reports not yet made")
         self._resting = gauge("destinations_resting", "Next hops at which nothing is tried for a while")
+        self._held_hops = gauge("destinations_held", "Next hops whose mail waits for somebody to log in")
+        self._oauth_days = gauge(
+            "oauth_days", "Days until somebody has to log in for the OAuth authorisation that ends first; 0: now"
+        )
         self._stalled = gauge("destinations_stalled", "Next hops with attempts under way of which none ends")
         #: Asked at each scrape for what every next hop is doing.
         self.destinations: Callable[[], Sequence[DestinationState]] = _no_destinations
+        #: Asked at each scrape: days until each authorisation ends.
+        self.days_authorised: Callable[[], Sequence[float]] = tuple
         durability = Info(
             "waypost_durability", "What a 250 is worth: memory, fsync, replicated", registry=self.registry
         )
@@ -184,6 +191,8 @@ class Metrics:
         for gauge, number in zip(gauges, numbers, strict=True):
             gauge.value = number
         phases = [one.phase for one in self.destinations()]
+        self._held_hops.value = phases.count(Phase.HELD)
+        self._oauth_days.value = min(self.days_authorised(), default=inf)
         self._resting.value, self._stalled.value = phases.count(Phase.RESTING), phases.count(Phase.STALLED)
         return generate_latest(self.registry)
 

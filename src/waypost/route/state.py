@@ -20,6 +20,7 @@ class Phase(Enum):
     DELIVERING = "delivering"
     STALLED = "stalled"  # attempts run, and for a while none of them has ended
     PROBING = "probing"  # the last attempt found no session: one goes ahead, and decides for the others
+    HELD = "held"  # its authorisation has ended: nothing is tried, nor given up, until somebody logs in
     RESTING = "resting"  # nothing is tried; what is due meanwhile is deferred for the same cause
 
 
