@@ -38,17 +38,21 @@ class Seen:
 
 
 @asynccontextmanager
-async def server(name: str, seen: Seen, *, breaks_handshake: bool = False) -> AsyncIterator[Endpoint]:
-    """A server on loopback whose certificate is for `name`."""
+async def server(
+    name: str, seen: Seen, *, breaks_handshake: bool = False, implicit: bool = False, breaks_ehlo: bool = False
+) -> AsyncIterator[Endpoint]:
+    """A server on loopback whose certificate is for `name`; `implicit`: under TLS from the first octet."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     CA.issue_cert(name).configure_cert(context)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen.connections += 1
-        secured = False
+        secured = implicit
         writer.write(b"220 peer.example\r\n")
         while line := await reader.readline():
             match line[:4].upper():
+                case b"EHLO" if breaks_ehlo:
+                    break
                 case b"EHLO":
                     writer.write(
                         b"250-peer.example\r\n250 HELP\r\n" if secured else b"250-peer.example\r\n250 STARTTLS\r\n"
@@ -79,7 +83,7 @@ async def server(name: str, seen: Seen, *, breaks_handshake: bool = False) -> As
         except (OSError, asyncio.IncompleteReadError):
             writer.close()
 
-    listening = await asyncio.start_server(quietly, "127.0.0.1", 0)
+    listening = await asyncio.start_server(quietly, "127.0.0.1", 0, ssl=context if implicit else None)
     host, port = listening.sockets[0].getsockname()[:2]
     try:
         yield Endpoint(host, port)
@@ -88,8 +92,8 @@ async def server(name: str, seen: Seen, *, breaks_handshake: bool = False) -> As
         await listening.wait_closed()
 
 
-async def deliver(endpoint: Endpoint, policy: TlsPolicy) -> Outcome:
-    """The outcome of one attempt at the host `mx.example`."""
+async def deliver(endpoint: Endpoint, policy: TlsPolicy, *, implicit: bool = False) -> Outcome:
+    """The outcome of one attempt at the host `mx.example`; `implicit`: by `smtps://`."""
     clock = SystemClock()
     trusting = ssl.create_default_context()
     CA.configure_trust(trusting)
@@ -100,7 +104,7 @@ async def deliver(endpoint: Endpoint, policy: TlsPolicy) -> Outcome:
     opener = Opener(
         Ends(AsyncioDialer(), clock, "us.example", TimeOuts()), HostMemory(clock), TlsContexts(unverified, trusting)
     )
-    smtp = SmtpDelivery(FixedHosts(Hosts((Host("mx.example", endpoint),))), opener, pool, clock)
+    smtp = SmtpDelivery(FixedHosts(Hosts((Host("mx.example", endpoint, implicit),))), opener, pool, clock)
     sent = lease()
     fates = Fates(sent.recipients)
     route = replace(ROUTE, tls=policy)
@@ -152,3 +156,40 @@ async def test_a_handshake_that_breaks_goes_in_clear_only_where_it_may(policy: T
     assert isinstance(outcome, Delivered if came else Deferred), describe(outcome)
     assert seen.under_tls == came
     assert seen.connections == (2 if came else 1)
+
+
+# ---- TLS from the first octet (RFC 8314 §3)
+@pytest.mark.parametrize("policy", [TlsPolicy.REQUIRED, TlsPolicy.VERIFY])
+async def test_a_server_of_implicit_tls_is_spoken_to_under_tls_from_the_first_octet(policy: TlsPolicy) -> None:
+    seen = Seen([])
+    async with server("mx.example", seen, implicit=True) as endpoint:
+        outcome = await deliver(endpoint, policy, implicit=True)
+    assert isinstance(outcome, Delivered), describe(outcome)
+    assert seen.under_tls == [True]
+
+
+async def test_a_server_in_clear_where_implicit_tls_is_due_gets_nothing() -> None:
+    seen = Seen([])
+    async with server("mx.example", seen) as endpoint:
+        outcome = await deliver(endpoint, TlsPolicy.REQUIRED, implicit=True)
+    assert isinstance(outcome, Deferred)
+    assert "TLS" in describe(outcome)
+    assert seen.under_tls == []
+    assert seen.connections == 1
+
+
+async def test_a_certificate_of_another_name_is_refused_under_implicit_tls_too() -> None:
+    seen = Seen([])
+    async with server("other.example", seen, implicit=True) as endpoint:
+        outcome = await deliver(endpoint, TlsPolicy.VERIFY, implicit=True)
+    assert isinstance(outcome, Deferred)
+    assert seen.under_tls == []
+
+
+async def test_a_server_that_breaks_on_ehlo_under_implicit_tls_gets_helo_which_gives_up_no_tls() -> None:
+    seen = Seen([])
+    async with server("mx.example", seen, implicit=True, breaks_ehlo=True) as endpoint:
+        outcome = await deliver(endpoint, TlsPolicy.VERIFY, implicit=True)
+    assert isinstance(outcome, Delivered), describe(outcome)
+    assert seen.under_tls == [True]
+    assert seen.connections == 2

@@ -443,7 +443,8 @@ class Route(Section):
         examples=[("example.com",)],
     )
     to: Annotated[Target, PlainValidator(_target), Kind("place, or list of servers")] = Field(
-        description='`"smtp://host:25"` or a list of them, tried in order; `"mx:"` the domain\'s mail exchangers; '
+        description='`"smtp://host:25"`, `"smtps://host:465"` (TLS from the first octet) or a list of them, tried in '
+        'order; `"mx:"` the domain\'s mail exchangers; '
         '`"mx:example.net"` another domain\'s; `"lmtp://host:24"` or `"lmtp:///run/lmtp.sock"`; '
         '`"maildir:/path/%d/%u"` with domain and local-part; `"capture:"` the inbox of the dashboard; `"discard:"`; '
         '`"reject:550 5.1.1 no such user"`.',

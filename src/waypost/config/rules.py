@@ -25,7 +25,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
     route = found.section
     _check_means(found, reader)
     means = Means(
-        tls=TlsPolicy(route.tls),
+        tls=TlsPolicy.REQUIRED if route.tls == "opportunistic" and _all_implicit(route.to) else TlsPolicy(route.tls),
         credentials=_credentials(found, reader, base, environment),
         limits=Limits(route.concurrency, route.recipients, route.messages),
     )
@@ -70,6 +70,8 @@ def _check_means(found: Found[Route], reader: Reader) -> None:
         reader.complain(
             (*path, "tls"), f"has no effect on {target_text(route.to)}", "Leave it out; it is for smtp:// and mx:"
         )
+    if route.tls == "none" and isinstance(route.to, SmtpServers) and any(s.implicit_tls for s in route.to.servers):
+        reader.complain((*path, "tls"), "smtps:// is TLS from the first octet", "Leave it out, or write smtp://")
     if not route.username:
         for key in {"password_file", "password_env", "oauth"} & route.model_fields_set:
             reader.complain((*path, key), "a password without a username is never used", "Write the username too")
@@ -79,12 +81,22 @@ def _check_means(found: Found[Route], reader: Reader) -> None:
             f"no password is ever given to {target_text(route.to)}",
             "Write credentials only where to names smtp:// servers of yours or your provider's",
         )
-    elif route.tls == "opportunistic" or (route.tls == "none" and not _all_loopback(route.to)):
+    elif _may_be_overheard(route.tls, route.to):
         reader.complain(
             (*path, "username"),
             f'with tls = "{route.tls}" anyone on the way could read the password',
             'Write tls = "verify" (or "required", where the certificate is not the server\'s)',
         )
+
+
+def _may_be_overheard(tls: str, target: SmtpServers) -> bool:
+    if tls == "none":
+        return not _all_loopback(target)
+    return tls == "opportunistic" and not _all_implicit(target)
+
+
+def _all_implicit(target: Target) -> bool:
+    return isinstance(target, SmtpServers) and all(server.implicit_tls for server in target.servers)
 
 
 def _all_loopback(target: SmtpServers | LmtpServers) -> bool:

@@ -222,7 +222,7 @@ class Connection:
         self._note_said(at)
 
     async def handshake(self, dialer: Dialer, context: ssl.SSLContext) -> Flushed | Fault:
-        """Take the connection into TLS, after 220 to STARTTLS."""
+        """Take the connection into TLS, after 220 to STARTTLS or before the first octet."""
         stream = await dialer.start_tls(self.stream, context, self.host.name, self._time_outs.handshake)
         if isinstance(stream, Fault):
             return self._lost(stream)
@@ -230,7 +230,6 @@ class Connection:
         self.secured = True
         self.bindings.update(bindings_of(stream))
         self.note("TLS started")
-        self.session.tls_started()
         return Flushed()
 
     def note(self, text: str) -> None:
@@ -346,6 +345,10 @@ async def open_connection(
 
 
 async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSLContext) -> Connection | NotOpened:
+    if connection.host.implicit_tls:
+        secured = await connection.handshake(dialer, context)
+        if isinstance(secured, Fault):
+            return await _not_opened(connection, Stage.HANDSHAKE, secured)
     while True:
         heard = await connection.hear()
         connection.starttls_offered |= "STARTTLS" in connection.extensions
@@ -361,6 +364,7 @@ async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSL
                     secured = await connection.handshake(dialer, context)
                     if isinstance(secured, Fault):
                         return await _not_opened(connection, Stage.HANDSHAKE, secured)
+                    connection.session.tls_started()
                 case Violation(stage, detail):
                     stage = connection.awaited if stage is Stage.READY else stage
                     connection.note(f"{stage.value}: {detail}")

@@ -21,6 +21,7 @@ from waypost.deliver.opening import (
     Step,
     after,
     first_approach,
+    implicit_tls_approach,
     lmtp_approach,
     slip_of,
     where,
@@ -57,6 +58,11 @@ class Needs(NamedTuple):
         """The extension that HELO could not offer, in words; empty where none is needed."""
         if self.tls in {TlsPolicy.REQUIRED, TlsPolicy.VERIFY}:
             return "TLS"
+        return self.without_tls
+
+    @property
+    def without_tls(self) -> str:
+        """The same, of the extensions that there are without TLS and under it."""
         if isinstance(self.credentials, Credentials):
             return "AUTH"
         return "SMTPUTF8" if self.smtputf8 else ""
@@ -214,6 +220,9 @@ class Opener:
     def _first(self, host: Host, needs: Needs) -> Approach:
         if needs.lmtp:
             return lmtp_approach()
+        if host.implicit_tls:
+            needed = bool(needs.without_tls)
+            return implicit_tls_approach(self._memory.recall(host.endpoint), needs_extension=needed)
         return first_approach(needs.tls, self._memory.recall(host.endpoint), needs_extension=bool(needs.extension))
 
     def _learn_success(self, connection: Connection) -> None:

@@ -106,9 +106,17 @@ _TLS_NEEDED: Final[Table] = {
     At.EHLO_AFTER_TLS:    _ESMTP_HOST[At.EHLO],
 }  # fmt: skip
 
+#: Under TLS from the first octet: HELO gives up no TLS, only what else EHLO has.
+_TLS_FIRST: Final[Table] = {
+    At.STARTTLS:          _ON,
+    At.HANDSHAKE:         _ON,
+    At.EHLO_AFTER_TLS:    _ANY_HOST[At.EHLO],
+}  # fmt: skip
+
 UNKNOWN_HOST: Final[Table] = {**_EVERYWHERE, **_ANY_HOST, **_TLS_WELCOME}
 KNOWN_HOST: Final[Table] = {**_EVERYWHERE, **_ESMTP_HOST, **_TLS_WELCOME}
 STRICT_TLS: Final[Table] = {**_EVERYWHERE, **_ESMTP_HOST, **_TLS_NEEDED}
+IMPLICIT_TLS: Final[Table] = {**_EVERYWHERE, **_ANY_HOST, **_TLS_FIRST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,14 @@ def first_approach(policy: TlsPolicy, habit: Habit, *, needs_extension: bool) ->
     if habit is Habit.HELO_ONLY:
         return Approach(Opening.HELO_FIRST, Tls.NEVER, UNKNOWN_HOST)
     return Approach(Opening.EHLO_THEN_HELO, tls, UNKNOWN_HOST)
+
+
+def implicit_tls_approach(habit: Habit, *, needs_extension: bool) -> Approach:
+    """How to open a session under TLS from the first octet; `needs_extension`: AUTH or SMTPUTF8."""
+    if needs_extension:
+        return Approach(Opening.EHLO_ONLY, Tls.ALREADY, STRICT_TLS)
+    opening = Opening.HELO_FIRST if habit is Habit.HELO_ONLY else Opening.EHLO_THEN_HELO
+    return Approach(opening, Tls.ALREADY, IMPLICIT_TLS)
 
 
 def lmtp_approach() -> Approach:

@@ -18,6 +18,7 @@ class Host:
 
     name: str
     endpoint: Endpoint
+    implicit_tls: bool = False  # TLS from the first octet
 
     def __str__(self) -> str:
         return f"{self.name}[{self.endpoint}]"

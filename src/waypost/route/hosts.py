@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final, TypeAlias, assert_never
@@ -52,12 +52,13 @@ class _Candidate:
     port: int
     preference: int
     answer: AddressAnswer
+    implicit_tls: bool = False
 
     @property
     def hosts(self) -> tuple[Host, ...]:
         match self.answer:
             case Addresses(addresses):
-                return tuple(Host(self.name, Endpoint(address, self.port)) for address in addresses)
+                return tuple(Host(self.name, Endpoint(address, self.port), self.implicit_tls) for address in addresses)
             case NoRecords() | NoSuchName() | DnsTrouble():
                 return ()
             case _:
@@ -113,7 +114,11 @@ class HostFinder:
         return answer
 
     async def _looked_up(self, servers: Sequence[Server]) -> HostsAnswer:
-        candidates = await self._look_up([(server.host, server.port, 0) for server in servers])
+        looked_up = await self._look_up([(server.host, server.port, 0) for server in servers])
+        candidates = [
+            replace(candidate, implicit_tls=server.implicit_tls)
+            for candidate, server in zip(looked_up, servers, strict=True)
+        ]
         found = [host for candidate in candidates for host in candidate.hosts]
         others = [host for host in found if host.endpoint not in self._own_endpoints]
         names = ", ".join(server.host for server in servers)

@@ -25,15 +25,16 @@ class TlsPolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A host to connect to, by name (resolved to A/AAAA, or MX where `mx`) or by literal address."""
+    """A host to connect to, by name or by literal address; `implicit_tls`: with TLS from the first octet (RFC 8314)."""
 
     host: str
     port: int
+    implicit_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpServers:
-    """`smtp://a:25`, `smtp://b:25`: these, in order."""
+    """`smtp://a:25`, `smtps://b:465`: these, in order."""
 
     servers: tuple[Server, ...]
 

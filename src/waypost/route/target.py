@@ -1,4 +1,4 @@
-"""What stands after `to =`: `smtp://…`, `mx:`, `lmtp://…`, `maildir:`, `capture:`, `discard:`, `reject:`. Text ↔ value.
+"""What stands after `to =`: `smtp://…`, `smtps://…`, `mx:`, `lmtp://…`, `maildir:`, `capture:` and so on. Text ↔ value.
 
 Not here: which recipients it is for (table.py), and which addresses a name has (hosts.py).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final, TypeAlias, assert_never
 
@@ -26,10 +26,12 @@ from waypost.route.route import (
 from waypost.smtp.reply import Reply
 
 ALLOWED: Final = (
-    '"smtp://host:25", "mx:", "mx:example.net", "lmtp://host:24", "lmtp:///path/of/socket", "maildir:/path/%d/%u", '
+    '"smtp://host:25", "smtps://host:465", '
+    '"mx:", "mx:example.net", "lmtp://host:24", "lmtp:///path/of/socket", "maildir:/path/%d/%u", '
     '"capture:", "discard:" or "reject:550 5.1.1 text"'
 )
 SMTP_PORT: Final = 25
+SMTPS_PORT: Final = 465  # RFC 8314 §7.3
 LMTP_PORT: Final = 24  # "any private mail system"; RFC 2033 §5 forbids 25
 
 _REJECTION: Final = re.compile(r"(5\d\d) (?:(5\.\d{1,3}\.\d{1,3}) )?([!-~](?:[ -~]{0,398}[!-~])?)")
@@ -64,8 +66,8 @@ def parse_target(texts: Sequence[str]) -> Target:
     if len(lmtp) == len(parsed):
         return LmtpServers(tuple(server for target in lmtp for server in target.servers))
     raise ValueError(
-        f"mixes {', '.join(repr(text) for text in texts)}; a list holds only smtp:// servers, or only lmtp:// servers, "
-        "to be tried in order: give anything else a route of its own"
+        f"mixes {', '.join(repr(text) for text in texts)}; a list holds only smtp:// and smtps:// servers, or only "
+        "lmtp:// servers, to be tried in order: give anything else a route of its own"
     )
 
 
@@ -73,7 +75,9 @@ def target_text(target: Target) -> str:
     """The one spelling of a target, from which next hops' keys are made; `parse_target` reads it back."""
     match target:
         case SmtpServers(servers):
-            return ",".join(f"smtp://{server_text(server)}" for server in servers)
+            return ",".join(
+                f"{'smtps' if server.implicit_tls else 'smtp'}://{server_text(server)}" for server in servers
+            )
         case LmtpServers(servers):
             return ",".join(f"lmtp://{server_text(server)}" for server in servers)
         case SmtpMx(domain, port):
@@ -121,6 +125,10 @@ def _parse_one(text: str) -> Target:
 
 def _smtp(text: str, rest: str) -> SmtpServers:
     return SmtpServers((_server(text, rest, SMTP_PORT),))
+
+
+def _smtps(text: str, rest: str) -> SmtpServers:
+    return SmtpServers((replace(_server(text, rest, SMTPS_PORT), implicit_tls=True),))
 
 
 def _lmtp(text: str, rest: str) -> LmtpServers:
@@ -171,6 +179,7 @@ def _reject(text: str, rest: str) -> Reject:
 
 _PARSERS: Final[dict[str, Callable[[str, str], Target]]] = {
     "smtp": _smtp,
+    "smtps": _smtps,
     "mx": _mx,
     "lmtp": _lmtp,
     "maildir": _maildir,
@@ -179,7 +188,6 @@ _PARSERS: Final[dict[str, Callable[[str, str], Target]]] = {
     "reject": _reject,
 }
 _LATER: Final = {
-    "smtps": 'asks for TLS from the first octet, which this version does not have: use "smtp://" with tls = "required"',
     "http": "asks for delivery over HTTP, which this version does not have",
     "https": "asks for delivery over HTTP, which this version does not have",
 }
