@@ -71,7 +71,7 @@ class Login:
     def permitted(self, *, secured: bool, bindings: Bindings = NO_BINDINGS) -> tuple[str, ...]:
         """The mechanisms that are safe now: none in clear, unless the client is on this machine."""
         self._bindings = bindings
-        if not (secured or is_local(self._peer)):
+        if not self._mechanisms or not (secured or is_local(self._peer)):
             return ()
         return tuple(name for name in self._mechanisms if bindings or name != PLUS)
 

@@ -312,7 +312,9 @@ class Session:
         """Do all that can be done at once; the first thing that cannot."""
         while True:
             event = self._smtp.next_event()
-            match event:
+            match event:  # what comes most often is asked for first
+                case NeedOctets():
+                    return event
                 case Rcpt(path) if self._house.admission.asks(path):
                     return event
                 case Mail() | Rcpt() | DataStart() | Hello():
@@ -324,7 +326,7 @@ class Session:
                 case DataChunk(octets):
                     if self._gather(octets):
                         return event
-                case NeedOctets() | TlsGranted() | Auth() | AuthResponse() | DataEnd() | TransactionReset() | Closing():
+                case DataEnd() | Closing() | TransactionReset() | Auth() | AuthResponse() | TlsGranted():
                     return event
                 case _:
                     assert_never(event)

@@ -206,8 +206,6 @@ _START_TLS: Final = StartTls()
 _TLS_GRANTED: Final = TlsGranted()
 _DATA_START: Final = DataStart()
 _CHUNKS_START: Final = DataStart(chunked=True)
-#: Those behind which nothing may have come when they are answered.
-_WAITED_FOR: Final = (_START_TLS, _DATA_START)
 _TRANSACTION_RESET: Final = TransactionReset()
 
 
@@ -542,9 +540,8 @@ class ServerSession:
         None of them takes the offer back, which is how a session begins.
         """
         self._mechanisms = tuple(mechanisms)
-        offered = {"AUTH": self._mechanisms} if mechanisms else {}
         base = self._settings.offers_under_tls if self._secured else self._settings.offers
-        self._offers = Extensions({**base.offered, **offered})
+        self._offers = Extensions({**base.offered, "AUTH": self._mechanisms}) if mechanisms else base
         self._reader.limit = AUTH_LINE if mechanisms else COMMAND_LINE
 
     def hello_reply(self, now: float = 0.0) -> Reply:
@@ -596,7 +593,7 @@ class ServerSession:
         event = self._waiting
         if event is _NOTHING:
             raise LocalProtocolError(f"nothing waits for the reply {reply}")
-        if event in _WAITED_FOR and self._reader.pending:
+        if (event is _DATA_START or event is _START_TLS) and self._reader.pending:
             # Whatever the answer: what came was sent blindly, and is never to be read as commands.
             self._waiting = _NOTHING
             self._end(_SPOKE_TOO_SOON, _INJECTED if event is _START_TLS else "the client sent its body before 354")
