@@ -8,6 +8,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -64,6 +66,35 @@ async def test_many_settlements_share_a_commit_and_a_late_one_harms_none(storage
     assert [number for number, is_settled in enumerate(settled) if not is_settled] == [3, 4]
     assert await in_queue(storage) == [name(3), name(4)]
     assert await storage.counts() == Counts(2, 2, 0, 0)
+
+
+async def test_where_many_come_together_the_next_ones_are_given_a_moment_to_gather(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Nothing:
+        def flush(self) -> None:
+            pass
+
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    writer = database.Writer(tmp_path / "queue.db", lambda _: Nothing())
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_: Nothing) -> None:
+        begun.set()
+        go_on.wait()
+
+    alone = writer.submit(hold_up)
+    await asyncio.to_thread(begun.wait)
+    together = [writer.submit(lambda _: None) for _ in range(database.COMPANY)]
+    go_on.set()
+    await asyncio.gather(alone, *together)
+    assert pauses == []
+    await writer.submit(lambda _: None)
+    assert pauses == [database.PAUSE.total_seconds()]
+    await writer.submit(lambda _: None)
+    assert len(pauses) == 1
+    await writer.close()
 
 
 async def test_one_that_fails_leaves_its_neighbours(storage: SqliteStorage) -> None:

@@ -29,7 +29,7 @@ from waypost.queue.storage import Notice, StorageError, StoreFault, StoreFaultKi
 
 #: A row's place in `recipients`.
 Key = tuple[int, int]
-_SIZES: Final = (64, 32, 16, 8, 4, 2, 1)
+_SIZES: Final = (64, 32, *range(16, 0, -1))
 
 _INSERT_MESSAGES: Final = "INSERT INTO messages (id, received_at, size, envelope, draft, octets) VALUES "
 _INSERT_RECIPIENTS: Final = (
@@ -516,7 +516,7 @@ class Writes:
         return [found for row in rows for found in self.connection.execute(statement, row).fetchall()]
 
     def _many(self, head: str, rows: Sequence[tuple[Any, ...]], tail: str = "") -> int:
-        """Write rows by few statements: of 64, 32, 16 … rows each, so that few differ and all stay prepared."""
+        """Write rows by few statements: of 64, 32, or up to 16 rows each, so that few differ and all stay prepared."""
         written = start = 0
         for size in _SIZES:
             while len(rows) - start >= size:
