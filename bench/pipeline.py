@@ -85,6 +85,9 @@ class Scripted:
     def pending(self) -> bytes | Fault | Flushed:
         return _FLUSHED
 
+    def stand_for(self, peer: Endpoint, unread: bytes) -> None:
+        pass
+
     def write(self, octets: bytes) -> None:
         pass
 

@@ -549,6 +549,7 @@ def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
             submission=listener.role == "submission" and bool(mechanisms(config)),
             implicit_tls=listener.tls == "implicit",
             context=partial(keyring.context, listener.client_ca),
+            proxies=listener.proxies,
         )
         for listener in config.listeners
     )

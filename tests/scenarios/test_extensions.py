@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from tests.deliver.peer import EXTENSIONS, Peer, Wrong
-from tests.scenarios.whole import AUTHOR, LETTER, SMART_HOST, STRANGER, Whole, accepted_by, bodies, to_host, whole
+from tests.scenarios.whole import AUTHOR, LETTER, SMART_HOST, STRANGER, US, Whole, accepted_by, bodies, to_host, whole
 from tests.virtual import virtual
 
-ONE = "192.0.2.1"
+ONE, PROXY = "192.0.2.1", "10.0.0.9"
 BINARY = b"MIME-Version: 1.0\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n.\r\n\r\xff"
 TEXT = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + "Grüße\r\n".encode()
 SIGNED = (
@@ -179,3 +179,57 @@ async def test_the_limits_a_next_hop_declares_are_kept() -> None:
         assert sorted(len(to) for to, _ in peer.accepted) == [1, 1, 3, 3]
         assert all(len({address.rpartition("@")[2] for address in to}) == 1 for to, _ in peer.accepted)
         assert all(verbs.count("MAIL") <= 2 for verbs in peer.verbs)
+
+
+BEHIND_A_PROXY = (
+    SMART_HOST
+    + f"""\
+[[listener]]
+address = "127.0.0.1:0"
+proxies = ["{PROXY}"]
+"""
+)
+
+
+@pytest.mark.parametrize("segment", [0, 1])
+@virtual
+async def test_behind_a_proxy_the_client_is_whom_it_names(segment: int) -> None:
+    peer = Peer()
+    async with whole(BEHIND_A_PROXY, {ONE: peer}) as service:
+        service.door = service.doors[1]
+        lines = ("EHLO client.example", f"MAIL FROM:<{AUTHOR}>", "RCPT TO:<bob@far.example>")
+        client = await service.connect(PROXY, segment=segment)
+        assert (await client.send(f"PROXY TCP4 {US} 192.0.2.2 49152 25\r\n".encode())).startswith("220 ")
+        assert (await client.say(*lines)).startswith("250")
+        client = await service.connect(PROXY, segment=segment)
+        assert (await client.send(f"PROXY TCP4 {STRANGER} 192.0.2.2 49152 25\r\n".encode())).startswith("220 ")
+        assert (await client.say(*lines)).startswith("550 5.7.1")
+        assert (await client.say("RSET", "MAIL FROM:<eve@far.example>", "RCPT TO:<alice@home.example>")).startswith(
+            "250"
+        )
+        await client.say("DATA")
+        await client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
+        (octets,) = await service.inbox()
+        assert f"[{STRANGER}]".encode() in octets
+        assert PROXY.encode() not in octets
+
+
+@virtual
+async def test_a_proxy_that_says_nothing_of_its_client_is_cut_off_and_one_that_looks_at_our_health_is_not() -> None:
+    async with whole(BEHIND_A_PROXY) as service:
+        service.door = service.doors[1]
+        silent = await service.connect(PROXY)
+        assert await silent.hear() == "(RESET)"
+        blunt = await service.connect(PROXY)
+        assert await blunt.send(b"EHLO client.example\r\n") == "(RESET)"
+        healthy = await service.connect(PROXY)
+        assert (await healthy.send(b"PROXY UNKNOWN\r\n")).startswith("220 ")
+
+
+@virtual
+async def test_nobody_but_a_proxy_may_say_whose_connection_it_is() -> None:
+    async with whole(BEHIND_A_PROXY) as service:
+        service.door = service.doors[1]
+        client = await service.connect(STRANGER)
+        client.stream.write(f"PROXY TCP4 {US} 192.0.2.2 49152 25\r\n".encode())
+        assert (await client.hear()).startswith("554 ")

@@ -211,6 +211,12 @@ class Listener(Section):
         description="File of CAs (PEM): clients are asked for a certificate of theirs, which is logged and goes into "
         "the trace. One that has none is let in; one that shows another's is not. Empty: nobody is asked.",
     )
+    proxies: tuple[Annotated[Network, PlainValidator(_judged(_network, "network")), Kind("network")], ...] = Field(
+        default=(),
+        description="Networks (or single addresses) of load balancers in front of this listener: their connections "
+        "begin with a PROXY header (version 1 or 2), and the client is whom it names. Nobody else's is believed.",
+        examples=[("192.0.2.7", "10.1.0.0/24")],
+    )
 
 
 class Certificate(Section):

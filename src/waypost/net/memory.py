@@ -62,6 +62,10 @@ class MemoryStream:
     def pending(self) -> bytes | Fault | Flushed:
         return bytes(self._unread) if self._unread else self._read_end
 
+    def stand_for(self, peer: Endpoint, unread: bytes) -> None:
+        self.peer = peer
+        self._unread[:0] = unread
+
     def write(self, octets: bytes) -> None:
         if isinstance(self._write_end, Flushed):
             self._other.feed(octets)

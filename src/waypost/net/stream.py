@@ -114,6 +114,10 @@ class Stream(Protocol):
         """What has come already, without waiting: octets (the next read has them too), a fault, or Flushed: nothing."""
         ...
 
+    def stand_for(self, peer: Endpoint, unread: bytes) -> None:
+        """A proxy has said whose connection this is: that is its peer from now on; `unread` is read once more."""
+        ...
+
     def write(self, octets: bytes) -> None:
         """Hand octets over; a fault shows at the next flush or read."""
         ...
@@ -345,6 +349,12 @@ class SocketStream(asyncio.Protocol):
 
     def pending(self) -> bytes | Fault | Flushed:
         return b"".join(self._chunks) if self._chunks else self._read_end
+
+    def stand_for(self, peer: Endpoint, unread: bytes) -> None:
+        self._peer = peer
+        if unread:
+            self._chunks.insert(0, unread)
+            self._held += len(unread)
 
     def write(self, octets: bytes) -> None:
         if isinstance(self._write_end, Flushed):

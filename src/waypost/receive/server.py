@@ -14,7 +14,9 @@ from functools import partial
 from typing import Final
 
 from waypost.net.listener import Listener
-from waypost.net.stream import Endpoint, Stream
+from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
+from waypost.net.stream import Endpoint, Fault, Stream
+from waypost.policy.admission import RelayPolicy
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, client_key, network_key
 from waypost.smtp.reply import Reply
@@ -22,6 +24,8 @@ from waypost.smtp.reply import Reply
 TOO_MANY: Final = Reply.of(421, "4.7.0", "too many connections; try again later")
 TOO_MANY_OF_YOURS: Final = Reply.of(421, "4.7.0", "too many connections from your address; try again later")
 TOO_MANY_OF_NETWORK: Final = Reply.of(421, "4.7.0", "too many connections from your network; try again later")
+#: How long a proxy may take for its header: it knows it before it connects.
+PROXY_SAYS: Final = timedelta(seconds=10)
 #: How long sessions get, after they were cut off, to say 421 and to see a commit through.
 _LAST_WORDS: Final = timedelta(seconds=10)
 
@@ -60,6 +64,13 @@ class Receiver:
 
     async def serve(self, door: Door, banner: Reply, stream: Stream) -> None:
         """One connection, to its end; turned away with 421 where there are too many (RFC 5321 §3.8)."""
+        if door.proxies and RelayPolicy(door.proxies).trusts(stream.peer.host):
+            trouble = await hear_proxy(stream)
+            if trouble:
+                stream.abort()
+                with suppress(Exception):  # what a log raises costs nothing
+                    self._house.log.ended(stream.peer, f"cut off: {trouble}", 0)
+                return
         client, network = client_key(stream.peer.host), network_key(stream.peer.host)
         limits = self._house.settings
         session = Session(stream, door, self._house)
@@ -101,6 +112,28 @@ class Receiver:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS.total_seconds()):
                     await listener.close()
+
+
+async def hear_proxy(stream: Stream) -> str:
+    """Hear from a proxy whose connection it passes on; the trouble, where it does not say so properly."""
+    loop = asyncio.get_running_loop()
+    ends, heard = loop.time() + PROXY_SAYS.total_seconds(), b""
+    while True:
+        octets = await stream.read(timedelta(seconds=max(ends - loop.time(), 0.001)))
+        if isinstance(octets, Fault):
+            return f"the proxy's header did not come: {octets}"
+        heard += octets
+        match read_header(heard):
+            case Passed(client, rest):
+                stream.stand_for(client, rest)
+                return ""
+            case Own(rest):
+                stream.stand_for(stream.peer, rest)
+                return ""
+            case Unproxied(detail):
+                return detail
+            case Unfinished():
+                pass
 
 
 def _one_less(counter: Counter[str], key: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeAlias
 
 from waypost.net.certificates import NoCertificate
@@ -61,6 +61,7 @@ class Door:
     `relay_clients_only`: only clients in the relay networks may send (submission, where there are no accounts).
     `submission`: only who has authenticated may, under the reverse-paths of his account; Date and Message-ID are added.
     `implicit_tls`: TLS from the first octet (RFC 8314 §3); whether STARTTLS is offered stands in `smtp`.
+    `proxies`: whose connections begin with a PROXY header, which is believed; nobody else may say one.
     """
 
     endpoint: Endpoint
@@ -70,6 +71,7 @@ class Door:
     submission: bool = False
     implicit_tls: bool = False
     context: Context = NoCertificate
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @cached_property
     def address(self) -> str:
