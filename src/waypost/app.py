@@ -70,6 +70,7 @@ from waypost.receive.body import InFlight
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings
+from waypost.receive.turns import QueueTurns
 from waypost.report.alarm import AuthorisationAlarm
 from waypost.report.journal import Journal
 from waypost.report.log import Log
@@ -337,6 +338,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         in_flight=InFlight(config.limits.memory),
         space=base.room,
         logins=base.logins,
+        turns=QueueTurns(base.storage, base.clock, dispatcher.try_again),
     )
     return parts.receiver(_doors(config, base.keyring), house)
 
@@ -537,6 +539,7 @@ def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
                 hostname=config.service.hostname,
                 size_limit=config.limits.message_size,
                 lmtp=listener.role == "lmtp",
+                etrn=listener.role != "lmtp",
                 max_recipients=config.limits.recipients,
                 max_errors=config.limits.errors,
                 future_release=config.limits.future_release if listener.role == "submission" else timedelta(),

@@ -51,6 +51,7 @@ from waypost.smtp.server import (
     DataChunk,
     DataEnd,
     DataStart,
+    Etrn,
     Event,
     Hello,
     Mail,
@@ -265,6 +266,8 @@ class ServerPlay:
         match event:
             case Hello():
                 self.session.reply(self._answer("HELLO", "", self.session.hello_reply()))
+            case Etrn():
+                self.session.reply(Reply.of(250, "2.0.0", "started"))
             case Mail(reverse_path):
                 self.accepted = []
                 self.session.reply(self._answer("MAIL", str(reverse_path), Reply.of(250, "2.1.0", "OK")))

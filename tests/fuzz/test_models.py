@@ -34,6 +34,7 @@ from waypost.smtp.server import (
     DataChunk,
     DataEnd,
     DataStart,
+    Etrn,
     Hello,
     Mail,
     NeedOctets,
@@ -92,7 +93,7 @@ class Order(RuleBasedStateMachine):
                     return [int(line[:3]) for line in said.splitlines() if line[3:4] == b" "]
                 case Auth(response=NoResponse()):
                     self.session.challenge(b"")
-                case Hello() | StartTls() | Auth() | AuthResponse() | Mail() | Rcpt() | DataEnd():
+                case Hello() | Etrn() | StartTls() | Auth() | AuthResponse() | Mail() | Rcpt() | DataEnd():
                     self.session.reply(self.answer)
                 case DataStart():
                     self.session.reply(GO if self.answer is OK else self.answer)

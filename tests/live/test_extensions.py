@@ -11,6 +11,7 @@ import pytest
 from tests.live.mail import HEADER, route, send
 from tests.live.process import must_run, until
 from tests.live.service import waypost
+from tests.live.sink import sink
 from tests.live.test_howto import as_printed, inbox
 from tests.live.test_next_hops import Peer, by_exim, by_postfix, the_one_message
 
@@ -58,3 +59,22 @@ async def test_a_client_behind_a_proxy_is_known_by_its_own_address(place: Path) 
 
         await until(known, "both messages, from the client behind the proxy", log=service.log)
         assert len(inbox(service)) == 2
+
+
+async def test_curl_has_the_mail_of_a_spoke_tried_as_the_guide_says(place: Path) -> None:
+    async with sink() as spoke:
+        instead = {
+            "/var/spool/waypost": str(place / "spool"),
+            "10.8.0.0/24": "127.0.0.0/8",
+            "smtp://10.8.0.7:25": f"smtp://127.0.0.1:{spoke.port}",
+        }
+        async with as_printed("etrn.md", place, instead) as service:
+            asked = await must_run(
+                "curl",
+                "--silent",
+                "--show-error",
+                f"smtp://127.0.0.1:{service.port}",
+                "--request",
+                "ETRN branch.example.net",
+            )
+            assert "no messages waiting" in asked.output

@@ -233,3 +233,26 @@ async def test_nobody_but_a_proxy_may_say_whose_connection_it_is() -> None:
         client = await service.connect(STRANGER)
         client.stream.write(f"PROXY TCP4 {US} 192.0.2.2 49152 25\r\n".encode())
         assert (await client.hear()).startswith("554 ")
+
+
+@virtual
+async def test_a_host_that_is_back_has_its_mail_tried_at_once_and_nobody_else_s() -> None:
+    """RFC 1985: behind a line that is not always up, a server fetches its mail by asking for another try."""
+    spoke = Peer(always={"banner": "421 not up"})
+    routes = to_host("spoke.example", ONE) + to_host("other.example", "192.0.2.2")
+    async with whole(routes, {ONE: spoke, "192.0.2.2": Peer(always={"banner": "421 not up"})}) as service:
+        await service.take("bob@spoke.example", "bob@mail.spoke.example", "bob@other.example")
+        await asyncio.sleep(1800)
+        spoke.always = {}
+        client = await service.client()
+        assert await client.say("ETRN nowhere.example") == "251 2.0.0 no messages waiting for node nowhere.example"
+        assert await client.say("ETRN spoke.example") == "253 2.0.0 1 pending messages for node spoke.example started"
+        await asyncio.sleep(1)
+        assert accepted_by(spoke) == ["bob@spoke.example"]
+        assert (await client.say("ETRN @spoke.example")).startswith("253 2.0.0 1 ")
+        await asyncio.sleep(1)
+        assert sorted(accepted_by(spoke)) == ["bob@mail.spoke.example", "bob@spoke.example"]
+        assert [entry.forward_path for entry in await service.queue()] == ["bob@other.example"]
+        assert (await client.say("ETRN #smtp://192.0.2.2:25")).startswith("253 2.0.0 1 ")
+        stranger = await service.client(STRANGER)
+        assert (await stranger.say("ETRN spoke.example")).startswith("459 4.7.1")

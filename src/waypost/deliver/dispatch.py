@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
@@ -136,11 +136,15 @@ class Dispatcher:
         """Something may be due now: an operator's retry, a report just queued."""
         self._wake.set()
 
-    def try_again(self) -> None:
-        """An operator wants mail tried now: no destination rests any longer, though each is probed by one attempt."""
-        for destination in self._destinations.values():
-            destination.end_rest(self._clock.monotonic())
-            destination.let_go()
+    def try_again(self, next_hops: Collection[NextHop] = ()) -> None:
+        """Somebody wants mail tried now: none of these destinations (all, if none is named) rests any longer.
+
+        Each is probed by one attempt.
+        """
+        for name, destination in self._destinations.items():
+            if not next_hops or name in next_hops:
+                destination.end_rest(self._clock.monotonic())
+                destination.let_go()
         self._wake.set()
 
     def authorised(self, name: str) -> None:

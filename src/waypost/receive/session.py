@@ -52,6 +52,7 @@ from waypost.receive.judge import (
 from waypost.receive.login import NO_LOGINS, Anonymous, Client, Login, Logins
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
 from waypost.receive.settings import Door, ReceiveSettings, client_key
+from waypost.receive.turns import NO_TURNS, NODE_NOT_ALLOWED, Turns
 from waypost.smtp.extension import MailParameters
 from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
@@ -63,6 +64,7 @@ from waypost.smtp.server import (
     DataChunk,
     DataEnd,
     DataStart,
+    Etrn,
     Hello,
     Mail,
     NeedOctets,
@@ -113,6 +115,7 @@ class House:
     in_flight: InFlight
     space: Space = BOUNDLESS
     logins: Logins = NO_LOGINS
+    turns: Turns = NO_TURNS
 
 
 @dataclass(slots=True)
@@ -159,7 +162,7 @@ _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
 _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
 _Due: TypeAlias = (
-    NeedOctets | TlsGranted | Auth | AuthResponse | Rcpt | DataChunk | DataEnd | TransactionReset | Closing
+    NeedOctets | TlsGranted | Auth | AuthResponse | Etrn | Rcpt | DataChunk | DataEnd | TransactionReset | Closing
 )
 """What takes a wait: for the client, for who knows its password or its recipient, for the spool, or for what is written
 to leave."""
@@ -287,6 +290,8 @@ class Session:
                     continue
                 case Auth() | AuthResponse():
                     await self._authenticate(due)
+                case Etrn():
+                    await self._start_queue(due)
                 case Rcpt():
                     await self._look_up(due)
                 case TlsGranted():
@@ -326,7 +331,7 @@ class Session:
                 case DataChunk(octets):
                     if self._gather(octets):
                         return event
-                case DataEnd() | Closing() | TransactionReset() | Auth() | AuthResponse() | TlsGranted():
+                case DataEnd() | Closing() | TransactionReset() | Auth() | AuthResponse() | TlsGranted() | Etrn():
                     return event
                 case _:
                     assert_never(event)
@@ -439,6 +444,14 @@ class Session:
             self._smtp.challenge(answer.octets)
         else:
             self._smtp.reply(answer)
+
+    async def _start_queue(self, etrn: Etrn) -> None:
+        try:
+            reply = await self._house.turns.start(etrn.name) if self._trusted() else NODE_NOT_ALLOWED
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
+            self._trouble("ETRN", error)
+            reply = LOCAL_ERROR
+        self._smtp.reply(reply)
 
     def _mail(self, mail: Mail) -> Reply:
         refusal = self._refusal_of(mail.reverse_path)

@@ -147,6 +147,21 @@ def parse_chunk(argument: str) -> Chunk | Reply:
     return Chunk(int(found[1]), bool(found[2]))
 
 
+@dataclass(frozen=True, slots=True)
+class Etrn:
+    """(reply) ETRN (RFC 1985): a client asks that mail for `name` be tried now: a domain, `@domain`, or `#queue`."""
+
+    name: str
+
+
+def parse_etrn(argument: str) -> Etrn | Reply:
+    """What follows the word ETRN."""
+    name = argument.strip(" ")
+    if not name.strip("@#") or not name.isascii() or " " in name or len(name) > DOMAIN_LIMIT + 1:
+        return Reply.of(501, "5.5.4", "ETRN is followed by a domain, by @ and a domain, or by # and a queue")
+    return Etrn(name)
+
+
 def parse_hello(verb: Verb, argument: str) -> Hello | Reply:
     """EHLO, HELO or LHLO. The name is taken as any printable ASCII word: many hosts do not know their own."""
     name = argument.strip(" ")

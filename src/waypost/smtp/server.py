@@ -43,6 +43,7 @@ from waypost.smtp.command import (
     TLS_HANDSHAKE,
     Auth,
     Chunk,
+    Etrn,
     Hello,
     Mail,
     Rcpt,
@@ -50,6 +51,7 @@ from waypost.smtp.command import (
     is_http,
     parse_auth,
     parse_chunk,
+    parse_etrn,
     parse_hello,
     parse_mail,
     parse_rcpt,
@@ -82,6 +84,7 @@ __all__ = [
     "DataChunk",
     "DataEnd",
     "DataStart",
+    "Etrn",
     "Event",
     "Hello",
     "LocalProtocolError",
@@ -184,6 +187,7 @@ class NeedOctets:
 
 Event: TypeAlias = (
     Hello
+    | Etrn
     | Auth
     | AuthResponse
     | StartTls
@@ -199,7 +203,7 @@ Event: TypeAlias = (
     | NeedOctets
 )
 #: Those that wait for a reply.
-_Asked: TypeAlias = Hello | StartTls | Auth | AuthResponse | Mail | Rcpt | DataStart | DataEnd
+_Asked: TypeAlias = Hello | Etrn | StartTls | Auth | AuthResponse | Mail | Rcpt | DataStart | DataEnd
 
 _NEED_OCTETS: Final = NeedOctets()
 _START_TLS: Final = StartTls()
@@ -229,6 +233,7 @@ class ServerSettings:
     priority: bool = True
     future_release: timedelta = timedelta()
     max_messages: int = 1000
+    etrn: bool = False
     max_recipients: int = 1000
     max_errors: int = 20
     mechanisms: tuple[str, ...] = ()
@@ -262,6 +267,8 @@ class ServerSettings:
         offered["LIMITS"] = (f"MAILMAX={self.max_messages}", f"RCPTMAX={self.max_recipients}")
         if self.priority:
             offered["MT-PRIORITY"] = ()
+        if self.etrn:
+            offered["ETRN"] = ()
         if self.future_release:
             offered["FUTURERELEASE"] = (str(int(self.future_release.total_seconds())),)
         if self.smtputf8:
@@ -636,6 +643,8 @@ class ServerSession:
             case Auth() | AuthResponse():
                 self._state = State.READY
                 self._authenticated = reply.is_positive
+            case Etrn():
+                self._count_idle()
             case StartTls():
                 if reply.is_positive:
                     self._state = State.HANDSHAKE
@@ -881,6 +890,16 @@ class ServerSession:
         self._waiting = _CHUNKS_START
         return _CHUNKS_START
 
+    def _etrn(self, line: str, argument: str) -> Event:
+        """RFC 1985 §5.1: at any time but within a transaction."""
+        if self._state is not State.READY:
+            return self._refuse(line, _HELLO_DUE if self._state is State.CONNECTED else _TOO_LATE)
+        asked = parse_etrn(argument)
+        if isinstance(asked, Reply):
+            return self._refuse(line, asked)
+        self._waiting = asked
+        return asked
+
     def _rcpt(self, argument: str) -> Rcpt | Reply:
         if self._recipients >= self._settings.max_recipients:
             return _TOO_MANY_RECIPIENTS
@@ -903,6 +922,8 @@ class ServerSession:
                 self._idly(_VRFY_ANSWER)
             case Verb.HELP:
                 self._idly(_HELP_ANSWER)
+            case Verb.ETRN if self._settings.etrn:
+                return self._etrn(line, argument)
             case Verb.EXPN | Verb.ETRN:
                 return self._refuse(line, _NOT_OFFERED)
             case _:
