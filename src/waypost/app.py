@@ -35,13 +35,17 @@ from waypost.auth.keeper import Keeper
 from waypost.auth.tokens import TokenStoreError
 from waypost.config import Config
 from waypost.config.parts import (
+    access,
     authenticator,
+    copies,
     expander,
     host_finder,
     keeper,
     keyring,
     mechanisms,
+    relay_policy,
     resolver_settings,
+    senders,
     spool,
 )
 from waypost.deliver.connection import Ends, TimeOuts
@@ -61,7 +65,7 @@ from waypost.net.clock import Clock, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import DnspythonResolver
-from waypost.policy.admission import Admission, RelayPolicy
+from waypost.policy.admission import Admission
 from waypost.queue import salvage
 from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
@@ -329,7 +333,10 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
     house = House(
         storage=base.storage,
         admission=base.admission,
-        relay=RelayPolicy(config.relay.networks),
+        relay=relay_policy(config),
+        access=access(config),
+        senders=senders(config),
+        copies=copies(config),
         settings=_receive_settings(config),
         clock=base.clock,
         ids=base.ids,

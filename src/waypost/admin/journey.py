@@ -17,10 +17,12 @@ from waypost.auth.authenticator import UserFile
 from waypost.auth.users import UsersError
 from waypost.config import Config
 from waypost.config.model import Listener
+from waypost.config.parts import access, relay_policy, senders
 from waypost.config.units import format_duration, format_size
 from waypost.mail.envelope import NextHop
 from waypost.mail.explain import plain
-from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned
+from waypost.policy.access import NOT_FROM_YOU, Entry, SenderBlock, refusal_of
+from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned, is_nested
 from waypost.route.route import LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, TlsPolicy
 from waypost.route.state import DestinationState, Phase
 from waypost.route.target import target_text
@@ -64,20 +66,31 @@ class Explainer:
         Raises: OperationError, where the question itself cannot be understood.
         """
         account = self._account(question.account)
+        facts = [*self._connection(question.client)]
         trusted, client = self._client(question.client)
-        listener = self._listener(question)
-        facts = [client, listener, *self._login(account), self._sender(question, account)]
+        facts += [client, self._listener(question), *self._login(account), self._sender(question, account)]
         facts += self._message(question.message)
-        return tuple(facts), trusted or isinstance(account, Account)
+        is_ours = isinstance(account, Account) and not relay_policy(self.config).bars(question.client)
+        return tuple(facts), trusted or is_ours
 
-    def _client(self, host: str) -> tuple[bool, Fact]:
-        relay = self.config.relay.networks
+    def _connection(self, host: str) -> Iterator[Fact]:
+        """Whether it may connect; nothing is said where nobody is turned away."""
         try:
-            inside = [index for index, network in enumerate(relay) if RelayPolicy((network,)).trusts(host)]
+            found = access(self.config).of(host)
         except ValueError:
             raise OperationError(
                 FailureKind.BAD_REQUEST, f"{host!r} is no numeric address", "give one such as 192.0.2.1 to --client"
             ) from None
+        if isinstance(found, Entry):
+            text = f"{host} is in {found.network}: {'it may connect' if found.accepts else str(NOT_FROM_YOU)}"
+            yield Fact("connection", text, found.place, stops=not found.accepts)
+
+    def _client(self, host: str) -> tuple[bool, Fact]:
+        relay = self.config.relay.networks
+        inside = [index for index, network in enumerate(relay) if RelayPolicy((network,)).trusts(host)]
+        if relay_policy(self.config).bars(host):
+            place = self.config.places.of("relay", "never")
+            return False, Fact("client", f"{host} may never relay: it may send to our own domains", place)
         if inside:
             place = self.config.places.of("relay", "networks", inside[0])
             return True, Fact("client", f"{host} is in {relay[inside[0]]}: it may send anywhere", place)
@@ -117,13 +130,18 @@ class Explainer:
             raise OperationError(FailureKind.NOT_FOUND, f"there is no account {name}", "see waypost user list")
         return file.account(user)
 
-    @staticmethod
-    def _sender(question: Question, account: Account | _Nobody) -> Fact:
+    def _sender(self, question: Question, account: Account | _Nobody) -> Fact:
         path = reverse_path(question.reverse_path)
         if isinstance(account, Account) and not account.may_use(path):
             return Fact(
                 "sender", f"<{path}> is no reverse-path of {account.name}: 553 5.7.1", "may_send_as", stops=True
             )
+        blocking = senders(self.config)
+        found = blocking.of(path)
+        if isinstance(found, SenderBlock) and blocking.quarantine:
+            return Fact("sender", f"<{path}> is blocked: all goes by the route {blocking.quarantine}", found.place)
+        if isinstance(found, SenderBlock):
+            return Fact("sender", str(refusal_of(path)), found.place, stops=True)
         return Fact("sender", f"<{path}>{'' if str(path) else ', a notification'}", "the question")
 
     def _message(self, message: MessageFacts) -> Iterator[Fact]:
@@ -164,6 +182,8 @@ class Explainer:
 
     def _refusing_route(self, path: ForwardPath) -> tuple[Fact, ...]:
         """The route the recipient would have had, or why there is none."""
+        if is_nested(path):
+            return (Fact("nested", "only who may send anywhere may write such an address", "always", stops=True),)
         match self.admission.router.route(path):
             case NoRoute(detail):
                 return (Fact("route", detail, "no [[route]]", stops=True),)

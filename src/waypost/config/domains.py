@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from waypost.config.model import MAP_SOURCES, Domain, Map, Route
+from waypost.config.model import MAP_SOURCES, Domain, Map, Route, Senders
 from waypost.config.sections import Found, Placed, Reader
 from waypost.maps.cached import CachedMap, Terms
 from waypost.maps.file import PatternFile, TableFile
@@ -148,7 +148,7 @@ def _check_unknown(found: Found[Domain], routes: Mapping[str, Route], reader: Re
         route = routes.get(unknown.removeprefix(_TO_ROUTE))
         if route is None:
             reader.complain(path, f"no route has the name {unknown.removeprefix(_TO_ROUTE)!r}", "Write its name there")
-        elif route.domains or isinstance(route.to, RecipientMx):
+        elif not _is_by_name(route):
             reader.complain(
                 path,
                 "that route has domains of its own, or no next hop of its own",
@@ -156,6 +156,22 @@ def _check_unknown(found: Found[Domain], routes: Mapping[str, Route], reader: Re
             )
     elif unknown not in {"", "accept", "refuse"}:
         reader.complain(path, f"{unknown!r} is not among its values", 'Write "accept", "refuse" or "route:NAME"')
+
+
+def check_quarantine(senders: Sequence[Senders], routes: Sequence[Found[Route]], reader: Reader) -> None:
+    """The quarantine is a route of its own."""
+    for section in senders:
+        named = [found.section for found in routes if found.section.name == section.quarantine]
+        if section.quarantine and not (named and _is_by_name(named[0])):
+            reader.complain(
+                ("senders", "quarantine"),
+                f"no route without domains has the name {section.quarantine!r}",
+                'Write a [[route]] with that name, and to = "maildir:/var/quarantine", and no domains',
+            )
+
+
+def _is_by_name(route: Route) -> bool:
+    return not route.domains and not isinstance(route.to, RecipientMx)
 
 
 # ---- what they make

@@ -12,12 +12,14 @@ from typing import Final
 from waypost.config.authorisations import Authorisations, build_authorisations, check_alarms
 from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool, check_users
 from waypost.config.complaint import Complaint, Complaints
-from waypost.config.domains import check_domains, check_maps
+from waypost.config.domains import check_domains, check_maps, check_quarantine
 from waypost.config.lines import Places
 from waypost.config.model import (
+    Access,
     Admin,
     Auth,
     Certificate,
+    Copy,
     Dns,
     Domain,
     HeloMemory,
@@ -30,6 +32,7 @@ from waypost.config.model import (
     Relay,
     Retry,
     Route,
+    Senders,
     Service,
     Timeouts,
     Tls,
@@ -59,6 +62,9 @@ class Config:
     listeners: tuple[Listener, ...]
     admin: Admin
     relay: Relay
+    access: Access
+    senders: Senders
+    copies: tuple[Placed[Copy], ...]
     auth: Auth
     #: Of meaning where `auth.users` names it.
     users: Path
@@ -120,6 +126,11 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
     certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
     listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
+    access, senders, copies = (
+        reader.table("access", Access),
+        reader.table("senders", Senders),
+        reader.array("copy", Copy),
+    )
     domains, maps = reader.array("domain", Domain), reader.array("map", Map)
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
@@ -136,6 +147,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_loops(routes, listeners, service, reader)
     check_maps(maps, base, reader)
     check_domains(domains, maps, routes, reader)
+    check_quarantine(senders, routes, reader)
     if not reader.complaints and oauth:  # else there may be no table
         table = RouteTable(rules, postmaster=service[0].postmaster)
         check_alarms(authorisations, oauth, table, service[0].postmaster, reader)
@@ -149,6 +161,9 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         listeners=tuple(complete_listener(found.section, base, files) for found in listeners),
         admin=admin[0],
         relay=relay[0],
+        access=access[0],
+        senders=senders[0],
+        copies=placed(copies, where, reader),
         auth=auth[0],
         users=(base / auth[0].users).absolute(),
         oauth=authorisations,

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from waypost.config.units import format_size, parse_duration, parse_size
 from waypost.net.stream import Endpoint
+from waypost.policy.access import parse_sender
 from waypost.route.domain import Pattern, host_name, literal
 from waypost.route.route import Limits as RouteLimits
 from waypost.route.target import Target, is_address, parse_target
@@ -118,6 +119,10 @@ def _network(text: str) -> Network:
     if "/" in text and str(network.network_address) != str(ip_address(text.partition("/")[0])):
         raise ValueError(f'{text!r} has bits set beyond its prefix; write "{network}", or the one address without a /')
     return network
+
+
+def _any_network(text: str) -> Network:
+    return ip_network(text) if text in {"0.0.0.0/0", "::/0"} else _network(text)
 
 
 def _target(value: object) -> Target:
@@ -266,6 +271,56 @@ class Relay(Section):
         default=(),
         description="Networks (or single addresses) of clients that may. Empty: nobody.",
         examples=[("127.0.0.0/8", "::1/128")],
+    )
+    never: tuple[Annotated[Network, PlainValidator(_judged(_any_network, "network")), Kind("network")], ...] = Field(
+        default=(),
+        description="Clients that may not, though `networks` has them or they log in.",
+        examples=[("192.0.2.66",)],
+    )
+
+
+class Access(Section):
+    """Who may connect. The longest prefix wins, whatever the order; of two alike, the one that rejects."""
+
+    accept: tuple[Annotated[Network, PlainValidator(_judged(_any_network, "network")), Kind("network")], ...] = Field(
+        default=(),
+        description="Networks (or single addresses) that may: exceptions from `reject`.",
+        examples=[("203.0.113.7",)],
+    )
+    reject: tuple[Annotated[Network, PlainValidator(_judged(_any_network, "network")), Kind("network")], ...] = Field(
+        default=(),
+        description='Networks that get 554 5.7.1 in place of the banner. `"0.0.0.0/0"` and `"::/0"` are everybody.',
+        examples=[("203.0.113.0/24",)],
+    )
+
+
+class Senders(Section):
+    """Reverse-paths that are not wanted."""
+
+    block: tuple[Annotated[str | Pattern, PlainValidator(_judged(parse_sender, "sender")), Kind("sender")], ...] = (
+        Field(
+            default=(),
+            description='An address, a domain with its sub-domains, `"=example.org"` without them, or `"<>"`, which '
+            "reports on your own mail have: refuse it only where nobody writes from here. MAIL is answered 550 5.7.1.",
+            examples=[("spam.example", "ann@example.org")],
+        )
+    )
+    quarantine: Words = Field(
+        default="",
+        description="Name of a route without domains: blocked mail is taken and goes there instead of to its "
+        "recipients, and nothing is reported to anyone.",
+        examples=["quarantine"],
+    )
+
+
+class Copy(Section):
+    """A copy of mail from or to some domains, for a journal. Nobody sees it, and no report is made on it."""
+
+    of: tuple[Annotated[Pattern, PlainValidator(_judged(Pattern.parse, "domain")), Kind("domain")], ...] = Field(
+        min_length=1, description='Domains, as in a route; `"*"`: all mail.', examples=[("example.com",)]
+    )
+    to: Annotated[Mailbox, PlainValidator(_judged(_mailbox, "mailbox")), Kind("mailbox")] = Field(
+        description="Who gets it. Not reports, nor mail that is in quarantine.", examples=["journal@example.com"]
     )
 
 
@@ -626,6 +681,8 @@ TABLES: Final[dict[str, type[Section]]] = {
     "tls": Tls,
     "admin": Admin,
     "relay": Relay,
+    "access": Access,
+    "senders": Senders,
     "auth": Auth,
     "retry": Retry,
     "limits": Limits,
@@ -642,4 +699,5 @@ ARRAYS: Final[dict[str, type[Section]]] = {
     "route": Route,
     "domain": Domain,
     "map": Map,
+    "copy": Copy,
 }

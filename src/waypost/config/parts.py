@@ -24,6 +24,8 @@ from waypost.net.machine import hosts_file, own_addresses, system_servers
 from waypost.net.resolver import Resolver
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import ResolverSettings
+from waypost.policy.access import Access, Copies, Copy, Entry, SenderBlock, Senders
+from waypost.policy.admission import RelayPolicy
 from waypost.policy.expansion import Expander
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
@@ -79,6 +81,37 @@ def authenticator(config: Config, clock: Clock) -> Authenticator:
     auth = config.auth
     limits = Limits(auth.network_failures, auth.account_failures, auth.failure_window)
     return Authenticator(clock, Attempts(clock, limits), UserFile(config.users, config.account_domain))
+
+
+def relay_policy(config: Config) -> RelayPolicy:
+    """Who may relay, as `[relay]` says."""
+    return RelayPolicy(config.relay.networks, config.relay.never)
+
+
+def access(config: Config) -> Access:
+    """Who may connect, as `[access]` says."""
+    lists = (("accept", config.access.accept), ("reject", config.access.reject))
+    return Access(
+        tuple(
+            Entry(network, key == "accept", config.places.of("access", key, index))
+            for key, networks in lists
+            for index, network in enumerate(networks)
+        )
+    )
+
+
+def senders(config: Config) -> Senders:
+    """Which reverse-paths are blocked, as `[senders]` says."""
+    blocks = (
+        SenderBlock(wanted, config.places.of("senders", "block", index))
+        for index, wanted in enumerate(config.senders.block)
+    )
+    return Senders(tuple(blocks), config.senders.quarantine)
+
+
+def copies(config: Config) -> Copies:
+    """Who gets copies, as `[[copy]]` says."""
+    return Copies(tuple(Copy(each.section.of, each.section.to, each.place) for each in config.copies))
 
 
 def expander(config: Config, clock: Clock) -> Expander:

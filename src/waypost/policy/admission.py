@@ -10,15 +10,15 @@ Live mail and whoever asks why run this same code. Not here: what a command must
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.mail.envelope import Recipient
+from waypost.policy.access import Network, client_address
 from waypost.policy.expansion import Expanded, Expander, Goal, Step, Undecided, Unknown
 from waypost.route.route import NoRoute, Reject, Route
-from waypost.smtp.extension import ORCPT_LIMIT, RcptParameters
+from waypost.smtp.extension import ORCPT_LIMIT, Notify, RcptParameters
 from waypost.smtp.path import ForwardPath, Mailbox, is_ascii
 from waypost.smtp.reply import Reply
 
@@ -37,20 +37,26 @@ class Router(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelayPolicy:
-    """Which clients may send through us to domains that are not ours: those in `networks`, and nobody else."""
+    """Which clients may send through us to domains that are not ours: those in `networks`, and nobody else.
 
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    `never`: who may not, though a network or an account would let them.
+    """
+
+    networks: tuple[Network, ...] = ()
+    never: tuple[Network, ...] = ()
 
     def trusts(self, client_host: str) -> bool:
         """Whether a numeric client address may relay. A client on a Unix socket (empty host) is of this machine."""
-        address = _address(client_host or "127.0.0.1")
-        return any(address in network for network in self.networks)
+        address = client_address(client_host)
+        return any(address in network for network in self.networks) and not self.bars(client_host)
+
+    def bars(self, client_host: str) -> bool:
+        """Whether a client at this address may never relay, whoever it is."""
+        return bool(self.never) and any(client_address(client_host) in network for network in self.never)
 
 
-@lru_cache(maxsize=1024)
-def _address(host: str) -> IPv4Address | IPv6Address:
-    # Reading an address costs as much as reading a command does; clients come again.
-    return ip_address(host.partition("%")[0])
+#: The percent hack, bang paths, and addresses in quotes (RFC 1123 §5.2.16, RFC 5321 appendix F.2).
+_NESTING: Final = "%!@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,24 @@ def judge_recipient(path: ForwardPath, route: Route | NoRoute, *, trusted: bool)
             return Denied(reply)
         case Route(relay_only=True) if not trusted:
             return Denied(_relaying_denied(path))
+        case Route() if not trusted and is_nested(path):
+            return Denied(_nested(path))
         case Route():
             return Granted(route)
         case _:
             assert_never(route)
+
+
+def is_nested(path: ForwardPath) -> bool:
+    """Whether a local-part looks like an address or a way of its own: `user%b@a`, `b!user@a`, `"user@b"@a`.
+
+    The next hop might follow it, and relay for whom we would not.
+    """
+    return isinstance(path, Mailbox) and any(mark in path.local_part for mark in _NESTING)
+
+
+def _nested(path: ForwardPath) -> Reply:
+    return Reply.of(550, "5.7.1", f"<{path}> has another address in it, which is not followed here")
 
 
 def _relaying_denied(path: ForwardPath) -> Reply:
@@ -146,10 +166,30 @@ class Admission:
             case verdict:
                 assert_never(verdict)
 
+    def aside(self, recipients: Sequence[Recipient], route: str) -> tuple[Recipient, ...]:
+        """The same recipients, sent by the route of that name and never reported on: a quarantine."""
+        match self.router.named(route):
+            case Route(next_hop=next_hop):
+                quiet = RcptParameters(notify=Notify.NEVER)
+                return tuple(Recipient(each.forward_path, next_hop, quiet) for each in recipients)
+            case NoRoute(detail):  # the configuration was checked for it: 451 is all that is left
+                raise LookupError(detail)
+            case found:
+                assert_never(found)
+
+    def copied(self, mailboxes: Sequence[Mailbox]) -> Iterator[Recipient]:
+        """Recipients nobody sees or hears of; where no route leads is no place for a copy."""
+        for mailbox in mailboxes:
+            route = self.router.route(mailbox)
+            if isinstance(route, Route):
+                yield Recipient(mailbox, route.next_hop, RcptParameters(notify=Notify.NEVER))
+
     async def admit(self, path: ForwardPath, parameters: RcptParameters, *, trusted: bool) -> Admitted:
         """What RCPT comes to. Takes as long as the maps it needs to ask, each within its time-out."""
         if not isinstance(path, Mailbox) or not self.expander.knows(path):
             return self.at_once(path, parameters, trusted=trusted)
+        if not trusted and is_nested(path):
+            return Turned(_nested(path))
         match await self.expander.expand(path):
             case Expanded(goals, steps, _):
                 return self._all_of(path, parameters, goals, steps)

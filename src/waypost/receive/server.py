@@ -17,6 +17,7 @@ from waypost.net.listener import Listener
 from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
 from waypost.net.stream import Endpoint, Fault, Stream
 from waypost.policy.admission import RelayPolicy
+from waypost.policy.access import NOT_FROM_YOU
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, client_key, network_key
 from waypost.smtp.reply import Reply
@@ -90,7 +91,7 @@ class Receiver:
             session.leave()
         old_age = asyncio.get_running_loop().call_later(limits.session.total_seconds(), session.retire)
         try:
-            await session.run(banner)
+            await session.run(banner if self._house.access.of(stream.peer.host).accepts else NOT_FROM_YOU)
         finally:
             old_age.cancel()
             self._sessions.discard(session)

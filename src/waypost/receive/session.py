@@ -25,6 +25,7 @@ from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock, Instant
 from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
+from waypost.policy.access import ANY_SENDER, NO_COPIES, OPEN_TO_ALL, Access, Copies, SenderBlock, Senders, refusal_of
 from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken, Turned
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
@@ -114,6 +115,9 @@ class House:
     onward: Onward
     in_flight: InFlight
     space: Space = BOUNDLESS
+    access: Access = OPEN_TO_ALL
+    senders: Senders = ANY_SENDER
+    copies: Copies = NO_COPIES
     logins: Logins = NO_LOGINS
     turns: Turns = NO_TURNS
 
@@ -479,7 +483,12 @@ class Session:
             return not_yours(client.name, path)
         if door.relay_clients_only and not self._trusted():
             return RELAY_CLIENTS_ONLY
+        if self._is_blocked(path) and not self._house.senders.quarantine:
+            return refusal_of(path)
         return SPOOL_FULL if self._house.space.is_low else _NO_BODY
+
+    def _is_blocked(self, path: ReversePath) -> bool:
+        return isinstance(self._house.senders.of(path), SenderBlock)
 
     def _rcpt(self, rcpt: Rcpt) -> Reply:
         return self._admitted(
@@ -536,7 +545,7 @@ class Session:
 
     def _trusted(self) -> bool:
         if not isinstance(self._login.client, Anonymous):
-            return True
+            return not self._house.relay.bars(self._stream.peer.host)
         if isinstance(self._trust, _NoBody):
             self._trust = self._house.relay.trusts(self._stream.peer.host)
         return self._trust
@@ -604,7 +613,7 @@ class Session:
         house, transaction = self._house, self._transaction
         envelope = Envelope(
             transaction.reverse_path,
-            tuple(transaction.recipients),
+            self._all_recipients(transaction),
             incoming.origin,
             transaction.parameters,
             transaction.released_at,
@@ -621,6 +630,14 @@ class Session:
                 return self._refuse("final dot", judge_fault(fault))
             case other:
                 assert_never(other)
+
+    def _all_recipients(self, transaction: _Transaction) -> tuple[Recipient, ...]:
+        """The recipients and the copies; or, where the reverse-path is blocked, all of them in quarantine."""
+        house, recipients = self._house, tuple(transaction.recipients)
+        if self._is_blocked(transaction.reverse_path):
+            return house.admission.aside(recipients, house.senders.quarantine)
+        copies = house.copies.of(transaction.reverse_path, [each.forward_path for each in recipients])
+        return (*recipients, *house.admission.copied([copy.to for copy in copies]))
 
     async def _uncancelled(
         self, envelope: Envelope, octets: InMemory | Draft, name: MessageId, now: float, until: float

@@ -1,0 +1,112 @@
+"""Who may connect, relay and write, in the whole service; and `explain` says the same."""
+
+from __future__ import annotations
+
+import asyncio
+from unittest.mock import patch
+
+import pytest
+
+from tests.config.test_config import GOOD, refused
+from tests.deliver.peer import Peer
+from tests.scenarios import whole as scene
+from tests.scenarios.test_recipients import rcpt
+from tests.scenarios.whole import AUTHOR, STRANGER, US, accepted_by, to_host, whole
+from tests.virtual import virtual
+from waypost.admin.explanation import Question
+
+HOST = "192.0.2.1"
+OURS = to_host("ours.example", HOST)
+
+
+@virtual
+async def test_a_network_that_is_rejected_hears_554_in_place_of_the_banner() -> None:
+    text = OURS + f'[access]\nreject = ["203.0.113.0/24"]\naccept = ["{STRANGER}"]\n'
+    async with whole(text, {HOST: Peer()}) as service:
+        refused_client = await service.connect("203.0.113.10")
+        assert await refused_client.hear() == "554 5.7.1 no mail is taken from your address"
+        assert (await refused_client.say("EHLO x")).startswith("503 ")
+        assert (await (await service.client(STRANGER)).letter("a@ours.example")).startswith("250 ")
+        answer = await service.running.operations.explain(Question(("a@ours.example",), client="203.0.113.10"))
+        assert not answer.is_taken
+        assert "554 5.7.1" in answer.facts[0].text
+
+
+@virtual
+async def test_who_may_never_relay_is_a_stranger_though_its_network_may() -> None:
+    inside = "127.0.0.66"
+    with patch.object(scene, "BASE", scene.BASE.replace("[relay]", f'[relay]\nnever = ["{inside}"]')):
+        async with whole(OURS + to_host("*", HOST), {HOST: Peer()}) as service:
+            assert (await rcpt(await service.client(US), "x@far.example")).startswith("250 ")
+            assert (await rcpt(await service.client(inside), "x@far.example")).startswith("550 5.7.1 relaying denied")
+            answer = await service.running.operations.explain(Question(("x@far.example",), client=inside))
+            assert "may never relay" in answer.facts[0].text
+            assert not answer.journeys[0].is_taken
+
+
+@virtual
+async def test_a_blocked_reverse_path_is_refused_at_mail() -> None:
+    text = OURS + '[senders]\nblock = ["spam.example", "<>"]\n'
+    async with whole(text, {HOST: Peer()}) as service:
+        client = await service.client(STRANGER)
+        assert (await client.say("MAIL FROM:<a@x.spam.example>")).startswith("550 5.7.1 mail from <a@x.spam.example>")
+        assert (await client.say("MAIL FROM:<>")).startswith("550 5.7.1 ")
+        assert (await client.letter("a@ours.example")).startswith("250 ")
+        question = Question(("a@ours.example",), client=STRANGER, reverse_path="a@spam.example")
+        assert not (await service.running.operations.explain(question)).is_taken
+
+
+@virtual
+async def test_mail_in_quarantine_goes_to_its_route_alone() -> None:
+    text = OURS + (
+        '[senders]\nblock = ["spam.example"]\nquarantine = "aside"\n'
+        '[[route]]\nname = "aside"\nto = "smtp://192.0.2.3:25"\n'
+        '[[copy]]\nof = ["*"]\nto = "journal@ours.example"\n'
+    )
+    inner, aside = Peer(), Peer(recipients={"b@ours.example": "550 5.1.1 no"})
+    async with whole(text, {HOST: inner, "192.0.2.3": aside}) as service:
+        client = await service.client(STRANGER)
+        assert (await client.letter("a@ours.example", "b@ours.example", author="x@spam.example")).startswith("250 ")
+        await asyncio.sleep(1)
+        assert accepted_by(aside) == ["a@ours.example"]
+        assert accepted_by(inner) == []
+        assert await service.queue() == []  # and nobody is told of b
+
+
+@virtual
+async def test_a_copy_goes_to_the_journal_unseen() -> None:
+    inner = Peer()
+    text = OURS + '[[copy]]\nof = ["ours.example"]\nto = "journal@home.example"\n'
+    async with whole(text, {HOST: inner}) as service:
+        await service.take("a@ours.example", author=AUTHOR)
+        await asyncio.sleep(1)
+        assert accepted_by(inner) == ["a@ours.example"]
+        (copy,) = await service.inbox()
+        assert b"journal" not in inner.accepted[0][1]
+        assert b"Subject: hello" in copy
+
+
+@pytest.mark.parametrize("nested", ["u%far.example", "far.example!u", '"u@far.example"'])
+@virtual
+async def test_an_address_within_an_address_is_followed_for_nobody_and_refused_to_strangers(nested: str) -> None:
+    address = f"{nested}@ours.example"
+    async with whole(OURS, {HOST: Peer()}) as service:
+        assert (await rcpt(await service.client(STRANGER), address)).startswith("550 5.7.1 ")
+        answer = await service.running.operations.explain(Question((address,), client=STRANGER))
+        assert [fact.step for fact in answer.journeys[0].facts] == ["nested"]
+        assert (await rcpt(await service.client(US), address)).startswith("250 ")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        ("[access]\nreject = ['x']\n", "access.reject", "no network"),
+        ("[senders]\nblock = ['*']\n", "senders.block", "refuse all mail"),
+        ("[senders]\nquarantine = 'x'\n", "senders.quarantine", "has the name 'x'"),
+        ("[[copy]]\nof = ['x.example']\nto = 'x'\n", "copy.to", "no mailbox"),
+    ],
+)
+def test_each_mistake_is_told(text: str, key: str, problem: str) -> None:
+    (complaint,) = refused(GOOD + text)
+    assert complaint.key == key
+    assert problem in complaint.problem
