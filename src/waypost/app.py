@@ -248,7 +248,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         dice=dice,
         storage=storage,
         table=table,
-        admission=Admission(table, expander(config, clock)),
+        admission=Admission(table, expander(config, clock, parts.dialer())),
         resolver=resolver,
         finder=host_finder(config, resolver, dice),
         ids=MessageIds(clock, dice),

@@ -17,6 +17,7 @@ from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, NotInDoubt, Origin, Recipient
 from waypost.mail.outcome import Answered, Deferred, Delivered, Host, Outcome
 from waypost.net.clock import SystemClock
+from waypost.net.dialer import AsyncioDialer
 from waypost.net.resolver import Addresses, MxRecord, MxRecords, NullMx
 from waypost.net.stream import Endpoint
 from waypost.policy.admission import Admission
@@ -164,7 +165,7 @@ async def office() -> AsyncIterator[Office]:
         storage=storage,
         config=found,
         table=table,
-        admission=Admission(table, expander(found, clock)),
+        admission=Admission(table, expander(found, clock, AsyncioDialer())),
         finder=finder,
         resolver=dns,
         clock=clock,

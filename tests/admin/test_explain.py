@@ -21,6 +21,7 @@ from waypost.auth.users import hashed, save_users
 from waypost.config import Config, parse
 from waypost.config.parts import expander
 from waypost.net.clock import SystemClock
+from waypost.net.dialer import AsyncioDialer
 from waypost.net.resolver import Addresses, MxRecord, MxRecords
 from waypost.policy.admission import Admission
 from waypost.queue.memory import MemoryStorage
@@ -51,7 +52,7 @@ def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path =
         storage=MemoryStorage(),
         config=found,
         table=table,
-        admission=Admission(table, expander(found, clock)),
+        admission=Admission(table, expander(found, clock, AsyncioDialer())),
         finder=HostFinder(ZONE, own_names={"mx.example.com"}, own_addresses=set(), own_ports={25}, dice=DICE),
         resolver=ZONE,
         clock=clock,

@@ -8,10 +8,12 @@ import pytest
 
 from tests.config.test_config import GOOD, accepted, refused
 from tests.virtual import VirtualClock
-from waypost.config.domains import build_map
+from waypost.config.domains import Ground, build_map
 from waypost.maps.cached import CachedMap
+from waypost.maps.call_ahead import Lenient
 from waypost.maps.file import PatternFile, TableFile
 from waypost.maps.inline import InlineMap
+from waypost.net.dialer import AsyncioDialer
 
 DOMAIN = "[[domain]]\nnames = ['ours.example']\n"
 MAP = "[[map]]\nname = 'm'\n"
@@ -35,12 +37,14 @@ def base(tmp_path: Path) -> Path:
         ("file = 'good'", TableFile),
         ("regexp = 'patterns'", PatternFile),
         ("sqlite = 'users.db'\nquery = 'SELECT 1'", CachedMap),
+        ("call_ahead = 'lmtp:///run/lmtp'", CachedMap),
+        ("call_ahead = 'smtp://127.0.0.1:1'\naccept_when_down = true", Lenient),
         ("http = 'http://127.0.0.1:1/{key}'\ntoken_file = 'good'", CachedMap),
     ],
 )
 def test_each_source_makes_its_map(source: str, made: type, base: Path) -> None:
     config = accepted(f"{GOOD}{MAP}{source}\n", base=base)
-    assert isinstance(build_map(config.maps[0], base, VirtualClock()), made)
+    assert isinstance(build_map(config.maps[0], Ground(base, "mx.example.net", VirtualClock(), AsyncioDialer())), made)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,10 @@ def test_each_source_makes_its_map(source: str, made: type, base: Path) -> None:
         (MAP + "file = 'good'\nquery = 'x'\n", 9, "map.file", "no use for a query", "nowhere else"),
         (MAP + "http = 'http://x/'\n", 9, "map.http", "no URL with {key}", "{key}"),
         (MAP + "http = 'http://x/{key}'\ntoken_file = 'gone'\n", 10, "map.token_file", "cannot be read", "text file"),
+        (MAP + "call_ahead = 'mx:'\n", 9, "map.call_ahead", "is no server", "lmtp://"),
+        (MAP + "call_ahead = 'smtp://a.example'\n", 9, "map.call_ahead", "is a name", "address"),
+        (MAP + "call_ahead = 'lmtp:x'\n", 9, "map.call_ahead", "no host", "lmtp://"),
+        (INLINE + "accept_when_down = true\n", 10, "map.accept_when_down", "call_ahead alone", "Leave"),
         ("[[domain]]\nnames = ['*']\n", 8, "domain.names", "open relay", "Name your domains"),
         (DOMAIN + DOMAIN, 10, "domain.names", "on line 7 already", "one of them"),
         (DOMAIN + "users = ['x']\n", 9, "domain.users", 'no [[map]] named "x"', "Write a [[map]]"),

@@ -19,6 +19,7 @@ from waypost.config import Complaints, Config, parse
 from waypost.config.parts import expander, host_finder, resolver_settings
 from waypost.config.parts import spool as config_spool
 from waypost.net.clock import Instant, SystemClock
+from waypost.net.dialer import AsyncioDialer
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
 from waypost.queue.memory import MemoryStorage
@@ -63,7 +64,7 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
             storage=storage,
             config=config,
             table=table,
-            admission=Admission(table, expander(config, clock)),
+            admission=Admission(table, expander(config, clock, AsyncioDialer())),
             finder=host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
             resolver=resolver,
             clock=clock,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from waypost.config.model import MAP_SOURCES, Domain, Map, Route, Senders
 from waypost.config.sections import Found, Placed, Reader
 from waypost.maps.cached import CachedMap, Terms
+from waypost.maps.call_ahead import CallAhead, Lenient, Store
 from waypost.maps.file import PatternFile, TableFile
 from waypost.maps.http import HttpQuestion
 from waypost.maps.inline import InlineMap
@@ -15,6 +17,8 @@ from waypost.maps.lookup import Map as Lookups
 from waypost.maps.sqlite import SqliteQuestion
 from waypost.maps.text import MapTextError, parse_patterns, parse_table
 from waypost.net.clock import Clock
+from waypost.net.dialer import Dialer
+from waypost.net.stream import Endpoint
 from waypost.policy.domains import (
     Accept,
     CatchAll,
@@ -29,7 +33,8 @@ from waypost.policy.domains import (
 )
 from waypost.policy.expansion import Expander
 from waypost.route.domain import Match, host_name
-from waypost.route.target import RecipientMx
+from waypost.route.route import LmtpServers, SmtpServers
+from waypost.route.target import RecipientMx, is_address, parse_target
 from waypost.smtp.path import DomainName, Mailbox, parse_mailbox
 
 _TO_ROUTE = "route:"
@@ -67,6 +72,14 @@ def _check_source(found: Found[Map], source: str, base: Path, reader: Reader) ->
             f"{section.http!r} is no URL with {{key}} in it",
             'Write one such as "https://users.example.net/{key}"',
         )
+    if source == "call_ahead":
+        try:
+            _store(section.call_ahead)
+        except ValueError as error:
+            problem, _, remedy = str(error).partition("; ")
+            reader.complain((*path, "call_ahead"), problem, remedy or 'Write one such as "lmtp:///run/dovecot/lmtp"')
+    elif section.accept_when_down:
+        reader.complain((*path, "accept_when_down"), "is for call_ahead alone", "Leave it out")
     if source in {"file", "regexp", "sqlite"}:
         _check_file(base / getattr(section, source), (*path, source), reader)
     if section.token_file:
@@ -170,22 +183,43 @@ def check_quarantine(senders: Sequence[Senders], routes: Sequence[Found[Route]],
             )
 
 
+def _store(text: str) -> Store:
+    """Where a call ahead goes. Raises: ValueError, with "problem; remedy"."""
+    match parse_target((text,)):
+        case SmtpServers((server,)) | LmtpServers((server,)) as target:
+            if not server.host.startswith("/") and not is_address(server.host):
+                raise ValueError(f"{server.host} is a name; Write its address: a look-up must not stand before a RCPT")
+            return Store(Endpoint(server.host, server.port), isinstance(target, LmtpServers))
+        case _:
+            raise ValueError(f"{text!r} is no server; Write one such as lmtp:///run/lmtp.sock or smtp://192.0.2.1:25")
+
+
 def _is_by_name(route: Route) -> bool:
     return not route.domains and not isinstance(route.to, RecipientMx)
 
 
 # ---- what they make
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What maps stand on: where their files are, and by what they ask others. `hello`: our name."""
+
+    base: Path
+    hello: str
+    clock: Clock
+    dialer: Dialer
+
+
 def build_expander(
-    domains: Sequence[Placed[Domain]], maps: Sequence[Placed[Map]], base: Path, postmaster: Mailbox, clock: Clock
+    domains: Sequence[Placed[Domain]], maps: Sequence[Placed[Map]], postmaster: Mailbox, ground: Ground
 ) -> Expander:
     """What follows aliases, as the sections say; they have been checked."""
-    known = {each.section.name: build_map(each, base, clock) for each in maps}
+    known = {each.section.name: build_map(each, ground) for each in maps}
     return Expander(Domains([_policy(each, known) for each in domains]), postmaster=postmaster)
 
 
-def build_map(placed: Placed[Map], base: Path, clock: Clock) -> Lookups:
+def build_map(placed: Placed[Map], ground: Ground) -> Lookups:
     """The map of one section."""
-    section = placed.section
+    section, base, clock = placed.section, ground.base, ground.clock
     if section.entries:
         return InlineMap(section.name, section.entries, placed.of("entries"))
     if section.file:
@@ -196,6 +230,10 @@ def build_map(placed: Placed[Map], base: Path, clock: Clock) -> Lookups:
     if section.sqlite:
         asks = SqliteQuestion(base / section.sqlite, section.query, section.timeout)
         return CachedMap(section.name, asks, terms, clock, remote=False)
+    if section.call_ahead:
+        calls = CallAhead(_store(section.call_ahead), ground.hello, section.timeout, ground.dialer, clock)
+        asked = CachedMap(section.name, calls, terms, clock, remote=True)
+        return Lenient(asked) if section.accept_when_down else asked
     token = (base / section.token_file).read_text("utf-8").strip() if section.token_file else ""
     return CachedMap(section.name, HttpQuestion(section.http, token), terms, clock, remote=True)
 

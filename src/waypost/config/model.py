@@ -433,6 +433,16 @@ class Map(Section):
         default="",
         description="Source: a URL with `{key}` in it. 200 with a JSON list of addresses (or text): listed; 404: not.",
     )
+    call_ahead: Words = Field(
+        default="",
+        description="Source: the mail store itself, asked by RCPT over `lmtp:///run/lmtp.sock`, `lmtp://192.0.2.1:24` "
+        "or `smtp://192.0.2.1:25`; for `users`.",
+        examples=["lmtp:///run/dovecot/lmtp"],
+    )
+    accept_when_down: bool = Field(
+        default=False,
+        description="For `call_ahead`: whether all are taken for users while the store gives no answer; else 451.",
+    )
     query: Words = Field(
         default="",
         description="For `sqlite`: one SELECT; its first column is the values. `:key` stands for the address, `:user` "
@@ -445,14 +455,14 @@ class Map(Section):
         description="How long one answer may take; then the recipient is answered 451, and the client tries again.",
     )
     cache: Duration = Field(
-        default=timedelta(minutes=5), description="How long what was found holds (`sqlite` and `http`)."
+        default=timedelta(minutes=5), description="How long what was found holds (`sqlite`, `http` and `call_ahead`)."
     )
     negative_cache: Duration = Field(
         default=timedelta(minutes=1), description="How long it holds that an address was not there."
     )
 
 
-MAP_SOURCES: Final = ("entries", "file", "regexp", "sqlite", "http")
+MAP_SOURCES: Final = ("entries", "file", "regexp", "sqlite", "http", "call_ahead")
 
 
 class Domain(Section):

@@ -14,12 +14,13 @@ from waypost.auth.attempts import Attempts, Limits
 from waypost.auth.authenticator import Authenticator, UserFile
 from waypost.auth.keeper import Keeper
 from waypost.auth.oauth import TokenServer
-from waypost.config.domains import build_expander
+from waypost.config.domains import Ground, build_expander
 from waypost.config.load import Config
 from waypost.config.model import Dns
 from waypost.config.tls import MINIMUM
 from waypost.net.certificates import Keyring
 from waypost.net.clock import Clock
+from waypost.net.dialer import Dialer
 from waypost.net.machine import hosts_file, own_addresses, system_servers
 from waypost.net.resolver import Resolver
 from waypost.net.stream import Endpoint
@@ -114,9 +115,10 @@ def copies(config: Config) -> Copies:
     return Copies(tuple(Copy(each.section.of, each.section.to, each.place) for each in config.copies))
 
 
-def expander(config: Config, clock: Clock) -> Expander:
+def expander(config: Config, clock: Clock, dialer: Dialer) -> Expander:
     """What follows aliases, as `[[domain]]` and `[[map]]` say."""
-    return build_expander(config.domains, config.maps, config.base, config.service.postmaster, clock)
+    ground = Ground(config.base, config.service.hostname, clock, dialer)
+    return build_expander(config.domains, config.maps, config.service.postmaster, ground)
 
 
 def keyring(config: Config) -> Keyring:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias
 
-from waypost.maps.lookup import Keys, Lookup, MapTrouble, NotListed
+from waypost.maps.lookup import AskError, Keys, Lookup, MapTrouble, NotListed
 from waypost.net.clock import Clock
 
 Ask: TypeAlias = Callable[[str], Awaitable[Lookup]]
@@ -63,6 +63,8 @@ class CachedMap:
                 answer = await self._ask(key)
         except TimeoutError:
             answer = self._trouble(f"gave no answer within {self._terms.timeout.total_seconds():g} seconds")
+        except AskError as error:
+            answer = self._trouble(str(error))
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, it is this map's trouble, and mail waits
             answer = self._trouble(f"{type(error).__name__}: {error}")
         finally:

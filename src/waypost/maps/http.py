@@ -8,7 +8,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from waypost.maps.lookup import NOT_LISTED, Listed, Lookup
+from waypost.maps.lookup import NOT_LISTED, AskError, Listed, Lookup
 from waypost.maps.text import split_values
 
 #: Octets of an answer read at most: a thousand addresses.
@@ -25,7 +25,7 @@ class HttpQuestion:
             self._headers["Authorization"] = f"Bearer {token}"
 
     async def __call__(self, key: str) -> Lookup:
-        """The addresses of the answer: a JSON list of text, or text. Raises: aiohttp.ClientError, ValueError."""
+        """The addresses of the answer: a JSON list of text, or text. Raises: AskError, ClientError."""
         url = self._url.replace("{key}", quote(key, safe=""))
         async with (
             aiohttp.ClientSession(headers=self._headers) as session,
@@ -34,7 +34,7 @@ class HttpQuestion:
             if answer.status in {204, 404}:
                 return NOT_LISTED
             if answer.status != 200:
-                raise ValueError(f"{url} answered {answer.status} {answer.reason}")
+                raise AskError(f"{url} answered {answer.status} {answer.reason}")
             octets = await _whole(answer.content, url)
             values = _values(octets, is_json=answer.content_type == "application/json")
         return Listed(values, url) if values else NOT_LISTED
@@ -45,7 +45,7 @@ async def _whole(content: aiohttp.StreamReader, url: str) -> bytes:
     async for chunk in content.iter_any():
         octets += chunk
         if len(octets) > MAX_OCTETS:
-            raise ValueError(f"{url} answered with more than {MAX_OCTETS} octets")
+            raise AskError(f"{url} answered with more than {MAX_OCTETS} octets")
     return bytes(octets)
 
 

@@ -39,6 +39,10 @@ Lookup: TypeAlias = Listed | NotListed | MapTrouble
 NOT_LISTED: Final = NotListed()
 
 
+class AskError(Exception):
+    """A question got no answer; its text is a sentence for the administrator."""
+
+
 class Keys(Enum):
     """Which spellings of an address a map is asked for."""
 

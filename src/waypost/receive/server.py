@@ -16,8 +16,8 @@ from typing import Final
 from waypost.net.listener import Listener
 from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
 from waypost.net.stream import Endpoint, Fault, Stream
-from waypost.policy.admission import RelayPolicy
 from waypost.policy.access import NOT_FROM_YOU
+from waypost.policy.admission import RelayPolicy
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, client_key, network_key
 from waypost.smtp.reply import Reply
