@@ -488,7 +488,8 @@ class Session:
         return SPOOL_FULL if self._house.space.is_low else _NO_BODY
 
     def _is_blocked(self, path: ReversePath) -> bool:
-        return isinstance(self._house.senders.of(path), SenderBlock)
+        senders = self._house.senders
+        return bool(senders.blocks) and isinstance(senders.of(path), SenderBlock)
 
     def _rcpt(self, rcpt: Rcpt) -> Reply:
         return self._admitted(
@@ -636,6 +637,8 @@ class Session:
         house, recipients = self._house, tuple(transaction.recipients)
         if self._is_blocked(transaction.reverse_path):
             return house.admission.aside(recipients, house.senders.quarantine)
+        if not house.copies.copies:
+            return recipients
         copies = house.copies.of(transaction.reverse_path, [each.forward_path for each in recipients])
         return (*recipients, *house.admission.copied([copy.to for copy in copies]))
 
