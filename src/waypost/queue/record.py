@@ -112,6 +112,7 @@ class EnvelopeRecord:
     released_at: float = 0.0
 
 
+_NONE_DECLARED: Final = MailParameters()
 _DEFAULTS: Final = {one.name: one.default for one in fields(MailParameters)}
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
@@ -177,6 +178,8 @@ def _recipient_details(recipient: Recipient) -> dict[str, object]:
 
 def _mail_parameters(parameters: MailParameters) -> dict[str, object]:
     """What differs from the default: a field that is new has no key in an old record, nor do most in any."""
+    if parameters == _NONE_DECLARED:
+        return {}
     said = {name: getattr(parameters, name) for name in _DEFAULTS}
     return {name: msgspec.to_builtins(value) for name, value in said.items() if value != _DEFAULTS[name]}
 

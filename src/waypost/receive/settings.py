@@ -6,9 +6,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from waypost.net.certificates import NoCertificate
 from waypost.net.stream import Endpoint
@@ -79,11 +79,17 @@ class Door:
         return str(self.endpoint)
 
 
+#: Keys that are remembered: to read an address costs as much as to read a command, and clients come again.
+_REMEMBERED: Final = 4096
+
+
+@lru_cache(_REMEMBERED)
 def client_key(host: str) -> str:
     """What connections are counted by: an IPv4 address, an IPv6 /64 (one customer's), or "" for local sockets."""
     return str(ip_network((host.partition("%")[0], 64), strict=False)) if ":" in host else host
 
 
+@lru_cache(_REMEMBERED)
 def network_key(host: str) -> str:
     """The network a client is of: its IPv4 /24 or IPv6 /48, or "" for local sockets."""
     host = host.partition("%")[0]
