@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,19 @@ async def test_a_binary_body_that_is_signed_comes_back_where_the_next_hop_takes_
         (report,) = await service.inbox()
         assert b"Status: 5.6.3" in report
         assert b"BINARYMIME" in report
+
+
+@virtual
+async def test_a_binary_body_is_converted_for_a_maildir_whose_line_ends_would_change_it(tmp_path: Path) -> None:
+    """In a Maildir CRLF is LF: within an image that would be another image."""
+    route = f"""[[route]]\ndomains = ["far.example"]\nto = "maildir:{tmp_path}/%u"\n"""
+    async with whole(route) as service:
+        await send_chunked(service, BINARY)
+        await asyncio.sleep(1)
+        (file,) = (tmp_path / "bob" / "new").iterdir()
+        assert file.read_bytes().endswith(b"Content-Transfer-Encoding: base64\n\nAAouDQoN/w==\n")
+        await send_chunked(service, SIGNED.replace(b"\xe4", b"\0"))
+        assert b"Status: 5.6.3" in (await service.inbox())[0]
 
 
 @virtual

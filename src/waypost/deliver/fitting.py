@@ -157,5 +157,15 @@ async def _body(declared: BodyType, octets: Octets, extensions: Extensions) -> t
     return now, octets if converted is whole else InMemory(converted)
 
 
+async def without_binary(message: QueuedMessage, octets: Octets) -> Octets | Rejected:
+    """The message in lines, for a place that keeps lines: a binary body is converted, or cannot go there."""
+    if message.parameters.body is not BodyType.BINARY_MIME:
+        return octets
+    try:
+        return (await _body(BodyType.BINARY_MIME, octets, Extensions({"8BITMIME": ()})))[1]
+    except _LacksError as lack:
+        return _refused(f"the message is binary, and a Maildir keeps lines{lack}", lack.status)
+
+
 async def _whole(octets: Octets) -> bytes:
     return octets.octets if isinstance(octets, InMemory) else b"".join([chunk async for chunk in octets])

@@ -18,8 +18,9 @@ from typing import Final
 from urllib.parse import quote
 
 from waypost.deliver.fates import Fates, deferred
+from waypost.deliver.fitting import without_binary
 from waypost.mail.envelope import Octets, QueuedMessage, QueuedRecipient
-from waypost.mail.outcome import Delivered, LocalTrouble, Outcome
+from waypost.mail.outcome import Delivered, LocalTrouble, Outcome, Rejected
 from waypost.net.clock import Clock
 from waypost.queue.storage import Lease, StorageError
 from waypost.smtp.path import ForwardPath, Mailbox, bracketed
@@ -41,9 +42,13 @@ class MaildirDelivery:
 
     async def deliver(self, lease: Lease, template: str, fates: Fates) -> None:
         """A copy for each recipient into the Maildir that `template` names for it."""
+        octets = await without_binary(lease.message, lease.octets)
         for recipient in fates.open():
+            if isinstance(octets, Rejected):
+                fates.record(recipient, octets)
+                continue
             directory = maildir_of(template, recipient.forward_path, self._hostname)
-            fates.record(recipient, await self._deliver_one(lease.message, recipient, lease.octets, directory))
+            fates.record(recipient, await self._deliver_one(lease.message, recipient, octets, directory))
 
     async def _deliver_one(
         self, message: QueuedMessage, recipient: QueuedRecipient, octets: Octets, directory: Path
