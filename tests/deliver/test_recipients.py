@@ -385,3 +385,34 @@ async def test_dns_that_fails_defers_and_dns_that_denies_rejects() -> None:
     assert kinds(await world.attempt()) == [Deferred]
     world.finder.answer = NoSuchHost("example.com", "NXDOMAIN", EnhancedStatus(5, 1, 2))
     assert kinds(await world.attempt()) == [Rejected]
+
+
+# ---- REQUIRETLS (RFC 8689 §4.2.1)
+TAGGED = MailParameters(requiretls=True)
+
+
+@virtual
+async def test_a_message_tagged_requiretls_goes_under_verified_tls_to_a_host_that_promises_as_much() -> None:
+    peer = Peer(extensions=("STARTTLS", "REQUIRETLS"))
+    (outcome,) = await World(peer).attempt(lease(parameters=TAGGED))
+    assert isinstance(outcome, Delivered)
+    said = peer.connections[0]
+    assert said.index("STARTTLS") < said.index("MAIL FROM:<alice@example.org> REQUIRETLS")
+
+
+@virtual
+async def test_a_message_tagged_requiretls_comes_back_where_no_host_promises_it() -> None:
+    promising, other = Peer(extensions=("STARTTLS", "REQUIRETLS")), Peer(extensions=("STARTTLS",))
+    (outcome,) = await World(other).attempt(lease(parameters=TAGGED))
+    assert isinstance(outcome, Rejected)
+    assert str(outcome.status) == "5.7.30"
+    (outcome,) = await World(other, promising).attempt(lease(parameters=TAGGED))
+    assert isinstance(outcome, Delivered)
+
+
+@virtual
+async def test_a_message_tagged_requiretls_never_goes_in_clear_whatever_the_route_says() -> None:
+    peer = Peer(extensions=("REQUIRETLS",))
+    (outcome,) = await World(peer).attempt(lease(parameters=TAGGED))
+    assert isinstance(outcome, Deferred)
+    assert not any("MAIL" in said for said in peer.verbs)

@@ -23,8 +23,7 @@ spool_directory = {directory}/spool
 log_file_path = {directory}/%slog
 pid_file_path = {directory}/exim.pid
 keep_environment =
-tls_advertise_hosts =
-daemon_smtp_ports = {port}
+{tls}daemon_smtp_ports = {port}
 local_interfaces = 127.0.0.1
 host_lookup =
 rfc1413_query_timeout = 0s
@@ -78,12 +77,12 @@ class Exim:
 
 
 @contextlib.asynccontextmanager
-async def exim(directory: Path, domain: str, *users: str) -> AsyncIterator[Exim]:
+async def exim(directory: Path, domain: str, *users: str, tls: str = "tls_advertise_hosts =\n") -> AsyncIterator[Exim]:
     """A daemon in `directory` (empty, and open to other users) that takes mail for `users` of `domain` alone."""
     port = free_port()
     config = directory / "exim.conf"
     config.write_text(
-        CONFIG.format(binary=BINARY, directory=directory, port=port, domain=domain, users=" : ".join(users))
+        CONFIG.format(binary=BINARY, directory=directory, port=port, domain=domain, users=" : ".join(users), tls=tls)
     )
     for path in (directory / "spool", directory / "mail"):
         path.mkdir()

@@ -3,7 +3,7 @@
 # Exim comes unpacked beside the system, because its package and Postfix's refuse to be installed together.
 set -euo pipefail
 
-PACKAGES=(postfix swaks curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils strace libeatmydata1)
+PACKAGES=(postfix swaks libnet-ssleay-perl curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils strace libeatmydata1)
 EXIM=/var/cache/waypost-live/exim
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -57,6 +57,14 @@ fi
 if ! id Debian-exim >/dev/null 2>&1; then
     # The name is compiled into the binary.
     useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin Debian-exim
+fi
+
+SSLYZE=/var/cache/waypost-live/sslyze
+if [ ! -x "$SSLYZE/bin/sslyze" ]; then
+    # A scanner of TLS, with its own version of each library.
+    echo "live: installing sslyze into $SSLYZE"
+    python3 -m venv "$SSLYZE"
+    "$SSLYZE/bin/python" -m pip install --quiet --disable-pip-version-check 'sslyze>=6.2'
 fi
 
 echo "live: all peers are there"

@@ -12,7 +12,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import trustme
 
+from tests.certificates import write_certificate
 from tests.live.dovecot import dovecot
 from tests.live.mail import MESSAGES, send
 from tests.live.process import free_port, run, until
@@ -55,6 +57,7 @@ async def test_the_printed_configuration_is_in_order_as_it_stands(guide: str, pl
     for text in re.findall(r"^```text\n(# (\w+)\n.*?)^```$", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL):
         (place / text[1]).write_text(text[0])
     (place / PASSWORD).write_text("secret\n")
+    write_certificate(trustme.CA(), place, "mx.example.net", file="mx")
 
     checked = await run(sys.executable, "-m", "waypost", "check", "--config", config)
 

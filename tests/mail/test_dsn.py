@@ -345,6 +345,13 @@ def test_a_subject_in_utf8_is_repeated_in_encoded_words() -> None:
     assert parsed(dsn)["Subject"] == "Not delivered: Grüße aus Köln"
 
 
+def test_a_report_on_a_message_tagged_requiretls_is_tagged_too() -> None:
+    """RFC 8689 §5: what is told of a message is protected as the message was."""
+    tagged = replace(MESSAGE, parameters=MailParameters(requiretls=True))
+    assert compose(replace(FAILED, message=tagged)).parameters.requiretls
+    assert not compose(FAILED).parameters.requiretls
+
+
 UTF8_MESSAGE = replace(MESSAGE, parameters=MailParameters(smtputf8=True))
 UTF8_ORIGINAL = "Subject: Grüße\r\n\r\nHallo\r\n".encode()
 BJORN = Mailbox("björn", DomainName("bücher.example"))

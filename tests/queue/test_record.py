@@ -90,3 +90,13 @@ def test_the_account_and_the_submitter_are_read_back_and_told() -> None:
     message = record.decode_message(name(1), record.encode(details), NOW, 1)
     assert (message.origin, message.parameters.submitter) == (origin, "<>")
     assert "by ESMTPA as alice@x.example" in record.received(name(1), NOW, details).text
+
+
+def test_requiretls_and_what_protected_the_message_are_read_back_and_told() -> None:
+    """A spool of an earlier release knows neither; see the test of the account above."""
+    origin = Origin("ESMTPS", "192.0.2.1", "us.example", "127.0.0.1:25", tls="TLSv1.3 TLS_AES_256_GCM_SHA384")
+    envelope = Envelope(NullPath(), (), origin, MailParameters(requiretls=True))
+    details = record.envelope_details(envelope, 3)
+    message = record.decode_message(name(1), record.encode(details), NOW, 3)
+    assert (message.origin, message.parameters.requiretls) == (origin, True)
+    assert "(TLSv1.3 TLS_AES_256_GCM_SHA384)" in record.received(name(1), NOW, details).text

@@ -12,8 +12,7 @@ from tests.auth.people import ALICE, PASSWORD, authenticator
 from tests.receive.house import HOSTNAME, MESSAGE, Talk, begin, make_house
 from tests.virtual import virtual
 from waypost.auth.attempts import Limits
-from waypost.net.stream import Endpoint
-from waypost.receive.login import is_local
+from waypost.net.stream import Endpoint, is_local
 from waypost.receive.session import House
 from waypost.receive.settings import Door
 from waypost.smtp.server import ServerSettings

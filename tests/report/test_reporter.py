@@ -255,6 +255,17 @@ def test_ret_says_how_much_comes_back(ret: Return, body_length: int, whole: bool
     run()
 
 
+@virtual
+async def test_of_a_message_tagged_requiretls_the_header_alone_comes_back_under_the_same_tag() -> None:
+    """RFC 8689 §5."""
+    office = Office()
+    await office.came_to(REFUSED, octets=b"Subject: lunch\r\n\r\nsecret\r\n", mail=MailParameters(requiretls=True))
+    await office.reporter.report_due()
+    [(lease, dsn)] = await office.dsns()
+    assert lease.message.parameters.requiretls
+    assert b"secret" not in dsn.as_bytes()
+
+
 # ---- nobody is told
 @virtual
 async def test_a_notification_is_never_answered() -> None:

@@ -18,6 +18,7 @@ from waypost.deliver.fates import Open, deferred
 from waypost.mail.convert import UnconvertibleError, Way, convert, has_wide_header
 from waypost.mail.envelope import InMemory, Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import PolicyRefused, Rejected
+from waypost.net.stream import is_local
 from waypost.queue.storage import StorageError
 from waypost.route.domain import to_ascii
 from waypost.smtp.client import Transaction
@@ -35,6 +36,7 @@ _AT_ONCE: Final = 64 * 1024
 _Path = TypeVar("_Path", ReversePath, ForwardPath)
 
 _NO_UTF8: Final = EnhancedStatus(5, 6, 7)
+_NO_REQUIRETLS: Final = EnhancedStatus(5, 7, 30)
 _NO_CONVERSION: Final = EnhancedStatus(5, 6, 3)
 
 
@@ -54,6 +56,7 @@ async def fit(
     """The transaction for this peer, or why there can be none."""
     extensions = connection.extensions
     try:
+        _check_requiretls(connection, message)
         reverse_path, unfit = await _addresses(connection, message, recipients, octets)
         body, octets = await _body(message.parameters.body, octets, extensions)
     except _LacksError as lack:
@@ -93,6 +96,22 @@ def _lacks(connection: Connection, lack: _LacksError) -> Open:
 
 def _refused(said: str, status: EnhancedStatus) -> Rejected:
     return Rejected(PolicyRefused(said, status), status)
+
+
+# ---- TLS (RFC 8689 §4.2.1)
+def _check_requiretls(connection: Connection, message: QueuedMessage) -> None:
+    """Whether a message tagged REQUIRETLS may go to this peer at all; its certificate was verified in the handshake.
+
+    Over LMTP it is delivered, and may go to a store on this machine. Raises: _LacksError.
+    """
+    if not message.parameters.requiretls:
+        return
+    if connection.approach.is_lmtp:
+        promised = is_local(connection.host.endpoint)
+    else:
+        promised = connection.secured and "REQUIRETLS" in connection.extensions
+    if not promised:
+        raise _LacksError("REQUIRETLS", _NO_REQUIRETLS)
 
 
 # ---- addresses (RFC 6531)

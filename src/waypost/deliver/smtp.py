@@ -25,7 +25,7 @@ from waypost.queue.record import domain_of
 from waypost.queue.storage import Lease
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, SmtpMx, SmtpServers, TlsPolicy
 from waypost.smtp.client import NoCredentials
-from waypost.smtp.extension import Extensions
+from waypost.smtp.extension import Extensions, MailParameters
 
 #: How long one attempt may go on to another host, or another transaction; a time-out on each of many adds up.
 BUDGET: Final = timedelta(minutes=30)
@@ -137,7 +137,7 @@ class _Attempt:
         self._fates = fates
         self._transcript = transcript
         self._ends = clock.monotonic() + BUDGET.total_seconds()
-        self._needs = _needs(route, smtputf8=lease.message.parameters.smtputf8)
+        self._needs = _needs(route, lease.message.parameters)
 
     async def over(self, hosts: Sequence[Host]) -> Reach:
         """Host after host, while a recipient is open."""
@@ -253,7 +253,9 @@ def _least(ours: int, theirs: int) -> int:
     return min(ours, theirs) if theirs else ours
 
 
-def _needs(route: Route, *, smtputf8: bool) -> Needs:
+def _needs(route: Route, parameters: MailParameters) -> Needs:
+    """What a session must have for a message; REQUIRETLS is more than any route asks for (RFC 8689 §4.2.1)."""
     if isinstance(route.transport, LmtpServers):
-        return Needs(TlsPolicy.NONE, NoCredentials(), smtputf8, lmtp=True)
-    return Needs(route.tls, route.credentials, smtputf8, lmtp=False)
+        return Needs(TlsPolicy.NONE, NoCredentials(), parameters.smtputf8, lmtp=True)
+    tls = TlsPolicy.VERIFY if parameters.requiretls else route.tls
+    return Needs(tls, route.credentials, parameters.smtputf8, lmtp=False)

@@ -87,7 +87,14 @@ def compose(notification: Notification) -> Dsn:
     body = b"".join(b"--%b\r\n%b\r\n" % (boundary, part) for part in parts)
     octets = b"%b\r\n%b--%b--\r\n" % (header, body, boundary)
     body_type = BodyType.SEVEN_BIT if octets.isascii() else BodyType.EIGHT_BIT_MIME
-    return Dsn(octets, MailParameters(size=len(octets), body=body_type, smtputf8=notification.international))
+    parameters = MailParameters(
+        size=len(octets),
+        body=body_type,
+        smtputf8=notification.international,
+        # RFC 8689 §5: what is told of a message is protected as the message was.
+        requiretls=notification.message.parameters.requiretls,
+    )
+    return Dsn(octets, parameters)
 
 
 # ---- the report's own header

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
+from ipaddress import ip_address
 from math import inf
 from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -35,6 +36,11 @@ class Endpoint:
         if self.host[:1] in ("", "/"):
             return self.host or "local socket"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_local(peer: Endpoint) -> bool:
+    """Whether nobody can listen in: the peer is on loopback, or a local socket."""
+    return peer.host[:1] in ("", "/") or ip_address(peer.host.partition("%")[0]).is_loopback
 
 
 class FaultKind(Enum):

@@ -6,14 +6,13 @@ Not here: the command and its order (waypost.smtp.server), or whether a password
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.auth.account import Account
 from waypost.auth.authenticator import WELCOME, Accepted, Dialogue, Refused
 from waypost.auth.exchange import Challenge
 from waypost.auth.scram import NO_BINDINGS, PLUS, Bindings
-from waypost.net.stream import Endpoint
+from waypost.net.stream import Endpoint, is_local
 from waypost.receive.ports import ReceiveLog
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import Auth, AuthResponse
@@ -96,8 +95,3 @@ class Login:
                 return reply
             case _:
                 assert_never(verdict)
-
-
-def is_local(peer: Endpoint) -> bool:
-    """Whether nobody can listen in: the peer is on loopback, or a local socket."""
-    return peer.host[:1] in ("", "/") or ip_address(peer.host.partition("%")[0]).is_loopback

@@ -36,7 +36,7 @@ from waypost.net.clock import Clock
 from waypost.queue.ids import MessageIds
 from waypost.queue.storage import Notice, Report, ReportedRecipient, Storage, StorageError
 from waypost.route.route import NoRoute, Reject, Route
-from waypost.smtp.extension import Notify, RcptParameters
+from waypost.smtp.extension import Notify, RcptParameters, Return
 from waypost.smtp.path import ForwardPath, Mailbox, NullPath
 
 #: Tries a report has before it is set aside: more than one, for a trouble that passes.
@@ -192,7 +192,9 @@ def _status(reported: ReportedRecipient) -> RecipientStatus:
 async def read_original(report: Report) -> Original:
     """As much of the original as the report carries. Raises: StorageError, where the spool cannot be read."""
     message = report.message
-    if returns_whole(_ACTIONS[report.notice], message.parameters.ret, report.octets.size):
+    # RFC 8689 §5: of a message tagged REQUIRETLS only the header goes back.
+    ret = Return.HEADERS if message.parameters.requiretls else message.parameters.ret
+    if returns_whole(_ACTIONS[report.notice], ret, report.octets.size):
         octets = await _first_octets(report.octets, RETURNED_AT_MOST + 1, header_alone=False)
         if len(octets) <= RETURNED_AT_MOST:
             return Whole(octets)
