@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from datetime import UTC, datetime
 
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +17,10 @@ from waypost.auth.client import MOST_ITERATIONS, Scram, mechanisms
 from waypost.auth.exchange import Challenge, CheckToken, Proven, Step
 from waypost.auth.scram import NAME, PLUS, Keys
 from waypost.auth.scram import Scram as Server
-from waypost.net.binding import end_point
+from waypost.net.binding import bindings_of
+from waypost.net.certificates import end_point
 from waypost.net.stream import Endpoint
+from waypost.net.tls import IN_CLEAR, TlsFacts
 from waypost.smtp.client import (
     ClientSession,
     Credentials,
@@ -220,17 +223,13 @@ def test_the_submitter_is_named_only_where_we_have_authenticated() -> None:
         assert ours.awaiting is Stage.MAIL
 
 
-def test_the_end_point_is_the_certificates_hash_by_its_own_algorithm() -> None:
-    """RFC 5929 §4.1, over a certificate signed with SHA-256."""
-    issued = trustme.CA().issue_cert("mx.example", not_after=datetime(2099, 1, 1, tzinfo=UTC))
-    certificate = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
-    from hashlib import sha256  # noqa: PLC0415 - the expected one
-
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
-
-    der = certificate.public_bytes(Encoding.DER)
-    assert end_point(der) == sha256(der).digest()
-    assert end_point(b"no certificate") == sha256(b"no certificate").digest()
+def test_both_ends_of_a_connection_have_the_same_binding() -> None:
+    """RFC 5929 §4.1: the server's from its own certificate, the client's from the one it was shown."""
+    leaf = x509.load_pem_x509_certificate(trustme.CA().issue_cert("mx.example").cert_chain_pems[0].bytes())
+    server = TlsFacts("TLSv1.3", "x", end_point=end_point(leaf))
+    client = TlsFacts("TLSv1.3", "x", certificates=(leaf.public_bytes(Encoding.DER),))
+    assert bindings_of(server) == bindings_of(client) == {"tls-server-end-point": leaf.fingerprint(SHA256())}
+    assert bindings_of(IN_CLEAR) == bindings_of(TlsFacts("TLSv1.3", "x", certificates=(b"?",))) == {}
 
 
 def test_a_mechanism_without_a_first_word_waits_for_the_server() -> None:

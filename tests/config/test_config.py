@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from waypost.config import Complaint, Complaints, Config, load, parse, reference
 from waypost.config.model import ARRAYS, TABLES
-from waypost.config.parts import resolver_settings
+from waypost.config.parts import mechanisms, resolver_settings
 from waypost.config.sections import SECTIONS
 from waypost.net.machine import system_servers
 from waypost.net.stream import Endpoint
@@ -445,3 +445,32 @@ def test_the_defaults_in_the_manual_can_be_written_out(name: str) -> None:
 
 def test_no_credentials_are_made_up() -> None:
     assert accepted(GOOD + ROUTE + "to = 'smtp://a'\n").rules[0].means.credentials == NoCredentials()
+
+
+@pytest.mark.parametrize(
+    ("auth", "complaint"),
+    [
+        ('users = "users"\npam_service = "login"', "passwords are known to users already"),
+        ('ldap_url = "ldaps://ldap.example.net"\nldap_dn = "uid=alice"', "has no %u"),
+        ('issuer = "https://issuer.example"', "its keys or our audience are missing"),
+        ('issuer_keys = "http://issuer.example/keys"', "anybody on the way could change the keys"),
+    ],
+)
+def test_accounts_that_nobody_could_judge_are_complained_of(auth: str, complaint: str) -> None:
+    found = parse(f"{GOOD}\n[auth]\n{auth}\n", where="waypost.toml", base=Path("/nowhere"))
+    assert isinstance(found, Complaints)
+    assert complaint in str(found)
+
+
+def test_only_what_can_be_judged_is_offered() -> None:
+    def offered(auth: str) -> tuple[str, ...]:
+        found = parse(f"{GOOD}\n[auth]\n{auth}\n", where="waypost.toml", base=Path("/nowhere"))
+        assert isinstance(found, Config), str(found)
+        return mechanisms(found)
+
+    by_token = 'issuer = "https://i.example"\nissuer_keys = "keys"\nissuer_audience = "us"'
+    assert offered("") == ()
+    assert offered('users = "users"') == ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    assert offered('pam_service = "login"') == ("PLAIN", "LOGIN")
+    assert offered(by_token) == ("OAUTHBEARER", "XOAUTH2")
+    assert offered('users = "users"\nmechanisms = ["SCRAM-SHA-256-PLUS", "XOAUTH2"]') == ("SCRAM-SHA-256-PLUS",)

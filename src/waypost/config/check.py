@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
@@ -67,6 +68,7 @@ def check_spool(services: Sequence[Service], base: pathlib.Path, reader: Reader)
 def check_users(auths: Sequence[Auth], base: pathlib.Path, reader: Reader) -> None:
     """A users' file that can be used, or none yet: `waypost user add` reads this configuration to find its place."""
     for auth in auths:
+        _check_who_judges(auth, reader)
         file = base / auth.users
         if not auth.users or not file.exists():
             continue
@@ -75,6 +77,30 @@ def check_users(auths: Sequence[Auth], base: pathlib.Path, reader: Reader) -> No
         except UsersError as error:
             problem, _, remedy = str(error).partition("; ")
             reader.complain(("auth", "users"), problem, remedy)
+
+
+def _check_who_judges(auth: Auth, reader: Reader) -> None:
+    """One who knows passwords, and all that is needed to ask; the extra that asks is there."""
+    named = [key for key in ("users", "pam_service", "ldap_url") if getattr(auth, key)]
+    for key in named[1:]:
+        reader.complain(("auth", key), f"passwords are known to {named[0]} already", "Leave one of the two")
+    if auth.ldap_url and "%u" not in auth.ldap_dn:
+        reader.complain(
+            ("auth", "ldap_dn"), "has no %u for the user's name", 'Write "uid=%u,ou=people,dc=example,dc=net"'
+        )
+    if auth.issuer and not (auth.issuer_keys and auth.issuer_audience):
+        reader.complain(
+            ("auth", "issuer"), "its keys or our audience are missing", "Write issuer_keys and issuer_audience"
+        )
+    if auth.issuer_keys.startswith("http:"):
+        reader.complain(("auth", "issuer_keys"), "anybody on the way could change the keys", "Write https://")
+    for key, module, extra in (
+        ("pam_service", "pam", "pam"),
+        ("ldap_url", "ldap3", "ldap"),
+        ("issuer", "joserfc", "oauth"),
+    ):
+        if getattr(auth, key) and importlib.util.find_spec(module) is None:
+            reader.complain(("auth", key), f"needs the extra {extra}", f"pip install waypost[{extra}]")
 
 
 def check_routes(routes: Sequence[Found[Route]], reader: Reader) -> None:

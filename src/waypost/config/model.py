@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
@@ -30,7 +30,9 @@ _WILDCARD_NETWORKS: Final = frozenset({ip_network("0.0.0.0/0"), ip_network("::/0
 _SHORTEST: Final = timedelta(milliseconds=1)
 _LONGEST: Final = timedelta(days=366)
 #: SASL mechanisms of ours, the strongest first.
-Mechanism = Literal["SCRAM-SHA-256", "PLAIN", "LOGIN"]
+Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"]
+#: Without -PLUS: clients that know another channel binding than ours would choose it, and fail.
+_OFFERED: Final[tuple[Mechanism, ...]] = ("SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2")
 _LOCAL_PART: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 
 
@@ -339,10 +341,32 @@ class Auth(Section):
         "`may_send_as` says more. Empty: the postmaster's domain.",
     )
     mechanisms: tuple[Mechanism, ...] = Field(
-        default=get_args(Mechanism),
+        default=_OFFERED,
         min_length=1,
-        description="What is offered, of that which these accounts can be judged by.",
+        description="What is offered, of that which the accounts can be judged by. `SCRAM-SHA-256-PLUS` is offered "
+        "only where it is listed: it binds the login to the TLS connection by `tls-server-end-point`, which not every "
+        "client knows.",
     )
+    pam_service: Words = Field(
+        default="", description="In place of `users`: the service of PAM that knows passwords (extra `pam`)."
+    )
+    ldap_url: Words = Field(
+        default="",
+        description="In place of `users`: the directory that knows passwords, `ldaps://` or `ldap://` with StartTLS "
+        "(extra `ldap`).",
+    )
+    ldap_dn: Words = Field(
+        default="", description="The name a user binds by, `%u` for what he gave: `uid=%u,ou=people,dc=example,dc=net`."
+    )
+    issuer: Words = Field(
+        default="",
+        description="Who issues tokens for OAUTHBEARER and XOAUTH2, as their `iss` names it (extra `oauth`).",
+    )
+    issuer_keys: Words = Field(
+        default="", description="Its public keys (JWKS): a file, relative to the configuration file, or an https URL."
+    )
+    issuer_audience: Words = Field(default="", description="Us, as the tokens' `aud` names us.")
+    issuer_claim: Text = Field(default="email", description="The claim of a token that names the account.")
     network_failures: Count = Field(
         default=20, description="Failed logins from one client address (IPv6: one /64) after which none is tried."
     )

@@ -7,13 +7,18 @@ delivering …) is built in app.py.
 from __future__ import annotations
 
 import random
+from functools import partial
 from ipaddress import ip_address
 from typing import assert_never
 
+from waypost.auth.account import Account, own_address
 from waypost.auth.attempts import Attempts, Limits
-from waypost.auth.authenticator import Authenticator, UserFile
+from waypost.auth.authenticator import Authenticator, NoTokens, Passwords, Tokens, UserFile
+from waypost.auth.directory import Directory, LdapPasswords, PamPasswords
+from waypost.auth.jwt import IssuedTokens, Issuer
 from waypost.auth.keeper import Keeper
 from waypost.auth.oauth import TokenServer
+from waypost.auth.scram import NAME, PLUS
 from waypost.config.domains import Ground, build_expander
 from waypost.config.load import Config
 from waypost.config.model import Dns
@@ -74,14 +79,39 @@ def host_finder(config: Config, resolver: Resolver, dice: random.Random) -> Host
 
 def mechanisms(config: Config) -> tuple[str, ...]:
     """What AUTH may be said with at a submission listener; empty where there are no accounts."""
-    return config.auth.mechanisms if config.auth.users else ()
+    auth = config.auth
+    judged: set[str] = {"OAUTHBEARER", "XOAUTH2"} if auth.issuer else set()
+    if auth.users:
+        judged |= {NAME, PLUS}
+    if auth.users or auth.pam_service or auth.ldap_url:
+        judged |= {"PLAIN", "LOGIN"}
+    return tuple(name for name in auth.mechanisms if name in judged)
 
 
 def authenticator(config: Config, clock: Clock) -> Authenticator:
     """Who judges logins by the accounts there are."""
     auth = config.auth
     limits = Limits(auth.network_failures, auth.account_failures, auth.failure_window)
-    return Authenticator(clock, Attempts(clock, limits), UserFile(config.users, config.account_domain))
+    tokens: Tokens = NoTokens()
+    if auth.issuer:
+        keys = auth.issuer_keys if "://" in auth.issuer_keys else str(config.base / auth.issuer_keys)
+        issuer = Issuer(auth.issuer, auth.issuer_audience, keys, auth.issuer_claim)
+        tokens = IssuedTokens(issuer, partial(_account, config), clock)
+    return Authenticator(clock, Attempts(clock, limits), _passwords(config), tokens)
+
+
+def _passwords(config: Config) -> Passwords:
+    auth, account = config.auth, partial(_account, config)
+    if auth.pam_service:
+        return PamPasswords(auth.pam_service, account)
+    if auth.ldap_url:
+        return LdapPasswords(Directory(auth.ldap_url, auth.ldap_dn), account)
+    return UserFile(config.users, config.account_domain)
+
+
+def _account(config: Config, name: str) -> Account:
+    """The account of somebody whom another knows: his own address is all that he may send as."""
+    return Account(name, (own_address(name, config.account_domain),))
 
 
 def relay_policy(config: Config) -> RelayPolicy:

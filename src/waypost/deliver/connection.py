@@ -228,7 +228,7 @@ class Connection:
             return self._lost(stream)
         self.stream = stream
         self.secured = True
-        self.bindings.update(bindings_of(stream))
+        self.bindings.update(bindings_of(stream.tls))
         self.note("TLS started")
         return Flushed()
 

@@ -232,11 +232,12 @@ def read_certificate(files: CertificateFiles) -> Certificate | BadCertificate:
         tuple(name.lower() for name in files.names) or _names(leaf),
         leaf.not_valid_before_utc.timestamp(),
         leaf.not_valid_after_utc.timestamp(),
-        _end_point(leaf),
+        end_point(leaf),
     )
 
 
-def _end_point(leaf: x509.Certificate) -> bytes:
+def end_point(leaf: x509.Certificate) -> bytes:
+    """The certificate's hash by its signature's algorithm, or SHA-256 where that is weak; empty where it has none."""
     algorithm = leaf.signature_hash_algorithm
     if algorithm is None:
         return b""

@@ -268,10 +268,6 @@ class SocketStream(asyncio.Protocol):
         return endpoint_of(self._transport.get_extra_info("sockname"))
 
     # -- what the transport tells
-    def tls_object(self) -> object:
-        """What ssl knows of the connection, None in clear."""
-        return self._transport.get_extra_info("ssl_object")
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no common class
         self._peer: Endpoint = endpoint_of(transport.get_extra_info("peername"))

@@ -21,6 +21,7 @@ from waypost.auth.account import Account
 from waypost.auth.exchange import Challenge
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
+from waypost.net.binding import bindings_of
 from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock, Instant
 from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
@@ -262,8 +263,7 @@ class Session:
         house, peer = self._house, self._stream.peer
         self._login = Login(self._door.smtp.mechanisms, house.logins, house.log, peer, client_key(peer.host))
         tls = self._tls
-        bindings = {"tls-server-end-point": tls.end_point} if isinstance(tls, TlsFacts) and tls.end_point else {}
-        self._smtp.permit_auth(self._login.permitted(secured=isinstance(tls, TlsFacts), bindings=bindings))
+        self._smtp.permit_auth(self._login.permitted(secured=isinstance(tls, TlsFacts), bindings=bindings_of(tls)))
 
     def leave(self) -> None:
         """End soon: at once where nothing is under way, else after this transaction (RFC 5321 §3.8)."""
