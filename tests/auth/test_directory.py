@@ -76,15 +76,6 @@ def test_what_the_directory_says_is_a_word_or_passes(code: int, verdict: type) -
     assert "sesame" not in repr(found)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # ldap3 leaves its socket to the collector
-def test_a_directory_that_is_away_is_no_word() -> None:
-    with directory(0) as (url, _):
-        pass
-    assert isinstance(LdapPasswords(Directory(url, DN), account).check("alice", "sesame"), CannotTell)
-
-
 def test_without_a_password_nobody_is_asked() -> None:
     assert isinstance(LdapPasswords(Directory("ldap://127.0.0.1:1", DN), account).check("alice", ""), NotKnown)
 
