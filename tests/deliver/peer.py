@@ -168,6 +168,10 @@ class _Session:
                 case "BDAT":
                     await self._kept(recipients, await self._octets(int(line.split(" ")[1])))
                     recipients = []
+                case "AUTH":
+                    while (await self._reply(verb)).startswith("334"):
+                        self._commands.append("(response)")
+                        await self._until(b"\r\n")
                 case "QUIT":
                     await self._reply(verb)
                     return

@@ -29,6 +29,7 @@ class State(Enum):
     EHLO_TLS = "EHLO TLS"
     EHLO_TLS_MUST = "EHLO TLS (must)"
     AUTH = "AUTH"
+    AUTH_CHALLENGED = "AUTH, challenged"
     MAIL = "MAIL"
     RCPT_FIRST = "RCPT (first)"
     RCPT_MIDDLE = "RCPT (middle)"
@@ -119,6 +120,7 @@ handshake (must)  -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  -r   -r   -r   
 EHLO TLS          -c  -c  -c |CLR  CLR  CLR  CLR  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT NXT |on on  -s   NXT
 EHLO TLS (must)   -c  -c  -c |EHLO EHLO EHLO EHLO EHLO EHLO|EHLO EHLO EHLO EHLO EHLO|EHLO NXT  NXT NXT |on on  -s   EHLO
 AUTH              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT HLD |on on  NXT  NXT
+AUTH, challenged  -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT HLD |on on  NXT  NXT
 MAIL              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |on on  HELO NXT
 RCPT (first)      -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
 RCPT (middle)     -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  nxt rej |on on  NXT  NXT
@@ -193,6 +195,7 @@ ROWS: Final[Mapping[State, str]] = {
     State.EHLO_TLS: "EHLO under TLS, TLS being welcome",
     State.EHLO_TLS_MUST: "EHLO under TLS, on a route that needs it",
     State.AUTH: "the reply to AUTH",
+    State.AUTH_CHALLENGED: "the reply to the user name that AUTH LOGIN was asked for",
     State.MAIL: "the reply to MAIL on a new connection",
     State.RCPT_FIRST: "the reply to the first RCPT",
     State.RCPT_MIDDLE: "the reply to the second RCPT of three",
@@ -293,7 +296,7 @@ NOTES: Final = (
         "A loss right after the handshake is counted as TLS that failed; HELO would lose TLS all the same.",
     ),
     Note(
-        (State.AUTH,),
+        (State.AUTH, State.AUTH_CHALLENGED),
         (Trouble.CODE_5YZ,),
         "Our credentials are wrong, which the mail cannot help, and each further try may lock the account.",
     ),

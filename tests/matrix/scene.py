@@ -115,6 +115,15 @@ SETTINGS: Final[Mapping[State, Setting]] = {
     State.AUTH: Setting(
         "AUTH", "AUTH", T.auth, SMTP_HOPS, extensions=("AUTH PLAIN",), credentials=Credentials("us", "secret")
     ),
+    State.AUTH_CHALLENGED: Setting(
+        "AUTH",
+        "AUTH",
+        T.auth,
+        SMTP_HOPS,
+        plan={"AUTH": ["334 VXNlcm5hbWU6"]},
+        extensions=("AUTH LOGIN",),
+        credentials=Credentials("us", "secret"),
+    ),
     State.MAIL: Setting("MAIL", "MAIL", T.mail),
     State.RCPT_FIRST: Setting("RCPT", "RCPT", T.rcpt),
     State.RCPT_MIDDLE: Setting("RCPT", "RCPT", T.rcpt, recipients=3, earlier=1),
@@ -183,6 +192,7 @@ EARLY: Final[Mapping[State, tuple[str, str]]] = {
     State.STARTTLS: ("EHLO", "250-peer.example\r\n250 STARTTLS\r\n220 go ahead"),
     State.STARTTLS_MUST: ("EHLO", "250-peer.example\r\n250 STARTTLS\r\n220 go ahead"),
     State.AUTH: ("EHLO", "250-peer.example\r\n250 AUTH PLAIN\r\n235 welcome"),
+    State.AUTH_CHALLENGED: ("AUTH", "334 VXNlcm5hbWU6\r\n235 welcome"),
     State.MAIL: ("EHLO", f"{_EHLO_REPLY}\r\n{GOOD['MAIL']}"),
     State.RCPT_FIRST: ("MAIL", f"{GOOD['MAIL']}\r\n{GOOD['RCPT']}"),
     State.RCPT_MIDDLE: ("RCPT", f"{GOOD['RCPT']}\r\n{GOOD['RCPT']}"),
