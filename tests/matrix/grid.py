@@ -37,6 +37,7 @@ class State(Enum):
     DATA = "DATA"
     BODY = "body"
     DOT = "final dot"
+    CHUNK = "last chunk"
     LMTP_REPLY = "LMTP reply 2 of 3"
     RSET = "RSET"
     QUIT = "QUIT"
@@ -128,6 +129,7 @@ RCPT (last)       -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  
 DATA              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |on on  NXT  NXT
 body              -c  -c  -c |NXT  NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT  NXT  NXT |NXT  NXT  NXT REJ |-d -d  -d   -d
 final dot         -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  NXT  NXT REJ |on on  NXT  on
+last chunk        -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  NXT  NXT REJ |on on  NXT  on
 LMTP reply 2 of 3 -c  -c  -c |DBT  DBT  DBT  DBT  DBT  DBT |DBT  DBT  DBT  DBT  DBT |DBT  nxt? nxt rej |on on  -o   on
 RSET              -c  -c  -c |AGN  AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN  AGN  AGN |AGN  AGN  AGN AGN |on AGN AGN  AGN
 QUIT              -c  -c  -c |on   on   on   on   on   on  |on   on   on   on   on  |on   on   on  on  |on on  -d   on
@@ -203,6 +205,7 @@ ROWS: Final[Mapping[State, str]] = {
     State.DATA: "the reply to DATA",
     State.BODY: "the body is being sent, the final dot has not left",
     State.DOT: "the final dot has left; LMTP: the reply to the only recipient",
+    State.CHUNK: "the last octet of BDAT … LAST has left (RFC 3030), which is what the final dot is to DATA",
     State.LMTP_REPLY: "LMTP: the second recipient's reply after the final dot, the first having been 250",
     State.RSET: "RSET after a message whose only recipient was refused; the cell is that of the message after it",
     State.QUIT: "QUIT after a message; the cell is that message's",

@@ -131,6 +131,7 @@ SETTINGS: Final[Mapping[State, Setting]] = {
     State.DATA: Setting("DATA", "DATA", T.data),
     State.BODY: Setting("body", "body", T.block),
     State.DOT: Setting("dot", "final dot", T.dot),
+    State.CHUNK: Setting("dot", "final dot", T.dot, extensions=("CHUNKING",)),
     State.LMTP_REPLY: Setting("dot", "final dot", T.dot, (Hop.LMTP,), recipients=3, earlier=1),
     State.RSET: Setting("RSET", "RSET", SOON, before=Before.REFUSED),
     State.QUIT: Setting("QUIT", "QUIT"),
@@ -199,11 +200,14 @@ EARLY: Final[Mapping[State, tuple[str, str]]] = {
     State.RCPT_LAST: ("RCPT", f"{GOOD['RCPT']}\r\n{GOOD['RCPT']}"),
     State.DATA: ("RCPT", f"{GOOD['RCPT']}\r\n{GOOD['DATA']}"),
     State.DOT: ("DATA", f"{GOOD['DATA']}\r\n{GOOD['dot']}"),
+    State.CHUNK: ("RCPT", f"{GOOD['RCPT']}\r\n{GOOD['dot']}"),
     State.RSET: ("RCPT", f"550 5.1.1 nobody\r\n{GOOD['RSET']}"),
     State.MAIL_REUSED: ("idle", GOOD["MAIL"]),
 }
 
 LARGE: Final = b"Subject: large\r\n\r\n" + b"0123456789abcdef\r\n" * 20_000
+#: So large that it goes in a chunk.
+HUGE: Final = b"Subject: huge\r\n\r\n" + b"0123456789abcdef\r\n" * 60_000
 SMALL: Final = b"Subject: small\r\n\r\nhello\r\n"
 EARLIER: Final = "earlier@example.com"
 RECIPIENTS: Final = ("one@example.com", "two@example.com", "three@example.com")
@@ -259,7 +263,7 @@ async def play(state: State, trouble: Trouble, hop: Hop, kind: Kind, *, times: i
             "tried",
             hand_over=True,
             to=RECIPIENTS[: kind.recipients],
-            octets=LARGE if state is State.BODY else SMALL,
+            octets={State.BODY: LARGE, State.CHUNK: HUGE}.get(state, SMALL),
         )
         await town.queue(f"hop{hop.hosts}", hand_over=True)
         ended, sound = await _ended(town, "tried", 1 + len(earlier)), await _ended(town, f"hop{hop.hosts}", 1)
@@ -314,6 +318,7 @@ def _plan_early(plan: dict[str, list[Behaviour]], state: State, hop: Hop, kind: 
         State.HELO_NEW: 1,
         State.RCPT_LAST: 1,
         State.DATA: kind.recipients - 1,
+        State.CHUNK: kind.recipients - 1,
     }.get(state, 0)
     plan[word] = [*[""] * earlier, text]
 

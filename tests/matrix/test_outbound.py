@@ -99,7 +99,9 @@ def kinds(state: State, trouble: Trouble, hop: Hop, turn: int) -> Sequence[Kind]
     pipelined.
     """
     turn += list(Hop).index(hop)
-    if state is State.DOT and hop is Hop.LMTP:
+    if state is State.CHUNK and trouble is Trouble.EARLY:
+        return [ONE if hop is Hop.LMTP else MANY]
+    if state in {State.DOT, State.CHUNK} and hop is Hop.LMTP:
         return [ONE, ONE_PIPELINED][turn % 2 : turn % 2 + 1]  # of several, State.LMTP_REPLY tells
     lots: Sequence[Sequence[Kind]] = ((ONE, MANY_PIPELINED), (ONE_PIPELINED, MANY))
     if SETTINGS[state].recipients == 1 and list(State).index(state) < list(State).index(State.MAIL):
@@ -337,6 +339,8 @@ def judge_transcript(story: Story, state: State, trouble: Trouble) -> None:
         assert story.peers[0].verbs[-1][-1] == "QUIT"
     if state is State.QUIT:
         return  # no attempt was under way
+    if state is State.CHUNK and trouble is not Trouble.EARLY:
+        assert "BDAT" in story.peers[0].verbs[-1]
     if state is State.IDLE:
         assert any(
             mark == "*" and text.startswith("not reusing") for _, mark, text in story.ended.attempt.transcript.lines
