@@ -47,18 +47,6 @@ class NotYet:
 
 NOT_YET: Final = (
     NotYet(
-        11,
-        "STARTTLS was offered without a certificate, and clients that took the offer failed.",
-        "STARTTLS is offered only where its certificate is loaded.",
-        "TLS on our listeners",
-    ),
-    NotYet(
-        12,
-        "Two encrypted records in one read: the second was overlooked.",
-        "A session under TLS reads the same in any segmentation.",
-        "TLS on our listeners",
-    ),
-    NotYet(
         15,
         "Clients on the block list were greeted like all others, and kept trying.",
         "A client that is not wanted is told 521 or 554 at once.",
