@@ -21,8 +21,8 @@ from pathlib import Path, PurePosixPath
 SECTOR = 512
 """What a disk writes whole."""
 
-_FORESEEN = "openat,mkdir,pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync,ftruncate,rename,unlink"
-_UNFORESEEN = "renameat,renameat2,unlinkat,link,linkat,mkdirat,pwritev,fallocate,sync_file_range,truncate"
+_FORESEEN = "openat,mkdir,pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync,ftruncate,fallocate,rename,unlink"
+_UNFORESEEN = "renameat,renameat2,unlinkat,link,linkat,mkdirat,pwritev,sync_file_range,truncate"
 WAYPOST = ("-m", "waypost")
 
 
@@ -100,6 +100,8 @@ def _event(call: str, begun: int, ended: int, arguments: str) -> Event:
             return Event(call, begun, ended, opened, at=int(last))
         case "pwrite64":
             return Event(call, begun, ended, opened, octets=strings[0], at=int(last))
+        case "fallocate":
+            return Event(call, begun, ended, opened, octets=bytes(int(last)), at=0)
         case _:
             is_socket = opened.startswith(("socket:", "pipe:", "anon_inode:"))
             return Event(call, begun, ended, "" if is_socket else opened, octets=b"".join(strings))
@@ -117,6 +119,11 @@ class File:
     safe: bytearray = field(default_factory=bytearray)
     changes: list[tuple[int, int, bytes]] = field(default_factory=list)  # octets b"" at offset: cut to that size
     end: int = 0  # where the next `write` goes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether whoever reads it now finds nothing."""
+        return self.changes[-1][1:] == (0, b"") if self.changes else not self.safe
 
     def sync(self, begun: int) -> None:
         """An fsync has returned: what had returned before it was begun is safe."""
@@ -204,6 +211,8 @@ class Disk:
         file = self.names.get(event.file.removesuffix(" (deleted)"))
         if not isinstance(file, File):
             return
+        if event.call == "fallocate" and not file.is_empty:
+            raise AssertionError(f"the model knows room made in empty files alone, not {event.file}")
         at = file.end if event.call == "write" else event.at
         if event.call == "write":
             file.end += len(event.octets)
