@@ -25,34 +25,13 @@ INTRODUCTION: Final = """\
 
 A mail service that was widely used around the year 2000 left a long record of how a mail service fails: in the field,
 with real peers. Forty of those situations are played here against Waypost, whole and in one process: clients, next
-hops, DNS and time are scripted (`tests/scenarios/whole.py`). A failure that concerns what Waypost does not have yet
-says so, and what it waits for.
+hops, DNS and time are scripted (`tests/scenarios/whole.py`).
 
 This page is printed from the tests (`python -m tests.scenarios.page`); a test holds it to them.
 
 | # | What went wrong then | What is right | Held by |
 |--:|---|---|---|
 """
-
-
-@dataclass(frozen=True, slots=True)
-class NotYet:
-    """A failure nothing here can have yet, or not in full; `needs` says what has to come first."""
-
-    number: int
-    failure: str
-    right: str
-    needs: str
-
-
-NOT_YET: Final = (
-    NotYet(
-        15,
-        "Clients on the block list were greeted like all others, and kept trying.",
-        "A client that is not wanted is told 521 or 554 at once.",
-        "a list of clients to turn away at the banner",
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +76,8 @@ def _played(module: str, name: str, test: object) -> Played:
 
 def page() -> str:
     """The page as it has to be."""
-    rows = [(one.number, f"| {one.number} | {one.failure} | {right(one.right)} | `{one.test}` |") for one in played()]
-    rows += [
-        (one.number, f"| {one.number} | {one.failure} | {one.right} | not yet: needs {one.needs} |") for one in NOT_YET
-    ]
-    return INTRODUCTION + "\n".join(row for _, row in sorted(rows, key=lambda row: row[0])) + "\n"
+    rows = [f"| {one.number} | {one.failure} | {right(one.right)} | `{one.test}` |" for one in played()]
+    return INTRODUCTION + "\n".join(rows) + "\n"
 
 
 _PROPER: Final = {name.lower(): name for name in ("EHLO", "HELO", "STARTTLS", "TLS", "DNS")}

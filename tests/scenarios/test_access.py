@@ -10,6 +10,7 @@ import pytest
 from tests.config.test_config import GOOD, refused
 from tests.deliver.peer import Peer
 from tests.scenarios import whole as scene
+from tests.scenarios.page import scenario
 from tests.scenarios.test_recipients import rcpt
 from tests.scenarios.whole import AUTHOR, STRANGER, US, accepted_by, to_host, whole
 from tests.virtual import virtual
@@ -19,8 +20,10 @@ HOST = "192.0.2.1"
 OURS = to_host("ours.example", HOST)
 
 
+@scenario(15)
 @virtual
 async def test_a_network_that_is_rejected_hears_554_in_place_of_the_banner() -> None:
+    """Clients on the block list were greeted like all others, and kept trying."""
     text = OURS + f'[access]\nreject = ["203.0.113.0/24"]\naccept = ["{STRANGER}"]\n'
     async with whole(text, {HOST: Peer()}) as service:
         refused_client = await service.connect("203.0.113.10")
