@@ -10,7 +10,20 @@ from typing import Final
 from waypost.smtp.framing import CommandReader
 
 ROOT: Final = Path(__file__).parent
-NAMES: Final = ("server", "client", "paths", "parameters", "body", "config", "dsn", "dns", "proxy", "sasl")
+NAMES: Final = (
+    "server",
+    "client",
+    "paths",
+    "parameters",
+    "body",
+    "config",
+    "dsn",
+    "dns",
+    "proxy",
+    "sasl",
+    "sts",
+    "dane",
+)
 
 
 def target(name: str) -> Callable[[bytes], None]:

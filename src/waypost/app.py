@@ -40,6 +40,7 @@ from waypost.config.parts import (
     copies,
     expander,
     host_finder,
+    https,
     keeper,
     keyring,
     mechanisms,
@@ -47,6 +48,8 @@ from waypost.config.parts import (
     resolver_settings,
     senders,
     spool,
+    sts_keeper,
+    tls_reporter,
 )
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
@@ -59,10 +62,12 @@ from waypost.deliver.pool import Pool
 from waypost.deliver.runner import Runner
 from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import SmtpDelivery
+from waypost.deliver.tls_watch import NoListener
 from waypost.mail.attempt import Attempt
 from waypost.net.certificates import BadCertificate, Certificate, Keyring
 from waypost.net.clock import Clock, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
+from waypost.net.https import AiohttpHttps
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
@@ -81,8 +86,12 @@ from waypost.report.log import Log
 from waypost.report.metrics import Metrics
 from waypost.report.pen import Aside
 from waypost.report.reporter import Reporter
+from waypost.report.tls_reporter import TlsReporter
+from waypost.report.tls_tally import TlsTally
 from waypost.route.hosts import HostFinder
+from waypost.route.level import TlsChooser
 from waypost.route.route import NoRoute
+from waypost.route.sts_keeper import StsKeeper
 from waypost.route.table import RouteTable
 from waypost.smtp.server import ServerSettings
 
@@ -176,6 +185,9 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         stack.push_async_callback(base.storage.close)
         stack.push_async_callback(base.resolver.close)
         stack.callback(base.logins.close)
+        await _take_up(base)
+        stack.push_async_callback(base.policies.close)
+        stack.push_async_callback(_write_tally, base)
         try:
             await _reroute(base.storage, base.table, base.log)
         except StorageError as error:  # mail that waits for an old route is worth less than all that could come
@@ -194,6 +206,10 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         watch.keep("disk watcher", base.room.watch)
         watch.keep("certificate watcher", lambda: base.keyring.watch(base.clock, partial(_tell_certificates, base.log)))
         watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
+        watch.keep("keeper of MTA-STS policies", base.policies.keep)
+        if config.tls_reporting.enabled:
+            watch.keep("TLS tally", base.tls_tally.keep)
+            watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
 
@@ -230,6 +246,9 @@ class _Base:
     metrics: Metrics
     journal: _Journal
     room: Room
+    https: AiohttpHttps
+    policies: StsKeeper
+    tls_tally: TlsTally
     logins: Authenticator
     keyring: Keyring
     keeper: Keeper
@@ -240,6 +259,7 @@ def _base(config: Config, parts: Parts) -> _Base:
     dice = random.Random()  # noqa: S311 - jitter, shuffled hosts and ids that need to differ, not to be secret
     storage = parts.storage(config)
     resolver = DnspythonResolver(resolver_settings(config), clock)
+    client = https(resolver)
     log, metrics = _log(config, sys.stderr, clock), Metrics(storage)
     table = config.route_table()
     return _Base(
@@ -255,6 +275,9 @@ def _base(config: Config, parts: Parts) -> _Base:
         log=log,
         metrics=metrics,
         journal=_Journal(log, metrics),
+        https=client,
+        policies=sts_keeper(config, resolver, client, clock),
+        tls_tally=TlsTally(config.spool / "tls-reports", clock),
         logins=authenticator(config, clock),
         keeper=_keeper(config, clock),
         room=Room(storage.room, config.limits.free_space, clock),
@@ -287,8 +310,10 @@ def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
         TlsContexts.system(),
         base.keeper,
     )
+    chooser = TlsChooser(base.resolver, base.policies, clock)
+    listener = base.tls_tally if config.tls_reporting.enabled else NoListener()
     runner = Runner(
-        SmtpDelivery(base.finder, opener, pool, clock, dots),
+        SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots),
         MaildirDelivery(config.service.hostname, clock),
         policy=policy,
         clock=clock,
@@ -328,6 +353,38 @@ def _reporter(base: _Base, dispatcher: Dispatcher) -> Reporter:
     return reporter
 
 
+def _tls_reporter(base: _Base, dispatcher: Dispatcher) -> TlsReporter:
+    return TlsReporter(
+        base.tls_tally,
+        tls_reporter(base.config),
+        resolver=base.resolver,
+        https=base.https,
+        storage=base.storage,
+        routes=base.table,
+        ids=base.ids,
+        clock=base.clock,
+        dice=base.dice,
+        log=base.journal,
+        filed=dispatcher.wake,
+    )
+
+
+async def _take_up(base: _Base) -> None:
+    """What an earlier process knew of other domains' TLS; without it the service does its work all the same."""
+    try:
+        await base.policies.open()
+        await base.tls_tally.open()
+    except OSError as error:
+        base.log.logger.warning("what was known of MTA-STS policies or TLS cannot be read", detail=str(error))
+
+
+async def _write_tally(base: _Base) -> None:
+    try:
+        await base.tls_tally.write()
+    except OSError as error:
+        base.log.logger.warning("the last counts for TLS reports were lost", detail=str(error))
+
+
 def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
     config = base.config
     house = House(
@@ -358,6 +415,7 @@ def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: 
         admission=base.admission,
         finder=base.finder,
         resolver=base.resolver,
+        policies=base.policies,
         clock=base.clock,
         facts=_facts(base.config, base.storage, receiver.endpoints, base.clock),
         not_ready=lambda: _not_ready(base.storage, watch),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from tests.deliver.peer import NoPolicies
 from tests.route.written import WrittenResolver
 from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.http import AdminServer
@@ -168,6 +169,7 @@ async def office() -> AsyncIterator[Office]:
         admission=Admission(table, expander(found, clock, AsyncioDialer())),
         finder=finder,
         resolver=dns,
+        policies=NoPolicies(),
         clock=clock,
         facts=facts,
         not_ready=not_ready,

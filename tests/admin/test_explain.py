@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.admin.office import DICE, config, destination, office, served
+from tests.deliver.peer import NoPolicies
 from tests.route.written import WrittenResolver
 from tests.virtual import START
 from waypost.admin.answers import OperationError, ServiceFacts
@@ -55,6 +56,7 @@ def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path =
         admission=Admission(table, expander(found, clock, AsyncioDialer())),
         finder=HostFinder(ZONE, own_names={"mx.example.com"}, own_addresses=set(), own_ports={25}, dice=DICE),
         resolver=ZONE,
+        policies=NoPolicies(),
         clock=clock,
         facts=ServiceFacts("0", "mx.example.com", "spool", "memory", (), started_at=0.0),
         not_ready=not_ready,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 
+from tests.route.written import WrittenResolver
 from tests.virtual import VirtualClock
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.fates import Fates, deferred
@@ -30,9 +31,12 @@ from waypost.mail.envelope import (
     QueuedRecipient,
 )
 from waypost.mail.outcome import Host, LocalTrouble, Outcome
+from waypost.net.clock import SystemClock
 from waypost.net.memory import MemoryDialer, MemoryStream
 from waypost.net.stream import FLUSHED, Endpoint, Fault, Flushed, Stream
 from waypost.queue.storage import Lease
+from waypost.route.level import NoStsPolicy, TlsChooser
+from waypost.route.mta_sts import KeptPolicy
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, Server, SmtpMx, SmtpServers
 from waypost.smtp.extension import MailParameters, RcptParameters
 from waypost.smtp.path import parse_mailbox
@@ -324,6 +328,17 @@ def lease(
     return Lease(sent, tuple(recipients) or (recipient(0),), NextHop(next_hop), body, "test", 1, 2e9)
 
 
+class NoPolicies:
+    """No domain has an MTA-STS policy."""
+
+    async def policy(self, domain: str) -> KeptPolicy | NoStsPolicy:
+        return NoStsPolicy(f"{domain} announces none")
+
+
+#: Nothing is published anywhere: each level is what the route's policy says by itself.
+CHOOSER = TlsChooser(WrittenResolver({}, {}), NoPolicies(), SystemClock())
+
+
 class FixedHosts:
     """A Finder that knows what it was told."""
 
@@ -361,7 +376,7 @@ class World:
         self.opener = Opener(ends, self.memory, TlsContexts(plain, plain))
         self.pool = Pool(self.clock, pool_limits)
         self.finder = FixedHosts(Hosts(tuple(self.hosts)))
-        self.smtp = SmtpDelivery(self.finder, self.opener, self.pool, self.clock)
+        self.smtp = SmtpDelivery(self.finder, CHOOSER, self.opener, self.pool, self.clock)
         self.route = route
         self.transcript = Transcript(0.0)
         self.reach: Reach

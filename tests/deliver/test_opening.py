@@ -19,7 +19,7 @@ from waypost.deliver.opening import (
     lmtp_approach,
     where,
 )
-from waypost.route.route import TlsPolicy
+from waypost.route.level import TlsLevel
 from waypost.smtp.client import Opening, Stage, Tls
 
 TABLES = [UNKNOWN_HOST, KNOWN_HOST, STRICT_TLS]
@@ -32,13 +32,13 @@ def test_every_failure_in_every_state_has_its_step(table: Table) -> None:
 
 
 @given(
-    policy=st.sampled_from(TlsPolicy),
+    policy=st.sampled_from(TlsLevel),
     habit=st.sampled_from(Habit),
     needs=st.booleans(),
     failures=st.lists(st.tuples(st.sampled_from(At), st.sampled_from(Slip)), min_size=8, max_size=8),
 )
 def test_whatever_fails_an_address_is_dialled_four_times_at_most(
-    policy: TlsPolicy,
+    policy: TlsLevel,
     habit: Habit,
     needs: bool,  # noqa: FBT001 - drawn by Hypothesis
     failures: list[tuple[At, Slip]],
@@ -55,12 +55,12 @@ def test_whatever_fails_an_address_is_dialled_four_times_at_most(
 
 
 @given(
-    policy=st.sampled_from([TlsPolicy.REQUIRED, TlsPolicy.VERIFY]),
+    policy=st.sampled_from([TlsLevel.REQUIRED, TlsLevel.VERIFIED, TlsLevel.DANE]),
     habit=st.sampled_from(Habit),
     failures=st.lists(st.tuples(st.sampled_from(At), st.sampled_from(Slip)), max_size=8),
 )
 def test_a_route_that_requires_tls_meets_neither_helo_nor_clear_text(
-    policy: TlsPolicy, habit: Habit, failures: list[tuple[At, Slip]]
+    policy: TlsLevel, habit: Habit, failures: list[tuple[At, Slip]]
 ) -> None:
     approach: Approach | Step = first_approach(policy, habit, needs_extension=False)
     for at, slip in failures:
@@ -79,7 +79,7 @@ def test_421_and_4yz_never_lead_to_another_connection_to_the_same_address() -> N
 
 
 def test_a_host_known_for_starttls_is_not_approached_by_helo() -> None:
-    approach = first_approach(TlsPolicy.OPPORTUNISTIC, Habit.OFFERED_STARTTLS, needs_extension=False)
+    approach = first_approach(TlsLevel.OPPORTUNISTIC, Habit.OFFERED_STARTTLS, needs_extension=False)
     again = after(approach, At.EHLO, Slip.CUT)
     assert isinstance(again, Approach)
     assert again.opening is Opening.EHLO_ONLY
@@ -87,13 +87,13 @@ def test_a_host_known_for_starttls_is_not_approached_by_helo() -> None:
 
 
 def test_a_host_remembered_for_helo_is_greeted_with_it_at_once() -> None:
-    approach = first_approach(TlsPolicy.OPPORTUNISTIC, Habit.HELO_ONLY, needs_extension=False)
+    approach = first_approach(TlsLevel.OPPORTUNISTIC, Habit.HELO_ONLY, needs_extension=False)
     assert approach.says_helo
     assert after(approach, At.HELO, Slip.CUT) is Step.NEXT_HOST
 
 
 def test_what_needs_an_extension_ignores_the_memory_of_helo() -> None:
-    approach = first_approach(TlsPolicy.NONE, Habit.HELO_ONLY, needs_extension=True)
+    approach = first_approach(TlsLevel.NONE, Habit.HELO_ONLY, needs_extension=True)
     assert approach.opening is Opening.EHLO_ONLY
 
 
@@ -104,7 +104,7 @@ def test_lmtp_has_one_greeting() -> None:
 
 
 def test_refused_credentials_hold_the_route() -> None:
-    approach = first_approach(TlsPolicy.NONE, Habit.UNKNOWN, needs_extension=True)
+    approach = first_approach(TlsLevel.NONE, Habit.UNKNOWN, needs_extension=True)
     assert after(approach, At.AUTH, Slip.PERMANENT) is Step.HOLD_ROUTE
     assert after(approach, At.AUTH, Slip.TRANSIENT) is Step.NEXT_HOST
 

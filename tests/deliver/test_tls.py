@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 import trustme
 
-from tests.deliver.peer import ROUTE, FixedHosts, lease
+from tests.deliver.peer import CHOOSER, ROUTE, FixedHosts, lease
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.memory import HostMemory
@@ -37,13 +37,26 @@ class Seen:
     connections: int = 0
 
 
-@asynccontextmanager
-async def server(
-    name: str, seen: Seen, *, breaks_handshake: bool = False, implicit: bool = False, breaks_ehlo: bool = False
-) -> AsyncIterator[Endpoint]:
-    """A server on loopback whose certificate is for `name`; `implicit`: under TLS from the first octet."""
+def context_for(name: str) -> ssl.SSLContext:
+    """A server's context, with a certificate for `name`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     CA.issue_cert(name).configure_cert(context)
+    return context
+
+
+@asynccontextmanager
+async def server(
+    name: str,
+    seen: Seen,
+    *,
+    breaks_handshake: bool = False,
+    strips_starttls: bool = False,
+    implicit: bool = False,
+    breaks_ehlo: bool = False,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[Endpoint]:
+    """A server on loopback whose certificate is for `name`, or `context`'s; `implicit`: TLS from the first octet."""
+    context = context or context_for(name)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen.connections += 1
@@ -54,9 +67,8 @@ async def server(
                 case b"EHLO" if breaks_ehlo:
                     break
                 case b"EHLO":
-                    writer.write(
-                        b"250-peer.example\r\n250 HELP\r\n" if secured else b"250-peer.example\r\n250 STARTTLS\r\n"
-                    )
+                    offered = b"HELP" if secured or strips_starttls else b"STARTTLS"
+                    writer.write(b"250-peer.example\r\n250 %b\r\n" % offered)
                 case b"STAR" if breaks_handshake:
                     writer.write(b"220 go\r\n")
                     await reader.read(100)
@@ -77,11 +89,15 @@ async def server(
                     writer.write(b"250 ok\r\n")
         writer.close()
 
+    sessions: set[asyncio.Task[None]] = set()
+
     async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session = asyncio.create_task(serve(reader, writer))
+        sessions.add(session)
         try:
-            await serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            writer.close()
+            await session
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.transport.abort()
 
     listening = await asyncio.start_server(quietly, "127.0.0.1", 0, ssl=context if implicit else None)
     host, port = listening.sockets[0].getsockname()[:2]
@@ -89,6 +105,9 @@ async def server(
         yield Endpoint(host, port)
     finally:
         listening.close()
+        for session in sessions:
+            session.cancel()
+        await asyncio.gather(*sessions, return_exceptions=True)
         await listening.wait_closed()
 
 
@@ -104,7 +123,7 @@ async def deliver(endpoint: Endpoint, policy: TlsPolicy, *, implicit: bool = Fal
     opener = Opener(
         Ends(AsyncioDialer(), clock, "us.example", TimeOuts()), HostMemory(clock), TlsContexts(unverified, trusting)
     )
-    smtp = SmtpDelivery(FixedHosts(Hosts((Host("mx.example", endpoint, implicit),))), opener, pool, clock)
+    smtp = SmtpDelivery(FixedHosts(Hosts((Host("mx.example", endpoint, implicit),))), CHOOSER, opener, pool, clock)
     sent = lease()
     fates = Fates(sent.recipients)
     route = replace(ROUTE, tls=policy)

@@ -40,6 +40,7 @@ from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.listener import Listener
 from waypost.net.memory import MemoryDialer
 from waypost.net.stream import Endpoint, Fault, Stream
+from waypost.route.level import TlsDemand, TlsLevel
 from waypost.smtp.client import Transaction
 
 SCRIPTS: Final = load_scripts("client")
@@ -125,6 +126,7 @@ async def play(script: Script, dialer: Dialer, endpoint: Endpoint) -> list[str]:
         ends=ends,
         credentials=script.credentials,
         context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        demand=TlsDemand(TlsLevel.OPPORTUNISTIC),
         transcript=Transcript(clock.monotonic()),
     )
     words: list[str] = []

@@ -17,6 +17,7 @@ PROGRAMS = (
     "/usr/sbin/smtp-source",
     "/usr/sbin/dovecot",
     "/usr/sbin/knotd",
+    "/usr/sbin/unbound",
     "kdig",
     "swaks",
     "curl",

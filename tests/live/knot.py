@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.live.process import daemon, free_port, run, until
+from tests.live.process import daemon, free_port, must_run, run, until
 
 CONFIG = """\
 server:
@@ -27,6 +27,11 @@ template:
     file: "%s.zone"
     zonefile-load: whole
     journal-content: none
+policy:
+  - id: quick
+    algorithm: ecdsap256sha256
+    single-type-signing: on
+    propagation-delay: 0
 zone:
 """
 
@@ -48,12 +53,25 @@ class Knot:
     @property
     def settings(self) -> str:
         """The lines by which the service asks this server and nobody else."""
-        return f'\n[dns]\nservers = ["127.0.0.1:{self.port}"]\ntimeout = "1s"\nattempts = 1\nhosts_file = false\n'
+        return asks(self.port)
+
+    async def anchor(self, zone: str) -> str:
+        """The DS record of a signed zone, for whoever is to trust its key."""
+        ran = await must_run("/usr/sbin/keymgr", "-c", self.directory / "knot.conf", zone, "ds")
+        return next(line for line in ran.output.splitlines() if " 2 " in line)  # of its digests, SHA-256
+
+
+def asks(port: int) -> str:
+    """The lines by which the service asks the name server on `port` and nobody else."""
+    return f'\n[dns]\nservers = ["127.0.0.1:{port}"]\ntimeout = "2s"\nattempts = 1\nhosts_file = false\n'
 
 
 @contextlib.asynccontextmanager
-async def knot(directory: Path, zones: Mapping[str, str]) -> AsyncIterator[Knot]:
-    """A server for `zones`: name → records; with "-" for records the zone is there and broken (SERVFAIL)."""
+async def knot(directory: Path, zones: Mapping[str, str], *, signed: Collection[str] = ()) -> AsyncIterator[Knot]:
+    """A server for `zones`: name → records; with "-" for records the zone is there and broken (SERVFAIL).
+
+    Those in `signed` are signed by keys that the server makes itself.
+    """
     port = free_port()
     for name in ("run", "db", "zones"):
         (directory / name).mkdir()
@@ -61,7 +79,8 @@ async def knot(directory: Path, zones: Mapping[str, str]) -> AsyncIterator[Knot]
         if records != "-":
             (directory / "zones" / f"{zone}.zone").write_text(ZONE.format(zone=zone) + records)
     config = directory / "knot.conf"
-    listed = "".join(f"  - domain: {zone}\n" for zone in zones)
+    signing = "    dnssec-signing: on\n    dnssec-policy: quick\n"
+    listed = "".join(f"  - domain: {zone}\n{signing if zone in signed else ''}" for zone in zones)
     config.write_text(CONFIG.format(directory=directory, port=port) + listed)
     log = directory / "knot.log"
 

@@ -12,9 +12,10 @@ import pytest
 
 from tests.live.knot import knot
 from tests.live.mail import MESSAGES, send, to_port
-from tests.live.process import free_port, until
+from tests.live.process import free_port
 from tests.live.service import Service, waypost, without_trace
 from tests.live.sink import Sink, sink
+from tests.live.waiting import outcome_of_the_first_attempt
 
 pytestmark = pytest.mark.live
 
@@ -96,15 +97,3 @@ async def test_a_dns_that_says_nothing_bounces_nothing(place: Path) -> None:
                 said = await outcome_of_the_first_attempt(service)
                 assert "DNS" in said, said
                 assert home.taken == []
-
-
-async def outcome_of_the_first_attempt(service: Service) -> str:
-    """What the queue says of its one recipient, once it was tried."""
-    found: list[str] = []
-
-    async def tried() -> bool:
-        found[:] = [str(entry["last_outcome"]) for entry in await service.queue() if entry["attempts"]]
-        return bool(found)
-
-    await until(tried, "an attempt", log=service.log)
-    return found[0]

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from tests.deliver.peer import ROUTE, FixedHosts, lease
+from tests.deliver.peer import CHOOSER, ROUTE, FixedHosts, lease
 from tests.matrix.grid import Code
 from tests.matrix.tls import HANDSHAKES, POLICIES, SESSIONS, SOON, Cut, Flaw, TlsServer, after_cut, authority
 from waypost.deliver.connection import Ends, TimeOuts
@@ -48,7 +48,8 @@ async def attempt(route: Route, *endpoints: Endpoint) -> tuple[Outcome, Transcri
     sent, transcript = lease(), Transcript(clock.monotonic())
     fates = Fates(sent.recipients)
     assert isinstance(route.transport, SmtpServers)
-    await SmtpDelivery(FixedHosts(hosts), opener, pool, clock).deliver(sent, route, route.transport, fates, transcript)
+    smtp = SmtpDelivery(FixedHosts(hosts), CHOOSER, opener, pool, clock)
+    await smtp.deliver(sent, route, route.transport, fates, transcript)
     await pool.close()
     ((_, outcome),) = fates.closed(deferred(LocalTrouble("no host was asked")))
     return outcome, transcript

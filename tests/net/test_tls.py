@@ -98,7 +98,7 @@ def test_a_stream_goes_on_under_tls(run: Run, authority: trustme.CA) -> None:
 def test_a_certificate_nobody_vouches_for_is_a_tls_fault(run: Run, authority: trustme.CA) -> None:
     async def main() -> None:
         fault = await upgraded(server_side(authority), ssl.create_default_context())
-        assert fault == Fault(FaultKind.TLS, "CERTIFICATE_VERIFY_FAILED")
+        assert fault == Fault(FaultKind.TLS, "CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate")
         await asyncio.sleep(0.02)
 
     run(main())

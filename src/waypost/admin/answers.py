@@ -163,12 +163,30 @@ class Traces:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedHost:
-    """A name that DNS gave, its addresses in order, and for those without use the reason."""
+    """A name that DNS gave, its addresses in order, and for those without use the reason.
+
+    `ttl` in seconds, of its addresses; `signed`: a resolver that is trusted has validated them.
+    """
 
     name: str
     preference: int
     addresses: tuple[str, ...]
     trouble: str  # a sentence; "" when it is used
+    ttl: float = 0.0
+    signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostTls:
+    """The TLS a session with a host would have to have. `level`: "" where it would not be tried; `why`: a sentence.
+
+    `published`: what it rests on, as it stands in DNS or in the MTA-STS policy.
+    """
+
+    host: str
+    level: str
+    why: str
+    published: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +204,8 @@ class Resolution:
     hosts: tuple[str, ...]
     is_local: bool  # mail stays on this machine: no host is needed
     trouble: str  # why there is no host to try; "" when there is
+    tls: tuple[HostTls, ...] = ()
+    mta_sts: str = ""  # a sentence on the domain's MTA-STS policy; "" where the route does not go by MX records
 
 
 @dataclass(frozen=True, slots=True)

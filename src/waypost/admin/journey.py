@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from waypost.admin.answers import FailureKind, OperationError, Resolution, ResolvedHost
+from waypost.admin.answers import FailureKind, HostTls, OperationError, Resolution, ResolvedHost
 from waypost.admin.explanation import Fact, Journey, Leg, MessageFacts, Question
 from waypost.admin.words import when
 from waypost.auth.account import Account
@@ -23,6 +23,7 @@ from waypost.mail.envelope import NextHop
 from waypost.mail.explain import plain
 from waypost.policy.access import NOT_FROM_YOU, Entry, SenderBlock, refusal_of
 from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned, is_nested
+from waypost.route.level import is_fixed
 from waypost.route.route import LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, TlsPolicy
 from waypost.route.state import DestinationState, Phase
 from waypost.route.target import target_text
@@ -39,6 +40,9 @@ _TLS: Final = {
     TlsPolicy.OPPORTUNISTIC: "where STARTTLS is offered, with any certificate; else in clear",
     TlsPolicy.REQUIRED: "never in clear, any certificate; a host without STARTTLS makes mail wait",
     TlsPolicy.VERIFY: "never in clear, and the certificate must be the host's; else mail waits",
+    TlsPolicy.DANE: "never in clear, and by the domain's signed TLSA records; else mail waits",
+    TlsPolicy.MTA_STS: "never in clear, and by the domain's MTA-STS policy; else mail waits",
+    TlsPolicy.AUTO: "DANE where the domain has it, else MTA-STS where it has that, else where STARTTLS is offered",
 }
 
 
@@ -207,7 +211,7 @@ class Explainer:
         facts = [
             Fact("route", f"{target_text(route.transport)}, for {_pattern(route)}", _after_at(route.rule)),
             *_hosts(found),
-            *self._means(route),
+            *self._means(route, found),
             self._limits(route),
             _state(route.next_hop, states),
             self._retries(),
@@ -215,11 +219,12 @@ class Explainer:
         is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
         return Leg(str(destined.recipient.forward_path), tuple(facts if is_remote else [facts[0], *facts[-1:]]))
 
-    def _means(self, route: Route) -> Iterator[Fact]:
+    def _means(self, route: Route, found: Resolution) -> Iterator[Fact]:
         if isinstance(route.transport, LmtpServers):
             yield Fact("tls", "none: LMTP goes to a mail store of ours", "LMTP")
             return
-        yield Fact("tls", f"{route.tls.value}: {_TLS[route.tls]}", self._key(route, "tls"))
+        levels = () if is_fixed(route.tls) else tuple(_level(tls) for tls in found.tls)
+        yield Fact("tls", f"{route.tls.value}: {_TLS[route.tls]}", self._key(route, "tls"), levels)
         if isinstance(route.credentials, Credentials):
             text = f"logs in as {route.credentials.username}"
             yield Fact("credential", text, self._key(route, "username"))
@@ -267,6 +272,11 @@ def _forward_path(text: str) -> ForwardPath:
 
 def _door(listener: Listener) -> str:
     return f"{listener.role} on {listener.address}"
+
+
+def _level(tls: HostTls) -> str:
+    """What a session with one host has to have, and why."""
+    return f"{tls.host}: {tls.level or 'not used'}, by {tls.why}"
 
 
 def _pattern(route: Route) -> str:

@@ -16,7 +16,7 @@ from waypost import __version__
 from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
 from waypost.admin.operations import Operations
 from waypost.config import Complaints, Config, parse
-from waypost.config.parts import expander, host_finder, resolver_settings
+from waypost.config.parts import expander, host_finder, https, resolver_settings
 from waypost.config.parts import spool as config_spool
 from waypost.net.clock import Instant, SystemClock
 from waypost.net.dialer import AsyncioDialer
@@ -24,6 +24,7 @@ from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage, StorageError
+from waypost.route.sts_keeper import NoShelf, StsKeeper
 
 
 def _defaults() -> Config:
@@ -67,6 +68,7 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
             admission=Admission(table, expander(config, clock, AsyncioDialer())),
             finder=host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
             resolver=resolver,
+            policies=StsKeeper(resolver, https(resolver), NoShelf(), clock),
             clock=clock,
             facts=_facts(config, storage, clock.now()),
             not_ready=_not_running,

@@ -16,6 +16,7 @@ from waypost.admin.answers import (
     CapturedDetail,
     Destinations,
     FailureKind,
+    HostTls,
     InboxPage,
     OperationError,
     OriginFacts,
@@ -46,12 +47,15 @@ from waypost.net.resolver import (
     NoSuchName,
     NullMx,
     Resolver,
+    Standing,
 )
 from waypost.policy.admission import Admission
 from waypost.queue.ids import to_number
 from waypost.queue.storage import QueueEntry, Selection, Storage, StorageError
 from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
+from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
+from waypost.route.mta_sts import KeptPolicy
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers
 from waypost.route.state import DestinationState, Phase
 from waypost.route.table import RouteTable
@@ -97,6 +101,7 @@ class Operations:
     admission: Admission
     finder: HostFinder
     resolver: Resolver
+    policies: StsPolicies
     clock: Clock
     facts: ServiceFacts
     not_ready: Readiness
@@ -104,6 +109,11 @@ class Operations:
     changed: Callable[[], None] = _nobody  # told when recipients may have become due
     retried: Callable[[], None] = _nobody  # told when somebody wants mail tried now, whatever rests
     delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
+
+    @property
+    def chooser(self) -> TlsChooser:
+        """What chooses the TLS level for live mail."""
+        return TlsChooser(self.resolver, self.policies, self.clock)
 
     async def status(self) -> Status:
         with _storage_trouble():
@@ -252,10 +262,39 @@ class Operations:
             trouble = f"no host: {target_text(transport)} is this machine's own affair"
             return Resolution(domain, "", (), route.rule, route.next_hop, (), is_local=True, trouble=trouble)
         dns, exchangers = await self._ask_dns(transport) if isinstance(transport, SmtpMx) else ("", ())
+        mta_sts = _sts_sentence(await self.policies.policy(transport.domain)) if isinstance(transport, SmtpMx) else ""
         found = await self.finder.hosts(transport)
         trouble = "" if isinstance(found, Hosts) else "; ".join(describe_hosts(found))
         hosts = tuple(f"{host.name} at {host.endpoint}" for host in found.hosts) if isinstance(found, Hosts) else ()
-        return Resolution(domain, dns, exchangers, route.rule, route.next_hop, hosts, is_local=False, trouble=trouble)
+        return Resolution(
+            domain,
+            dns,
+            exchangers,
+            route.rule,
+            route.next_hop,
+            hosts,
+            is_local=False,
+            trouble=trouble,
+            tls=await self._levels(route, found) if isinstance(found, Hosts) else (),
+            mta_sts=mta_sts,
+        )
+
+    async def _levels(self, route: Route, found: Hosts) -> tuple[HostTls, ...]:
+        """The TLS level of each host by name: that of its addresses is one."""
+        transport = route.transport
+        if not isinstance(transport, SmtpServers | SmtpMx):
+            return ()
+        by_name = {(host.name, host.endpoint.port): host for host in reversed(found.hosts)}
+        choices = [(host, await self.chooser.choose(route.tls, transport, host)) for host in by_name.values()]
+        return tuple(
+            HostTls(
+                host=host.name,
+                level=choice.demand.level.value if isinstance(choice, Chosen) else "",
+                why=str(choice.why),
+                published=choice.published.lines,
+            )
+            for host, choice in reversed(choices)
+        )
 
     async def _ask_dns(self, transport: SmtpMx) -> tuple[str, tuple[ResolvedHost, ...]]:
         """A sentence on the MX answer, and each exchanger, nearest first, with why it is of no use where it is not."""
@@ -373,25 +412,41 @@ def _domain(text: str) -> Domain:
 
 def _mx_sentence(answer: MxAnswer) -> str:
     match answer:
-        case MxRecords(records):
-            return f"{len(records)} MX record{'s' if len(records) > 1 else ''}"
-        case NullMx():
-            return "null MX: this domain takes no mail (RFC 7505)"
-        case NoRecords():
-            return "no MX record: the domain itself is the host (implicit MX, RFC 5321 §5.1)"
-        case NoSuchName():
-            return "no such domain (NXDOMAIN)"
+        case MxRecords(records, standing):
+            return f"{len(records)} MX record{'s' if len(records) > 1 else ''}{_standing_words(standing)}"
+        case NullMx(standing):
+            return f"null MX: this domain takes no mail (RFC 7505){_standing_words(standing)}"
+        case NoRecords(standing):
+            return (
+                f"no MX record: the domain itself is the host (implicit MX, RFC 5321 §5.1){_standing_words(standing)}"
+            )
+        case NoSuchName(standing):
+            return f"no such domain (NXDOMAIN){_standing_words(standing)}"
         case DnsTrouble(detail):
             return f"no usable answer: {plain(detail)}"
         case _:
             assert_never(answer)
 
 
+def _standing_words(standing: Standing) -> str:
+    """What an answer is worth; nothing of one that holds for no time."""
+    if not standing.ttl:
+        return ""
+    return f" (TTL {standing.ttl.total_seconds():.0f} s, {'signed' if standing.authenticated else 'not signed'})"
+
+
+def _sts_sentence(found: KeptPolicy | NoStsPolicy) -> str:
+    if isinstance(found, NoStsPolicy):
+        return f"none in force: {plain(found.detail)}"
+    return f"{found.id}: {', '.join(found.policy.lines)}"
+
+
 def _resolved(record: MxRecord, answer: AddressAnswer, left_out: str) -> ResolvedHost:
     match answer:
-        case Addresses(addresses):
+        case Addresses(addresses, standing):
             trouble = f"left out: {left_out}" if left_out else ""
-            return ResolvedHost(record.host, record.preference, addresses, trouble)
+            ttl, signed = standing.ttl.total_seconds(), standing.authenticated
+            return ResolvedHost(record.host, record.preference, addresses, trouble, ttl, signed)
         case NoRecords():
             return ResolvedHost(record.host, record.preference, (), "has no address")
         case NoSuchName():

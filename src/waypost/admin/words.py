@@ -261,10 +261,18 @@ def resolution(answer: Resolution) -> Iterator[Text]:
         yield Text(f"DNS: {answer.dns}")
     for host in answer.exchangers:
         line = Text(f"  {host.preference:5} {host.name}  {', '.join(host.addresses)}")
+        line.append(f"  (TTL {host.ttl:.0f} s, {'signed' if host.signed else 'not signed'})" if host.ttl else "")
         line.append(f"  {host.trouble}" if host.trouble else "", "yellow")
         yield line
     for number, name in enumerate(answer.hosts, 1):
         yield Text(f"  {number}. {name}", style="green")
+    for tls in answer.tls:
+        level = f"TLS {tls.level}" if tls.level else "not used"
+        yield Text(f"  {tls.host}: {level}, by {plain(tls.why)}", style="" if tls.level else "yellow")
+        kind = "TLSA " if tls.level == "dane" else ""
+        yield from (Text(f"    {kind}{plain(line)}") for line in tls.published)
+    if answer.mta_sts:
+        yield Text(f"MTA-STS policy: {plain(answer.mta_sts)}")
     if answer.trouble:
         yield Text(f"  {plain(answer.trouble)}", style="yellow")
 

@@ -9,11 +9,12 @@ from ipaddress import ip_address
 
 from waypost.auth.users import UsersError, load_users
 from waypost.config.lines import Path
-from waypost.config.model import Admin, Auth, Listener, Route, Service
+from waypost.config.model import Admin, Auth, Listener, Route, Service, TlsReporting
 from waypost.config.sections import Found, Reader
 from waypost.net.stream import Endpoint
 from waypost.route.route import LmtpServers, Server, SmtpServers
 from waypost.route.target import is_address, server_text
+from waypost.smtp.path import PathError, parse_mailbox
 
 
 def check_listeners(listeners: Sequence[Found[Listener]], reader: Reader) -> None:
@@ -101,6 +102,20 @@ def _check_who_judges(auth: Auth, reader: Reader) -> None:
     ):
         if getattr(auth, key) and importlib.util.find_spec(module) is None:
             reader.complain(("auth", key), f"needs the extra {extra}", f"pip install waypost[{extra}]")
+
+
+def check_tls_reporting(sections: Sequence[TlsReporting], reader: Reader) -> None:
+    """A contact that mail can be written to."""
+    for section in sections:
+        if section.contact:
+            try:
+                parse_mailbox(section.contact)
+            except PathError as error:
+                reader.complain(
+                    ("tls_reporting", "contact"),
+                    f"{section.contact!r} is no mailbox: {error}",
+                    'Write one such as contact = "tls-reports@example.net"',
+                )
 
 
 def check_routes(routes: Sequence[Found[Route]], reader: Reader) -> None:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from waypost.config.authorisations import Authorisations, build_authorisations, check_alarms
-from waypost.config.check import check_admin, check_listeners, check_loops, check_routes, check_spool, check_users
+from waypost.config.check import (
+    check_admin,
+    check_listeners,
+    check_loops,
+    check_routes,
+    check_spool,
+    check_tls_reporting,
+    check_users,
+)
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.domains import check_domains, check_maps, check_quarantine
 from waypost.config.lines import Places
@@ -36,6 +44,7 @@ from waypost.config.model import (
     Service,
     Timeouts,
     Tls,
+    TlsReporting,
 )
 from waypost.config.rules import build_rule
 from waypost.config.sections import Placed, Reader, placed
@@ -80,6 +89,7 @@ class Config:
     log: Log
     helo_memory: HeloMemory
     tls: Tls
+    tls_reporting: TlsReporting
     certificates: tuple[CertificateFiles, ...]
     places: Places
 
@@ -125,6 +135,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     history, log = reader.table("history", History), reader.table("log", Log)
     helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
     certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
+    tls_reporting = reader.table("tls_reporting", TlsReporting)
     listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
     access, senders, copies = (
         reader.table("access", Access),
@@ -140,6 +151,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_listeners_tls(listeners, certificates, base, reader)
     check_admin(admin, listeners, reader)
     check_users(auth, base, reader)
+    check_tls_reporting(tls_reporting, reader)
     oauth = reader.array("oauth", OAuth)
     spool = (base / service[0].spool).resolve() if service else base
     authorisations = build_authorisations(oauth, auth, routes, reader, base=base, spool=spool)
@@ -178,6 +190,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         log=log[0],
         helo_memory=helo_memory[0],
         tls=tls[0],
+        tls_reporting=tls_reporting[0],
         certificates=files,
         places=Places(Path(where).name, reader.lines),
     )

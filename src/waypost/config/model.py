@@ -551,10 +551,13 @@ class Route(Section):
         description="Whose mail this route takes: `anyone`'s (the domains are ours) or that of `relay.networks` alone. "
         'Empty: `relay` for `"*"`, for `mx:` and where there is a username; else `anyone`.',
     )
-    tls: Literal["none", "opportunistic", "required", "verify"] = Field(
-        default="opportunistic",
+    tls: Literal["", "none", "opportunistic", "required", "verify", "dane", "mta-sts", "auto"] = Field(
+        default="",
         description="`none`: never. `opportunistic`: where STARTTLS is offered, any certificate. `required`: never in "
-        "clear, any certificate. `verify`: never in clear, and the certificate must be the host's.",
+        "clear, any certificate. `verify`: never in clear, and the certificate must be the host's. `dane`: only by the "
+        "domain's signed TLSA records (RFC 7672). `mta-sts`: only hosts that the domain's MTA-STS policy names, with "
+        "their certificates (RFC 8461). `auto`: DANE where the domain has it, else MTA-STS where it has that, else "
+        "`opportunistic`. Empty: `auto` for `mx:`, else `opportunistic`.",
     )
     username: Words = Field(
         default="", description="For AUTH, by the strongest mechanism on offer; empty: no authentication."
@@ -709,6 +712,20 @@ class HeloMemory(Section):
     )
 
 
+class TlsReporting(Section):
+    """Daily reports on TLS to the domains that ask for them (RFC 8460). They are not signed by DKIM."""
+
+    enabled: bool = Field(default=False, description="Whether reports are made and sent.")
+    organization: Words = Field(
+        default="", description="What reports call who runs this service; empty: the domain of `postmaster`."
+    )
+    contact: Words = Field(
+        default="",
+        description="The mailbox to write to about a report, and its author; empty: `postmaster`.",
+        examples=["tls-reports@example.net"],
+    )
+
+
 #: The file: its tables, and its arrays of tables, in the order of the manual.
 TABLES: Final[dict[str, type[Section]]] = {
     "service": Service,
@@ -725,6 +742,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "history": History,
     "log": Log,
     "helo_memory": HeloMemory,
+    "tls_reporting": TlsReporting,
 }
 ARRAYS: Final[dict[str, type[Section]]] = {
     "listener": Listener,

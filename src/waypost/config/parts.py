@@ -7,6 +7,7 @@ delivering …) is built in app.py.
 from __future__ import annotations
 
 import random
+import ssl
 from functools import partial
 from ipaddress import ip_address
 from typing import assert_never
@@ -23,9 +24,11 @@ from waypost.config.domains import Ground, build_expander
 from waypost.config.load import Config
 from waypost.config.model import Dns
 from waypost.config.tls import MINIMUM
+from waypost.mail.tls_report import Reporter
 from waypost.net.certificates import Keyring
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
+from waypost.net.https import AiohttpHttps, Https
 from waypost.net.machine import hosts_file, own_addresses, system_servers
 from waypost.net.resolver import Resolver
 from waypost.net.stream import Endpoint
@@ -35,6 +38,8 @@ from waypost.policy.admission import RelayPolicy
 from waypost.policy.expansion import Expander
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
+from waypost.route.sts_keeper import DirectoryShelf, StsKeeper
+from waypost.smtp.path import parse_mailbox
 
 
 def resolver_settings(config: Config) -> ResolverSettings:
@@ -160,6 +165,23 @@ def keyring(config: Config) -> Keyring:
 def keeper(config: Config, clock: Clock) -> Keeper:
     """Who keeps the access tokens of smart hosts. Raises: TokenStoreError, where there is no key to keep them under."""
     return Keeper(config.oauth.by_name, config.oauth.store(make_key=True), TokenServer(clock), clock)
+
+
+def https(resolver: Resolver) -> AiohttpHttps:
+    """The client for policies and reports, which believes the authorities that this machine trusts."""
+    return AiohttpHttps(resolver, ssl.create_default_context())
+
+
+def sts_keeper(config: Config, resolver: Resolver, client: Https, clock: Clock) -> StsKeeper:
+    """The MTA-STS policies, kept in the spool."""
+    return StsKeeper(resolver, client, DirectoryShelf(config.spool / "mta-sts"), clock)
+
+
+def tls_reporter(config: Config) -> Reporter:
+    """As whom TLS reports are sent."""
+    service, asked = config.service, config.tls_reporting
+    contact = parse_mailbox(asked.contact) if asked.contact else service.postmaster
+    return Reporter(service.hostname, asked.organization or str(service.postmaster.domain), contact)
 
 
 def spool(config: Config) -> SqliteStorage:

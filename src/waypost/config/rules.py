@@ -18,6 +18,8 @@ from waypost.route.target import RecipientMx, Target, is_address, target_text
 from waypost.smtp.client import Credentials, NoCredentials
 
 _BY_SMTP: Final = (SmtpServers, SmtpMx, RecipientMx)
+#: Policies under which a session may be in clear.
+_MAYBE_CLEAR: Final = {TlsPolicy.OPPORTUNISTIC, TlsPolicy.AUTO}
 
 
 def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, environment: Mapping[str, str]) -> Rule:
@@ -25,7 +27,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
     route = found.section
     _check_means(found, reader)
     means = Means(
-        tls=TlsPolicy.REQUIRED if route.tls == "opportunistic" and _all_implicit(route.to) else TlsPolicy(route.tls),
+        tls=tls_policy(route),
         credentials=_credentials(found, reader, base, environment),
         limits=Limits(route.concurrency, route.recipients, route.messages),
     )
@@ -37,6 +39,16 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         relay_only=_relay_only(found, reader),
         place=f"{Path(where).name}:{reader.lines[found.path]}",
     )
+
+
+def tls_policy(route: Route) -> TlsPolicy:
+    """What the route says of TLS; where it says nothing, by the kind of its next hop."""
+    if route.tls not in {"", "opportunistic"}:
+        return TlsPolicy(route.tls)
+    if _all_implicit(route.to):
+        return TlsPolicy.REQUIRED
+    is_by_mx = isinstance(route.to, SmtpMx | RecipientMx) and not route.tls
+    return TlsPolicy.AUTO if is_by_mx else TlsPolicy.OPPORTUNISTIC
 
 
 def _absolute(target: Target, base: Path) -> Target:
@@ -65,7 +77,11 @@ def _relay_only(found: Found[Route], reader: Reader) -> bool:
 
 def _check_means(found: Found[Route], reader: Reader) -> None:
     """Settings that would have no effect, or one nobody can want."""
-    route, path = found.section, found.path
+    route, path, policy = found.section, found.path, tls_policy(found.section)
+    if policy is TlsPolicy.MTA_STS and isinstance(route.to, SmtpServers):
+        reader.complain(
+            (*path, "tls"), "MTA-STS is for mail exchangers, and this route names its servers", 'Write tls = "verify"'
+        )
     if "tls" in route.model_fields_set and not isinstance(route.to, _BY_SMTP):
         reader.complain(
             (*path, "tls"), f"has no effect on {target_text(route.to)}", "Leave it out; it is for smtp:// and mx:"
@@ -81,18 +97,18 @@ def _check_means(found: Found[Route], reader: Reader) -> None:
             f"no password is ever given to {target_text(route.to)}",
             "Write credentials only where to names smtp:// servers of yours or your provider's",
         )
-    elif _may_be_overheard(route.tls, route.to):
+    elif _may_be_overheard(policy, route.to):
         reader.complain(
             (*path, "username"),
-            f'with tls = "{route.tls}" anyone on the way could read the password',
+            f'with tls = "{policy.value}" anyone on the way could read the password',
             'Write tls = "verify" (or "required", where the certificate is not the server\'s)',
         )
 
 
-def _may_be_overheard(tls: str, target: SmtpServers) -> bool:
-    if tls == "none":
+def _may_be_overheard(policy: TlsPolicy, target: SmtpServers) -> bool:
+    if policy is TlsPolicy.NONE:
         return not _all_loopback(target)
-    return tls == "opportunistic" and not _all_implicit(target)
+    return policy in _MAYBE_CLEAR and not _all_implicit(target)
 
 
 def _all_implicit(target: Target) -> bool:

@@ -18,10 +18,13 @@ from waypost.auth.client import mechanisms
 from waypost.deliver.opening import Approach
 from waypost.mail.attempt import Transcript
 from waypost.mail.outcome import Host
+from waypost.net import dane
 from waypost.net.binding import bindings_of
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Stream
+from waypost.net.tls import TlsFacts
+from waypost.route.level import TlsDemand, TlsLevel
 from waypost.smtp.client import (
     ChunkDue,
     ClientEvent,
@@ -221,12 +224,18 @@ class Connection:
         self.transcript.add(at, "*", f"body of {size} octets sent")
         self._note_said(at)
 
-    async def handshake(self, dialer: Dialer, context: ssl.SSLContext) -> Flushed | Fault:
-        """Take the connection into TLS, after 220 to STARTTLS or before the first octet."""
-        stream = await dialer.start_tls(self.stream, context, self.host.name, self._time_outs.handshake)
+    async def handshake(self, dialer: Dialer, context: ssl.SSLContext, demand: TlsDemand) -> Flushed | Fault:
+        """Take the connection into TLS, after 220 to STARTTLS or before the first octet; what DANE pins is verified."""
+        name = demand.names[0] if demand.names else self.host.name
+        stream = await dialer.start_tls(self.stream, context, name, self._time_outs.handshake)
         if isinstance(stream, Fault):
             return self._lost(stream)
         self.stream = stream
+        if demand.level is TlsLevel.DANE:
+            verdict = dane.verify(_shown(stream), demand.tlsa, demand.names, self._clock.now())
+            if isinstance(verdict, dane.Mismatched):
+                return self._lost(Fault(FaultKind.TLS, f"DANE: {verdict.detail}"))
+            self.note(f"the certificate is the one that TLSA {verdict.record} names")
         self.secured = True
         self.bindings.update(bindings_of(stream.tls))
         self.note("TLS started")
@@ -277,6 +286,12 @@ def _too_late(within: timedelta) -> Fault:
     return Fault(FaultKind.TIMED_OUT, f"no whole reply within {within.total_seconds():g} s")
 
 
+def _shown(stream: Stream) -> tuple[bytes, ...]:
+    """The certificates the server showed, its own first."""
+    tls = stream.tls
+    return tls.certificates if isinstance(tls, TlsFacts) else ()
+
+
 @dataclass(frozen=True, slots=True)
 class NotDialled:
     """No connection came to be."""
@@ -311,6 +326,7 @@ async def open_connection(
     ends: Ends,
     credentials: Credentials | NoCredentials,
     context: ssl.SSLContext,
+    demand: TlsDemand,
     transcript: Transcript,
 ) -> Connection | NotDialled | NotOpened:
     """One connection to `host` and the opening of its session, tried once; whatever fails is closed."""
@@ -338,15 +354,17 @@ async def open_connection(
         bindings=bindings,
     )
     try:
-        return await _open_session(connection, ends.dialer, context)
+        return await _open_session(connection, ends.dialer, context, demand)
     except BaseException:
         connection.abort()
         raise
 
 
-async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSLContext) -> Connection | NotOpened:
+async def _open_session(
+    connection: Connection, dialer: Dialer, context: ssl.SSLContext, demand: TlsDemand
+) -> Connection | NotOpened:
     if connection.host.implicit_tls:
-        secured = await connection.handshake(dialer, context)
+        secured = await connection.handshake(dialer, context, demand)
         if isinstance(secured, Fault):
             return await _not_opened(connection, Stage.HANDSHAKE, secured)
     while True:
@@ -361,7 +379,7 @@ async def _open_session(connection: Connection, dialer: Dialer, context: ssl.SSL
                         return connection
                     # else the peer said more in the same breath, and the event behind this one tells how it ended
                 case HandshakeDue():
-                    secured = await connection.handshake(dialer, context)
+                    secured = await connection.handshake(dialer, context, demand)
                     if isinstance(secured, Fault):
                         return await _not_opened(connection, Stage.HANDSHAKE, secured)
                     connection.session.tls_started()

@@ -26,6 +26,7 @@ from waypost.deliver.opening import (
     slip_of,
     where,
 )
+from waypost.deliver.tls_watch import TlsWatch
 from waypost.mail.attempt import Transcript
 from waypost.mail.explain import describe_cause
 from waypost.mail.outcome import (
@@ -40,7 +41,7 @@ from waypost.mail.outcome import (
     PolicyRefused,
 )
 from waypost.net.stream import Fault, FaultKind
-from waypost.route.route import TlsPolicy
+from waypost.route.level import TlsDemand, TlsLevel
 from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
 from waypost.smtp.reply import EnhancedStatus
 
@@ -48,7 +49,7 @@ from waypost.smtp.reply import EnhancedStatus
 class Needs(NamedTuple):
     """What a session must have to be of use. Sessions with equal needs and the same host may stand for each other."""
 
-    tls: TlsPolicy
+    tls: TlsDemand
     credentials: Credentials | NoCredentials
     smtputf8: bool
     lmtp: bool
@@ -56,7 +57,7 @@ class Needs(NamedTuple):
     @property
     def extension(self) -> str:
         """The extension that HELO could not offer, in words; empty where none is needed."""
-        if self.tls in {TlsPolicy.REQUIRED, TlsPolicy.VERIFY}:
+        if self.tls.level.is_strict:
             return "TLS"
         return self.without_tls
 
@@ -96,9 +97,9 @@ class TlsContexts:
         unverified.verify_mode = ssl.CERT_NONE
         return cls(unverified, ssl.create_default_context())
 
-    def of(self, policy: TlsPolicy) -> ssl.SSLContext:
-        """The context for a route's policy."""
-        return self.verified if policy is TlsPolicy.VERIFY else self.unverified
+    def of(self, level: TlsLevel) -> ssl.SSLContext:
+        """The context for a level. Under DANE nothing that `ssl` could verify counts: see Connection.handshake."""
+        return self.verified if level is TlsLevel.VERIFIED else self.unverified
 
 
 class Authorisations(Protocol):
@@ -145,27 +146,27 @@ class Opener:
         self._memory = memory
         self._contexts = contexts
 
-    async def open(self, host: Host, needs: Needs, transcript: Transcript) -> Connection | Unopened:
+    async def open(self, host: Host, needs: Needs, watch: TlsWatch, transcript: Transcript) -> Connection | Unopened:
         """A session with `host`; where an access token is needed, with one that is good, as far as can be known."""
         credentials = needs.credentials
         if not (isinstance(credentials, Credentials) and credentials.oauth):
-            return await self._open(host, needs, credentials, transcript)
+            return await self._open(host, needs, credentials, watch, transcript)
         name = credentials.oauth
         token = await self._authorisations.token(name)
-        opened = await self._with_token(token, host, needs, transcript)
+        opened = await self._with_token(token, host, needs, watch, transcript)
         if isinstance(opened, Connection) or not (opened.credentials_refused and isinstance(token, Token)):
             return opened
         if not token.is_fresh:  # it may have been revoked, and the authorisation be as good as ever
             token = await self._authorisations.renew(name, token.access)
-            opened = await self._with_token(token, host, needs, transcript)
+            opened = await self._with_token(token, host, needs, watch, transcript)
         if isinstance(opened, Unopened) and opened.credentials_refused:
             why = f"a fresh token is refused: {describe_cause(opened.otherwise.cause)}"
             await self._authorisations.refused(name, why)
-            return await self._with_token(Dead(why), host, needs, transcript)
+            return await self._with_token(Dead(why), host, needs, watch, transcript)
         return opened
 
     async def _with_token(
-        self, token: TokenAnswer, host: Host, needs: Needs, transcript: Transcript
+        self, token: TokenAnswer, host: Host, needs: Needs, watch: TlsWatch, transcript: Transcript
     ) -> Connection | Unopened:
         if not isinstance(needs.credentials, Credentials):
             raise TypeError("a token without somebody whose it is")
@@ -173,7 +174,7 @@ class Opener:
         match token:
             case Token(access):
                 credentials = replace(needs.credentials, password=access)
-                return await self._open(host, needs, credentials, transcript)
+                return await self._open(host, needs, credentials, watch, transcript)
             case Dead(why):
                 text = f"the OAuth authorisation {name} has ended ({why}); log in with `waypost oauth login {name}`"
                 transcript.add(self._ends.clock.monotonic(), "*", text)
@@ -187,7 +188,12 @@ class Opener:
                 assert_never(token)
 
     async def _open(
-        self, host: Host, needs: Needs, credentials: Credentials | NoCredentials, transcript: Transcript
+        self,
+        host: Host,
+        needs: Needs,
+        credentials: Credentials | NoCredentials,
+        watch: TlsWatch,
+        transcript: Transcript,
     ) -> Connection | Unopened:
         """A session on the first connection, or on one the tables allow after it."""
         approach = self._first(host, needs)
@@ -197,18 +203,21 @@ class Opener:
                 approach,
                 ends=self._ends,
                 credentials=credentials,
-                context=self._contexts.of(needs.tls),
+                context=self._contexts.of(needs.tls.level),
+                demand=needs.tls,
                 transcript=transcript,
             )
             match opened:
                 case Connection():
                     self._learn_success(opened)
+                    watch.opened(opened)
                     return opened
                 case NotDialled(fault):
                     return _not_dialled(host, fault)
                 case NotOpened():
                     at = where(opened.stage, approach.opening, secured=opened.secured)
                     self._learn_failure(host, approach, opened, at)
+                    watch.failed(host, at, opened)
                     follows = after(approach, at, slip_of(opened.failure))
                     if isinstance(follows, Step):
                         return Unopened(_meaning(host, needs, approach, opened, at), follows is Step.HOLD_ROUTE)
@@ -223,7 +232,9 @@ class Opener:
         if host.implicit_tls:
             needed = bool(needs.without_tls)
             return implicit_tls_approach(self._memory.recall(host.endpoint), needs_extension=needed)
-        return first_approach(needs.tls, self._memory.recall(host.endpoint), needs_extension=bool(needs.extension))
+        return first_approach(
+            needs.tls.level, self._memory.recall(host.endpoint), needs_extension=bool(needs.extension)
+        )
 
     def _learn_success(self, connection: Connection) -> None:
         endpoint, approach = connection.host.endpoint, connection.approach

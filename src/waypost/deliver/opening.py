@@ -20,7 +20,7 @@ from typing import Final, TypeAlias, assert_never
 
 from waypost.deliver.memory import Habit
 from waypost.net.stream import Fault, FaultKind
-from waypost.route.route import TlsPolicy
+from waypost.route.level import TlsLevel
 from waypost.smtp.client import Opening, OpeningRefused, PeerClosing, Stage, Tls, Violation
 
 
@@ -139,15 +139,15 @@ class Approach:
         return self.opening is Opening.LHLO
 
 
-def first_approach(policy: TlsPolicy, habit: Habit, *, needs_extension: bool) -> Approach:
-    """How to open a session with a host of this habit; `needs_extension`: AUTH or SMTPUTF8 (TLS is in `policy`)."""
-    match policy:
-        case TlsPolicy.REQUIRED | TlsPolicy.VERIFY:
+def first_approach(level: TlsLevel, habit: Habit, *, needs_extension: bool) -> Approach:
+    """How to open a session with a host of this habit; `needs_extension`: AUTH or SMTPUTF8 (TLS is in `level`)."""
+    match level:
+        case TlsLevel.REQUIRED | TlsLevel.VERIFIED | TlsLevel.DANE:
             return Approach(Opening.EHLO_ONLY, Tls.REQUIRED, STRICT_TLS)
-        case TlsPolicy.OPPORTUNISTIC | TlsPolicy.NONE:
-            tls = Tls.IF_OFFERED if policy is TlsPolicy.OPPORTUNISTIC else Tls.NEVER
+        case TlsLevel.OPPORTUNISTIC | TlsLevel.NONE:
+            tls = Tls.IF_OFFERED if level is TlsLevel.OPPORTUNISTIC else Tls.NEVER
         case _:
-            assert_never(policy)
+            assert_never(level)
     if needs_extension or habit is Habit.OFFERED_STARTTLS:
         return Approach(Opening.EHLO_ONLY, tls, KNOWN_HOST)
     if habit is Habit.HELO_ONLY:

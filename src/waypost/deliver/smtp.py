@@ -16,25 +16,36 @@ from waypost.deliver.dots import UNMARKED, Dots
 from waypost.deliver.fates import Fates, Open, deferred
 from waypost.deliver.opener import Needs, Opener, Unopened
 from waypost.deliver.pool import Nothing, Pool
+from waypost.deliver.tls_watch import NoListener, TlsListener, TlsWatch, tell_barred
 from waypost.deliver.transaction import After, transact
 from waypost.mail.attempt import Transcript
 from waypost.mail.envelope import PossiblyAt, QueuedRecipient
 from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, Rejected
+from waypost.mail.tls_report import ORIGIN
 from waypost.net.clock import Clock
+from waypost.net.x509 import Authorities
 from waypost.queue.record import domain_of
 from waypost.queue.storage import Lease
+from waypost.route.level import Barred, Choice, Chosen, describe_choice, fixed, is_fixed, with_requiretls
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, SmtpMx, SmtpServers, TlsPolicy
 from waypost.smtp.client import NoCredentials
-from waypost.smtp.extension import Extensions, MailParameters
+from waypost.smtp.extension import Extensions
 
 #: How long one attempt may go on to another host, or another transaction; a time-out on each of many adds up.
 BUDGET: Final = timedelta(minutes=30)
+_NOBODY: Final = NoListener()
 
 
 class Finder(Protocol):
     """Where hosts come from (waypost.route.hosts.HostFinder)."""
 
     async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer: ...
+
+
+class Chooser(Protocol):
+    """Where the TLS level for a host comes from (waypost.route.level.TlsChooser)."""
+
+    async def choose(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host) -> Choice: ...
 
 
 # ---- what an attempt tells of the destination, beside what became of the recipients
@@ -70,12 +81,25 @@ Reach: TypeAlias = Reached | Unreachable | CredentialsRefused | AuthorisationEnd
 class SmtpDelivery:
     """Attempts over SMTP and LMTP; what they share is the pool of idle connections and the memory of hosts."""
 
-    def __init__(self, finder: Finder, opener: Opener, pool: Pool, clock: Clock, dots: Dots = UNMARKED) -> None:
+    def __init__(
+        self,
+        finder: Finder,
+        chooser: Chooser,
+        opener: Opener,
+        pool: Pool,
+        clock: Clock,
+        listener: TlsListener = _NOBODY,
+        dots: Dots = UNMARKED,
+    ) -> None:
+        """`listener` hears what TLS comes to with mail exchangers."""
         self._dots = dots
         self._finder = finder
+        self._chooser = chooser
         self._opener = opener
         self._pool = pool
         self._clock = clock
+        self._listener = listener
+        self._authorities = Authorities()
 
     async def deliver(
         self,
@@ -89,7 +113,10 @@ class SmtpDelivery:
         found = await self._finder.hosts(transport)
         match found:
             case Hosts(hosts):
-                attempt = _Attempt(self._opener, self._pool, self._clock, self._dots, lease, route, fates, transcript)
+                levels = self._levels(lease, route, transport)
+                attempt = _Attempt(
+                    self._opener, self._pool, self._clock, self._dots, levels, lease, route, fates, transcript
+                )
                 return await attempt.over(_possible_holders_first(hosts, lease.recipients))
             case NoSuchHost():
                 _record_all(fates, Rejected(found, found.status))
@@ -99,6 +126,13 @@ class SmtpDelivery:
                 return Unreachable(found)
             case _:
                 assert_never(found)
+
+    def _levels(self, lease: Lease, route: Route, transport: SmtpServers | SmtpMx | LmtpServers) -> _Levels:
+        """RFC 8460 §3: a report on TLS goes through whatever the policies say, and is not reported on."""
+        if lease.message.origin == ORIGIN and not is_fixed(route.tls):
+            return _Levels(self._chooser, TlsPolicy.OPPORTUNISTIC, transport, _NOBODY, self._authorities, self._clock)
+        listener = self._listener if isinstance(transport, SmtpMx) and lease.message.origin != ORIGIN else _NOBODY
+        return _Levels(self._chooser, route.tls, transport, listener, self._authorities, self._clock)
 
 
 def _record_all(fates: Fates, fate: Rejected | Open) -> None:
@@ -114,6 +148,45 @@ def _possible_holders_first(hosts: Sequence[Host], recipients: Sequence[QueuedRe
     return sorted(hosts, key=lambda host: str(host.endpoint) not in holders)
 
 
+class _Levels:
+    """The TLS level of each host of one attempt. LMTP goes to a neighbour, in clear."""
+
+    def __init__(
+        self,
+        chooser: Chooser,
+        policy: TlsPolicy,
+        transport: SmtpServers | SmtpMx | LmtpServers,
+        listener: TlsListener,
+        authorities: Authorities,
+        clock: Clock,
+    ) -> None:
+        self._chooser = chooser
+        self._policy = policy
+        self._transport = transport
+        self._listener = listener
+        self._authorities = authorities
+        self._clock = clock
+
+    @property
+    def lmtp(self) -> bool:
+        return isinstance(self._transport, LmtpServers)
+
+    async def of(self, host: Host) -> Choice:
+        if isinstance(self._transport, LmtpServers):
+            return _LMTP
+        choice = await self._chooser.choose(self._policy, self._transport, host)
+        if isinstance(choice, Barred):
+            tell_barred(self._listener, host, choice)
+        return choice
+
+    def watch(self, chosen: Chosen) -> TlsWatch:
+        """Who is told of the sessions with a host."""
+        return TlsWatch(self._listener, chosen, self._authorities, self._clock)
+
+
+_LMTP: Final = fixed(TlsPolicy.NONE, "")
+
+
 class _Attempt:
     """One attempt while it runs."""
 
@@ -123,6 +196,7 @@ class _Attempt:
         pool: Pool,
         clock: Clock,
         dots: Dots,
+        levels: _Levels,
         lease: Lease,
         route: Route,
         fates: Fates,
@@ -132,12 +206,14 @@ class _Attempt:
         self._pool = pool
         self._clock = clock
         self._leaving = partial(dots.leaving, lease)
+        self._levels = levels
+        self._credentials = route.credentials
         self._lease = lease
         self._limits = route.limits
         self._fates = fates
         self._transcript = transcript
         self._ends = clock.monotonic() + BUDGET.total_seconds()
-        self._needs = _needs(route, lease.message.parameters)
+        self._parameters = lease.message.parameters
 
     async def over(self, hosts: Sequence[Host]) -> Reach:
         """Host after host, while a recipient is open."""
@@ -162,10 +238,16 @@ class _Attempt:
     async def _at(self, host: Host) -> Reach:
         """Transaction after transaction with one host, each recipient once: open ones are left to the next host."""
         due = self._fates.open()
-        connection = self._pool.take(host.endpoint, self._needs, self._transcript)
+        chosen = await self._levels.of(host)
+        if isinstance(chosen, Barred):
+            return self._barred_from(host, due, chosen)
+        if self._parameters.requiretls and not self._levels.lmtp:
+            chosen = with_requiretls(chosen)
+        needs, watch = self._needs(chosen), self._levels.watch(chosen)
+        connection = self._pool.take(host.endpoint, needs, self._transcript)
         while due and not self._time_is_up():
             if isinstance(connection, Nothing):
-                opened = await self._opener.open(host, self._needs, self._transcript)
+                opened = await self._opener.open(host, needs, watch, self._transcript)
                 if isinstance(opened, Unopened):
                     return self._not_at(due, opened)
                 connection = opened
@@ -175,7 +257,7 @@ class _Attempt:
             due = [*ended.split, *due]
             match ended.after:
                 case After.REUSABLE:
-                    connection = self._worth_keeping(connection) if due else connection
+                    connection = self._worth_keeping(needs, connection) if due else connection
                 case After.SPENT:
                     connection = Nothing()
                     self._leave_with(batch, due)
@@ -186,7 +268,7 @@ class _Attempt:
                 case _:
                     assert_never(ended.after)
         if isinstance(connection, Connection):
-            self._pool.give(self._needs, connection, transactions=self._most_messages(connection))
+            self._pool.give(needs, connection, transactions=self._most_messages(connection))
         return Reached()
 
     def _batch(
@@ -211,13 +293,26 @@ class _Attempt:
         """Transactions on this connection at most."""
         return _least(self._limits.messages, connection.extensions.limit("MAILMAX"))
 
-    def _worth_keeping(self, connection: Connection) -> Connection | Nothing:
+    def _worth_keeping(self, needs: Needs, connection: Connection) -> Connection | Nothing:
         """The connection for the next of several transactions, unless it has carried all it may."""
         most = self._most_messages(connection)
         if connection.transactions < most:
             return connection
-        self._pool.give(self._needs, connection, transactions=most)
+        self._pool.give(needs, connection, transactions=most)
         return Nothing()
+
+    def _needs(self, chosen: Chosen) -> Needs:
+        if self._levels.lmtp:
+            return Needs(chosen.demand, NoCredentials(), self._parameters.smtputf8, lmtp=True)
+        if self._parameters.requiretls or not is_fixed(chosen.why.policy):
+            self._transcript_note(describe_choice(chosen)[0])
+        return Needs(chosen.demand, self._credentials, self._parameters.smtputf8, lmtp=False)
+
+    def _barred_from(self, host: Host, due: Sequence[QueuedRecipient], barred: Barred) -> Reach:
+        self._transcript_note(f"{host}: {describe_choice(barred)[0]}")
+        for recipient in due:
+            self._fates.record(recipient, Open(deferred(barred.cause)))
+        return Unreachable(barred.cause)
 
     def _leave_with(self, batch: Sequence[QueuedRecipient], due: list[QueuedRecipient]) -> None:
         """Where a lost connection left some of `batch` open, those still `due` leave this host with them."""
@@ -251,11 +346,3 @@ class _Attempt:
 def _least(ours: int, theirs: int) -> int:
     """Our limit, or theirs where it is set and lower."""
     return min(ours, theirs) if theirs else ours
-
-
-def _needs(route: Route, parameters: MailParameters) -> Needs:
-    """What a session must have for a message; REQUIRETLS is more than any route asks for (RFC 8689 §4.2.1)."""
-    if isinstance(route.transport, LmtpServers):
-        return Needs(TlsPolicy.NONE, NoCredentials(), parameters.smtputf8, lmtp=True)
-    tls = TlsPolicy.VERIFY if parameters.requiretls else route.tls
-    return Needs(tls, route.credentials, parameters.smtputf8, lmtp=False)

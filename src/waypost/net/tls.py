@@ -103,6 +103,8 @@ def explain_failure(error: ssl.SSLError) -> str:
     """OpenSSL's reason, and what it means where that is not plain."""
     # An error that the library did not raise itself lacks the attribute it declares.
     reason = str(getattr(error, "reason", error))
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{reason}: {error.verify_message}"
     meaning = _MEANINGS.get(reason, "")
     return f"{reason}: {meaning}" if meaning else reason
 

@@ -45,6 +45,15 @@ class Journal:
         self._say = log.logger
         self._metrics = metrics
 
+    # ---- TLS reports
+    def tls_reported(self, domain: str, day: str, place: str) -> None:
+        """A day's TLS report was handed over."""
+        self._say.info("TLS report sent", domain=domain, day=day, to=plain(place))
+
+    def tls_not_reported(self, domain: str, day: str, why: str) -> None:
+        """One was not."""
+        self._say.warning("TLS report not sent", domain=domain, day=day, cause=plain(why))
+
     # ---- receiving
     def connected(self, client: Endpoint, door: str) -> None:
         """A client is greeted."""

@@ -13,12 +13,15 @@ from waypost.smtp.reply import Reply
 
 
 class TlsPolicy(Enum):
-    """The TLS an SMTP route asks for."""
+    """The TLS an SMTP route asks for. From `REQUIRED` to `MTA_STS` a host that does not have it is passed by."""
 
     NONE = "none"
     OPPORTUNISTIC = "opportunistic"  # where it is offered, any certificate; a failed handshake goes in clear once
     REQUIRED = "required"  # never in clear, any certificate
-    VERIFY = "verify"  # never in clear, certificate must match the host's name
+    VERIFY = "verify"  # the certificate must be the host's, by an authority this machine trusts
+    DANE = "dane"  # it must be the one that the domain's signed TLSA records name (RFC 7672)
+    MTA_STS = "mta-sts"  # as VERIFY, and the domain's MTA-STS policy must name the host (RFC 8461)
+    AUTO = "auto"  # DANE where the domain has it, else MTA-STS where it has that, else as OPPORTUNISTIC
 
     __hash__ = object.__hash__  # as good, and no call of a Python function for every look-up of a connection
 
