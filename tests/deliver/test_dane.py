@@ -139,7 +139,11 @@ async def came(promise: Promise, shown: Sequence[Shown] = (GOOD, AUTHORITY), kin
 
 
 # ---- kept
-@pytest.mark.parametrize("record", [tlsa(GOOD), tlsa(GOOD, 3, 0), tlsa(AUTHORITY, 2, 0), tlsa(AUTHORITY, 2, 1)])
+@pytest.mark.parametrize(
+    "record",
+    [tlsa(GOOD), tlsa(GOOD, 3, 0), tlsa(AUTHORITY, 2, 0), tlsa(AUTHORITY, 2, 1)],
+    ids=["its key", "its certificate", "its authority", "its authority's key"],
+)
 @pytest.mark.parametrize("policy", [TlsPolicy.AUTO, TlsPolicy.DANE])
 async def test_what_is_promised_and_shown_lets_mail_pass(record: str, policy: TlsPolicy) -> None:
     got, seen = await came(Promise(record, tls=policy))
