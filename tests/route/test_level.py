@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -30,8 +30,11 @@ from waypost.route.level import (
     Chosen,
     NoStsPolicy,
     TlsChooser,
+    TlsDemand,
     TlsLevel,
     describe_choice,
+    fixed,
+    with_requiretls,
 )
 from waypost.route.mta_sts import KeptPolicy, Mode, StsPolicy
 from waypost.route.route import Server, SmtpMx, SmtpServers, TlsPolicy
@@ -311,3 +314,17 @@ async def test_what_asks_for_tls_never_goes_in_clear(policy: TlsPolicy, tlsa: ob
     policies = Policies() if mode is Mode.NONE else sts(mode, "mx.far.example")
     choice = await chosen(zone(tlsa=tlsa), policies, policy)
     assert isinstance(choice, Barred) or choice.demand.level.is_strict
+
+
+# ---- REQUIRETLS (RFC 8689 §4.2.1)
+@pytest.mark.parametrize("policy", [TlsPolicy.NONE, TlsPolicy.OPPORTUNISTIC, TlsPolicy.REQUIRED, TlsPolicy.VERIFY])
+def test_requiretls_asks_for_a_verified_certificate_whatever_the_route_is_content_with(policy: TlsPolicy) -> None:
+    chosen = with_requiretls(fixed(policy, "example.com"))
+    assert chosen.demand.level is TlsLevel.VERIFIED
+    assert ("REQUIRETLS" in str(chosen.why)) == (policy is not TlsPolicy.VERIFY)
+
+
+def test_requiretls_leaves_a_demand_by_dane_as_it_is() -> None:
+    demand = TlsDemand(TlsLevel.DANE, names=("mx.example.com",))
+    chosen = replace(fixed(TlsPolicy.VERIFY, "example.com"), demand=demand)
+    assert with_requiretls(chosen) == chosen
