@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+COMPILED := .compiled
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test lint test-live soak fuzz bench clean
+.PHONY: run test lint compiled test-compiled test-live soak fuzz bench clean
 
 run: $(VENV)/.run-ready ## set up, then run the service on an embedded spool
 	$(BIN)/waypost serve --config examples/quickstart.toml
@@ -17,6 +18,11 @@ lint: $(VENV)/.dev-ready ## style, types, and who may import whom
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+compiled: $(COMPILED)/.ready ## Waypost with its hot modules compiled, in .compiled; docs/howto/compile.md
+
+test-compiled: $(COMPILED)/.ready ## the same tests, on the compiled build
+	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m pytest -n auto -m "not live"
 
 test-live: $(VENV)/.dev-ready ## against real peers, as root; tests/live/README.md says which
 	$(BIN)/python -m pytest -m live tests/live tests/soak
@@ -31,7 +37,7 @@ bench: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.m
 	$(BIN)/python -m bench.relay
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .run examples/.run
+	rm -rf $(VENV) $(COMPILED) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .run examples/.run
 
 $(VENV)/.run-ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +48,11 @@ $(VENV)/.run-ready: pyproject.toml
 $(VENV)/.dev-ready: $(VENV)/.run-ready
 	$(PIP) install --editable ".[oauth,ldap,pam]"
 	$(PIP) install --group dev
+	touch $@
+
+$(COMPILED)/.ready: $(VENV)/.dev-ready hatch_build.py $(shell find src/waypost -name '*.py' -o -name '*.sql')
+	rm -rf $(COMPILED)
+	WAYPOST_COMPILED=1 $(PIP) install --no-deps --no-build-isolation --target $(COMPILED) .
 	touch $@
 
 $(VENV)/.fuzz-ready: $(VENV)/.dev-ready

@@ -1,10 +1,12 @@
 """How fast mail is relayed: smtp-source → X → smtp-sink, for X = Waypost and X = Postfix, in the same run.
 
+Where `make compiled` has been run, Waypost takes part a second time, compiled.
+
 Both keep the same promise (250 to the final dot only after fsync), on the same disk, with the same load: 4 kB
 messages, 20 sessions, a new connection for each message. They take turns in the order A B, B A, A B …, so that a
 machine that warms up or is disturbed is so for both. Measured up to the moment the far end has the last message.
 
-    python -m bench.relay [--runs 3] [--messages 10000] [--only waypost|postfix|wire] [--profile]
+    python -m bench.relay [--runs 3] [--messages 10000] [--only waypost|compiled|postfix|wire] [--profile]
 
 Writes bench/results/relay.json and the table in docs/performance.md. Needs root and Debian's `postfix` package, which
 also brings smtp-source and smtp-sink (tests/live/setup.sh installs it).
@@ -34,6 +36,7 @@ from tests.live.service import prepare, running
 from waypost import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
+COMPILED = ROOT / ".compiled"
 RESULTS = ROOT / "bench/results/relay.json"
 PAGE = ROOT / "docs/performance.md"
 BEGIN, END = "<!-- bench.relay writes from here -->", "<!-- to here -->"
@@ -67,15 +70,17 @@ class Measured:
 
 
 @contextlib.asynccontextmanager
-async def waypost_relay(sink_port: int, profile: Path | None) -> AsyncIterator[Relay]:
+async def waypost_relay(sink_port: int, profile: Path | None, *, compiled: bool = False) -> AsyncIterator[Relay]:
     """Waypost on its embedded spool, everything else as it comes."""
     routes = f'[[route]]\ndomains = ["*"]\nto = ["smtp://127.0.0.1:{sink_port}"]\n'
     with open_directory() as directory:
         service = prepare(directory, routes, pause="1m")
         if profile is not None:
             service.wrapper = ("-m", "cProfile", "-o", str(profile), "-m", "waypost")
+        if compiled:
+            service.environment = {"PYTHONPATH": str(COMPILED)}
         async with running(service):
-            yield Relay("waypost", service.port, service.pid)
+            yield Relay("compiled" if compiled else "waypost", service.port, service.pid)
 
 
 @contextlib.asynccontextmanager
@@ -172,6 +177,7 @@ async def compare(names: Sequence[str], runs: int, messages: int, profile: Path 
         sink_port = free_port()
         relays: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Relay]]] = {
             "waypost": lambda port=sink_port: waypost_relay(port, profile),  # type: ignore[misc]
+            "compiled": lambda port=sink_port: waypost_relay(port, profile, compiled=True),  # type: ignore[misc]
             "postfix": lambda port=sink_port: postfix_relay(port),  # type: ignore[misc]
             "wire": lambda port=sink_port: no_relay(port),  # type: ignore[misc]
         }
@@ -257,7 +263,17 @@ def summary(medians: Sequence[Measured], facts: dict[str, str], runs: int, messa
     if {"waypost", "postfix"} <= by_name.keys():
         ratio = by_name["waypost"].messages_per_second / by_name["postfix"].messages_per_second
         lines += ["", f"Waypost relays **{ratio:.2f} times** as many messages a second as Postfix."]
+    if {"compiled", "postfix"} <= by_name.keys():
+        ratio = by_name["compiled"].messages_per_second / by_name["postfix"].messages_per_second
+        lines += [f"Compiled ([how](howto/compile.md)), it relays **{ratio:.2f} times** as many."]
     return "\n".join(lines)
+
+
+def is_built() -> bool:
+    """Whether there is a compiled build of these very sources. An older one would be measured under this one's name."""
+    made = COMPILED / ".ready"
+    sources = max(path.stat().st_mtime for path in (ROOT / "src").rglob("*.py"))
+    return made.exists() and made.stat().st_mtime > sources
 
 
 def arguments() -> argparse.Namespace:
@@ -266,7 +282,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="runs of each relay (default 3)")
     parser.add_argument("--messages", type=int, default=10_000, help="messages a run (default 10000)")
     parser.add_argument(
-        "--only", action="append", choices=("waypost", "postfix", "wire"), help="measure this; writes nothing"
+        "--only",
+        action="append",
+        choices=("waypost", "compiled", "postfix", "wire"),
+        help="measure this; writes nothing",
     )
     parser.add_argument(
         "--profile", type=Path, help="run Waypost under cProfile, write its statistics here; writes no results"
@@ -277,7 +296,8 @@ def arguments() -> argparse.Namespace:
 async def main() -> None:
     """Measure, print, write down."""
     asked = arguments()
-    names = asked.only or (["waypost"] if asked.profile else ["waypost", "postfix"])
+    every = ["waypost", *(["compiled"] if is_built() else []), "postfix"]
+    names = asked.only or (["waypost"] if asked.profile else every)
     facts = await versions()
     print(json.dumps(facts), file=sys.stderr)
     if float(facts["load_before"]) > QUIET:

@@ -4,4 +4,17 @@ A message moves one way, and the folders say so: receive → queue → route →
 docs/flow.md walks through them; docs/design.md gives the reasons.
 """
 
+from importlib.util import find_spec
+
 __version__ = "0.1.0"
+
+
+def is_compiled() -> bool:
+    """Whether the modules that every message passes through run as C extensions (docs/howto/compile.md)."""
+    found = find_spec("waypost.smtp.framing")
+    return found is not None and not str(found.origin).endswith(".py")
+
+
+def with_build(version: str, *, compiled: bool) -> str:
+    """A version as it is told to people, with what runs of it."""
+    return f"{version} ({'compiled' if compiled else 'pure Python'})"

@@ -26,7 +26,7 @@ from typing import Final, TextIO, assert_never
 
 import uvloop
 
-from waypost import __version__
+from waypost import __version__, is_compiled
 from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
@@ -219,7 +219,13 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         )
         await stack.enter_async_context(admin)
         facts = operations.facts
-        base.log.logger.info("serving", durability=facts.durability, spool=facts.spool, version=facts.version)
+        base.log.logger.info(
+            "serving",
+            durability=facts.durability,
+            spool=facts.spool,
+            version=facts.version,
+            compiled=facts.compiled,
+        )
 
         async def hurry() -> None:
             await receiver.stop(timedelta())
@@ -667,6 +673,7 @@ def _facts(config: Config, storage: Storage, endpoints: Sequence[Endpoint], cloc
         storage.durability.value,
         listeners,
         started_at=clock.now(),
+        compiled=is_compiled(),
     )
 
 

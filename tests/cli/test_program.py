@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from tests.cli.service import BIN, asked, run, serving
-from waypost import __version__
+from waypost import __version__, is_compiled, with_build
 
 CONFIG = """\
 [service]
@@ -188,7 +188,7 @@ def test_what_cannot_be_sent_is_told_in_json_too(arguments: tuple[str, ...], wor
 
 
 def test_the_version_is_told_however_it_is_asked_for() -> None:
-    assert asked("--version") == asked("version") == f"waypost {__version__}\n"
+    assert asked("--version") == asked("version") == f"waypost {with_build(__version__, compiled=is_compiled())}\n"
 
 
 def test_the_peer_says_what_it_can_do_when_asked_for_more() -> None:

@@ -360,7 +360,7 @@ def _transaction(text: str, size: int) -> Transaction:
 
 
 def _settings(words: Sequence[str]) -> ServerSettings:
-    known = {field.name for field in fields(ServerSettings)}
+    known = {field.name: field.default for field in fields(ServerSettings)}
     values: dict[str, int | tuple[str, ...]] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -369,8 +369,9 @@ def _settings(words: Sequence[str]) -> ServerSettings:
         if name == "mechanisms":
             values[name] = tuple(value.split(","))
         else:
-            values[name] = int(value) if equals else True
-    return ServerSettings(SERVER_NAME, **values)  # type: ignore[arg-type]  # bool is an int, and 0 is false
+            number = int(value) if equals else 1
+            values[name] = bool(number) if isinstance(known[name], bool) else number
+    return ServerSettings(SERVER_NAME, **values)  # type: ignore[arg-type]  # each has the type of its field
 
 
 def _answer(text: str) -> Answer:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -46,6 +47,7 @@ class Service:
     port: int
     admin_port: int
     wrapper: tuple[str, ...] = ("-m", "waypost")
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside our own
     running: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     @property
@@ -62,7 +64,9 @@ class Service:
         """Start it, and wait until it says that it is ready."""
         command = (sys.executable, *self.wrapper, "serve", "--config", str(self.config))
         with self.log.open("ab") as words:
-            process = await asyncio.create_subprocess_exec(*command, stdout=words, stderr=words)
+            process = await asyncio.create_subprocess_exec(
+                *command, stdout=words, stderr=words, env=os.environ | self.environment
+            )
         self.running.append(process)
         await until(self._is_ready, "/readyz says 200", log=self.log)
 

@@ -59,6 +59,7 @@ class ServiceFacts:
     listeners: tuple[ListenerFacts, ...]
     started_at: Instant
     is_running: bool = True
+    compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

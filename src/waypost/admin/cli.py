@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from waypost import __version__
+from waypost import __version__, is_compiled, with_build
 from waypost.admin import words
 from waypost.admin.accounts import user_commands
 from waypost.admin.answers import Acted
@@ -92,11 +92,12 @@ def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json:
 
 
 def version(json: JsonOption = False) -> None:  # noqa: FBT002
-    """Print the version.
+    """Print the version, and whether it runs compiled.
 
     Example: waypost version
     """
-    show({"waypost": __version__}, lambda _: [Text(f"waypost {__version__}")], as_json_value=json)
+    told = {"waypost": __version__, "compiled": is_compiled()}
+    show(told, lambda _: [Text(_release())], as_json_value=json)
 
 
 # ---- the queue
@@ -366,9 +367,13 @@ def inbox_show(
 
 
 # ---- all of it
+def _release() -> str:
+    return f"waypost {with_build(__version__, compiled=is_compiled())}"
+
+
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over so
     if asked:
-        typer.echo(f"waypost {__version__}")
+        typer.echo(_release())
         raise typer.Exit
 
 

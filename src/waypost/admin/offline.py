@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from waypost import __version__
+from waypost import __version__, is_compiled
 from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
 from waypost.admin.operations import Operations
 from waypost.config import Complaints, Config, parse
@@ -104,6 +104,7 @@ def _facts(config: Config, storage: Storage, now: Instant) -> ServiceFacts:
         listeners=listeners,
         started_at=now,
         is_running=False,
+        compiled=is_compiled(),
     )
 
 

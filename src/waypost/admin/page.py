@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from waypost import with_build
 from waypost.admin import words
 from waypost.admin.answers import CapturedDetail, Desk, FailureKind, InboxPage, OperationError, QueuePage, Status
 from waypost.admin.words import counted
@@ -91,7 +92,10 @@ def _status(status: Status) -> str:
     return ready + _table(
         (),
         [
-            ("Waypost", f"{service.version}, up since {_time(service.started_at)}"),
+            (
+                "Waypost",
+                f"{with_build(service.version, compiled=service.compiled)}, up since {_time(service.started_at)}",
+            ),
             ("Listening", listeners or "nowhere"),
             ("Spool", f"{service.spool} (a 250 means: {service.durability})"),
             (

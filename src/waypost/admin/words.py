@@ -12,6 +12,7 @@ from typing import Final, assert_never
 from rich.table import Table
 from rich.text import Text
 
+from waypost import with_build
 from waypost.admin.answers import (
     CapturedDetail,
     Destinations,
@@ -62,7 +63,7 @@ def status(answer: Status) -> Iterator[Text]:
     for warning in answer.warnings:
         yield Text(f"Warning: {warning}", style="bold yellow")
     since = f"up since {when(service.started_at)}" if service.is_running else "stopped"
-    yield Text(f"Waypost {service.version} as {service.hostname}, {since}")
+    yield Text(f"Waypost {with_build(service.version, compiled=service.compiled)} as {service.hostname}, {since}")
     for listener in service.listeners:
         yield Text(f"{'Listening' if service.is_running else 'Configured'}: {listener.role} on {listener.address}")
     yield Text(f"Spool: {service.spool} (a 250 means: {service.durability})")

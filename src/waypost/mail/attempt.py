@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from waypost.mail.envelope import NextHop, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import Outcome
@@ -20,11 +21,11 @@ class Transcript:
     __slots__ = ("_count", "_last", "_passages", "_started")
 
     #: Lines kept from the start: a dialogue with 50 recipients fits whole; an endless reply does not fill the disk.
-    LIMIT = 200
+    LIMIT: Final = 200
     #: Lines kept from the end, beyond those: how it went on, and ended. Events are given up last: they tell why.
-    LAST = 20
+    LAST: Final = 20
     #: Characters kept of one line (RFC 5321 §4.5.3.1.5 has reply lines of 512 octets).
-    WIDTH = 512
+    WIDTH: Final = 512
 
     def __init__(self, started: float) -> None:
         self._started = started

@@ -256,7 +256,7 @@ def _transcript_lines(passages: object) -> list[list[object]]:
     """A transcript a line each, times to 0.1 ms: done for who reads, not for who writes 1,000 of them a second."""
     if not isinstance(passages, list):
         return []
-    return [[round(at, 4), mark, line] for at, mark, line in lines_of(passages)]
+    return [[round(at, 4), mark, line] for at, mark, line in lines_of(map(tuple, passages))]
 
 
 def done(id: MessageId, at: Instant) -> HistoryEvent:  # noqa: A002 - the field's own name for it
