@@ -483,6 +483,7 @@ async def _keep_house(config: Config, storage: Storage, clock: Clock) -> None:
             while await storage.forget(before=before, limit=SWEPT_AT_ONCE):
                 await clock.sleep(timedelta(milliseconds=10))
             await storage.discard_captured(keep=config.history.captured)
+            await storage.clear_shelf(now=clock.now(), limit=SWEPT_AT_ONCE)
         await clock.sleep(SWEEP)
 
 

@@ -14,6 +14,7 @@ from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets
 from waypost.mail.explain import describe
 from waypost.net.clock import Instant
 from waypost.queue import record
+from waypost.queue.shelf import Absent, MemoryShelf
 from waypost.queue.storage import (
     CapturedMessage,
     Counts,
@@ -123,6 +124,7 @@ class MemoryStorage:
         self._unfinished: dict[MessageId, _Life] = {}  # those of them that something is left to do for
         self._reports: dict[tuple[MessageId, Notice], _DueReport] = {}
         self._captured: dict[int, CapturedMessage] = {}
+        self._shelf = MemoryShelf()
 
     async def open(self, *, owner: str) -> None:
         self._owner, self._epoch, self._is_open = owner, self._epoch + 1, True
@@ -454,6 +456,32 @@ class MemoryStorage:
     async def room(self) -> int:
         self._require_open()
         return sys.maxsize
+
+    # ---- the shelf
+    async def keep(self, space: str, key: str, value: bytes, *, until: Instant) -> None:
+        self._opened_shelf().keep(space, key, value, until)
+
+    async def keep_new(self, space: str, key: str, value: bytes, *, until: Instant, now: Instant) -> bool:
+        return self._opened_shelf().keep_new(space, key, value, until, now)
+
+    async def kept(self, space: str, key: str, *, now: Instant) -> bytes | Absent:
+        return self._opened_shelf().kept(space, key, now)
+
+    async def all_kept(self, space: str, *, now: Instant) -> Sequence[tuple[str, bytes]]:
+        return self._opened_shelf().all_kept(space, now)
+
+    async def add(self, space: str, key: str, amount: int, *, until: Instant, now: Instant) -> int:
+        return self._opened_shelf().add(space, key, amount, until, now)
+
+    async def drop(self, space: str, key: str) -> bool:
+        return self._opened_shelf().drop(space, key)
+
+    async def clear_shelf(self, *, now: Instant, limit: int) -> int:
+        return self._opened_shelf().clear(now, limit)
+
+    def _opened_shelf(self) -> MemoryShelf:
+        self._require_open()
+        return self._shelf
 
     # ---- helpers
     def _require_open(self) -> None:

@@ -26,7 +26,18 @@ from waypost.queue.pages import MAGIC, Pages, Row, Value, log_of
 from waypost.queue.spool import sync_directory
 
 #: What is copied; the other tables follow from these.
-_COPIED: Final = ("epochs", "messages", "chunks", "recipients", "reports", "reported", "captured", "events", "done")
+_COPIED: Final = (
+    "epochs",
+    "messages",
+    "chunks",
+    "recipients",
+    "reports",
+    "reported",
+    "captured",
+    "events",
+    "done",
+    "kept",
+)
 _TYPES: Final[dict[str, tuple[type, ...]]] = {"INTEGER": (int,), "REAL": (int, float), "TEXT": (str,), "BLOB": (bytes,)}
 #: Lost messages named in a report.
 _NAMED: Final = 1000
@@ -156,7 +167,8 @@ class _Copy:
     def __init__(self, connection: sqlite3.Connection, pages: Pages) -> None:
         self._connection = connection
         self._pages = pages
-        self._tables = {name: _table(connection, name) for name in _COPIED}
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        self._tables = {name: _table(connection, name) for name in _COPIED if name in there}
         self._refused = 0
         connection.execute("CREATE TEMP TABLE seen (message INTEGER PRIMARY KEY, address TEXT NOT NULL)")
 

@@ -26,9 +26,10 @@ import structlog
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.explain import describe
 from waypost.net.clock import Instant
-from waypost.queue import ids, reads, record
+from waypost.queue import ids, reads, record, shelf_rows
 from waypost.queue.database import Reader, Writer, is_corrupt
 from waypost.queue.opening import make_ready
+from waypost.queue.shelf import Absent
 from waypost.queue.space import room
 from waypost.queue.spool import Spool, failed
 from waypost.queue.storage import (
@@ -533,6 +534,28 @@ class SqliteStorage:
 
     async def discard_captured(self, *, keep: int) -> int:
         return await self._write(lambda writes: writes.discard_captured(keep))
+
+    # ---- the shelf
+    async def keep(self, space: str, key: str, value: bytes, *, until: Instant) -> None:
+        await self._write(lambda writes: shelf_rows.keep(writes.connection, space, key, value, until))
+
+    async def keep_new(self, space: str, key: str, value: bytes, *, until: Instant, now: Instant) -> bool:
+        return await self._write(lambda writes: shelf_rows.keep_new(writes.connection, space, key, value, until, now))
+
+    async def kept(self, space: str, key: str, *, now: Instant) -> bytes | Absent:
+        return await self._opened().dispatch.run(lambda connection: shelf_rows.kept(connection, space, key, now))
+
+    async def all_kept(self, space: str, *, now: Instant) -> Sequence[tuple[str, bytes]]:
+        return await self._opened().people.run(lambda connection: shelf_rows.all_kept(connection, space, now))
+
+    async def add(self, space: str, key: str, amount: int, *, until: Instant, now: Instant) -> int:
+        return await self._write(lambda writes: shelf_rows.add(writes.connection, space, key, amount, until, now))
+
+    async def drop(self, space: str, key: str) -> bool:
+        return await self._write(lambda writes: shelf_rows.drop(writes.connection, space, key))
+
+    async def clear_shelf(self, *, now: Instant, limit: int) -> int:
+        return await self._write(lambda writes: shelf_rows.clear(writes.connection, now, limit))
 
 
 #: Sorts before every key.

@@ -21,6 +21,7 @@ from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import Doubt, Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import Outcome
 from waypost.net.clock import Instant
+from waypost.queue.shelf import Shelf
 
 
 class StoreFaultKind(Enum):
@@ -257,7 +258,7 @@ class Counts:
     reports_due: int
 
 
-class Storage(Protocol):
+class Storage(Shelf, Protocol):
     """See the module's invariants. Methods other than `accept` raise StorageError when the storage fails."""
 
     durability: Durability
