@@ -43,6 +43,7 @@ from waypost.config.parts import (
     https,
     keeper,
     keyring,
+    login_at,
     mechanisms,
     relay_policy,
     resolver_settings,
@@ -78,7 +79,7 @@ from waypost.queue.storage import Durability, Notice, Selection, Settled, Storag
 from waypost.receive.body import InFlight
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
-from waypost.receive.settings import Door, ReceiveSettings
+from waypost.receive.settings import Door, ReceiveSettings, Relaying
 from waypost.receive.turns import QueueTurns
 from waypost.report.alarm import AuthorisationAlarm
 from waypost.report.journal import Journal
@@ -424,7 +425,7 @@ def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: 
         policies=base.policies,
         clock=base.clock,
         facts=_facts(base.config, base.storage, receiver.endpoints, base.clock),
-        not_ready=lambda: _not_ready(base.storage, watch),
+        not_ready=lambda: _not_ready(base, watch),
         warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
         retried=dispatcher.try_again,
@@ -536,10 +537,12 @@ async def _reroute(storage: Storage, table: RouteTable, log: Log) -> None:
         log.logger.info("rerouted", domain=domain, was=next_hop, next_hop=route.next_hop, recipients=moved)
 
 
-async def _not_ready(storage: Storage, watched: _Watch) -> Sequence[str]:
+async def _not_ready(base: _Base, watched: _Watch) -> Sequence[str]:
     reasons = [f"the {name} died and is being begun again" for name in watched.down]
+    if base.config.service.mode == "flush":
+        reasons.append('no mail is taken: service.mode is "flush"')
     try:
-        await storage.counts()
+        await base.storage.counts()
     except StorageError as error:
         reasons.append(f"the spool does not answer: {error}")
     return reasons
@@ -603,25 +606,33 @@ def _keeper(config: Config, clock: Clock) -> Keeper:
         raise OSError(f"the tokens of [[oauth]] cannot be kept: {error}") from error
 
 
+_RELAYING: Final = {"": Relaying.AS_LISTED, "always": Relaying.ALWAYS, "never": Relaying.NEVER}
+
+
 def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
+    only_ours = config.service.mode == "outbound"
     return tuple(
         Door(
             listener.address,
             ServerSettings(
                 hostname=config.service.hostname,
-                size_limit=config.limits.message_size,
+                size_limit=listener.message_size or config.limits.message_size,
                 lmtp=listener.role == "lmtp",
                 etrn=listener.role != "lmtp",
-                max_recipients=config.limits.recipients,
+                max_recipients=listener.recipients or config.limits.recipients,
                 max_errors=config.limits.errors,
                 future_release=config.limits.future_release if listener.role == "submission" else timedelta(),
-                mechanisms=mechanisms(config) if listener.role == "submission" else (),
+                mechanisms=mechanisms(config) if login_at(listener, config) != "none" else (),
                 starttls=listener.tls in {"opportunistic", "required"},
                 tls_required=listener.tls == "required",
             ),
             name=listener.name,
-            relay_clients_only=listener.role == "submission" and not mechanisms(config),
+            relay_clients_only=only_ours
+            or (listener.role == "submission" and login_at(listener, config) != "required"),
             submission=listener.role == "submission" and bool(mechanisms(config)),
+            demands_login=login_at(listener, config) == "required",
+            exempt=listener.exempt,
+            relaying=_RELAYING[listener.relay],
             implicit_tls=listener.tls == "implicit",
             context=partial(keyring.context, listener.client_ca),
             proxies=listener.proxies,
@@ -640,6 +651,7 @@ def _receive_settings(config: Config) -> ReceiveSettings:
         connections_per_network=config.limits.connections_per_network,
         session=config.limits.session,
         hops=config.limits.hops,
+        draining=config.service.mode == "flush",
     )
 
 

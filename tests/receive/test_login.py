@@ -36,7 +36,7 @@ def house(place: Path, limits: Limits | None = None) -> House:
 
 def door() -> Door:
     settings = ServerSettings(HOSTNAME, mechanisms=MECHANISMS)
-    return Door(Endpoint("192.0.2.25", 587), settings, submission=True)
+    return Door(Endpoint("192.0.2.25", 587), settings, submission=True, demands_login=True)
 
 
 async def submitting(place: Path, *, client: Endpoint = LOOPBACK, limits: Limits | None = None) -> Talk:

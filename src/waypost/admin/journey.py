@@ -17,11 +17,11 @@ from waypost.auth.authenticator import UserFile
 from waypost.auth.users import UsersError
 from waypost.config import Config
 from waypost.config.model import Listener
-from waypost.config.parts import access, relay_policy, senders
+from waypost.config.parts import access, login_at, relay_policy, senders
 from waypost.config.units import format_duration, format_size
 from waypost.mail.envelope import NextHop
 from waypost.mail.explain import plain
-from waypost.policy.access import NOT_FROM_YOU, Entry, SenderBlock, refusal_of
+from waypost.policy.access import DRAINING, NOT_FROM_YOU, RELAY_CLIENTS_ONLY, Entry, Network, SenderBlock, refusal_of
 from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned, is_nested
 from waypost.route.level import is_fixed
 from waypost.route.route import LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, TlsPolicy
@@ -44,6 +44,9 @@ _TLS: Final = {
     TlsPolicy.MTA_STS: "never in clear, and by the domain's MTA-STS policy; else mail waits",
     TlsPolicy.AUTO: "DANE where the domain has it, else MTA-STS where it has that, else where STARTTLS is offered",
 }
+
+
+_RELAYING: Final = {"always": "whoever reaches it may send anywhere", "never": "nobody may send elsewhere from there"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,16 @@ class Explainer:
         account = self._account(question.account)
         facts = [*self._connection(question.client)]
         trusted, client = self._client(question.client)
-        facts += [client, self._listener(question), *self._login(account), self._sender(question, account)]
-        facts += self._message(question.message)
-        is_ours = isinstance(account, Account) and not relay_policy(self.config).bars(question.client)
-        return tuple(facts), trusted or is_ours
+        trusted = self._may_relay(question, trusted=trusted or isinstance(account, Account))
+        facts += [*self._mode(trusted=trusted), client, self._listener(question), *self._login(account)]
+        facts += [self._sender(question, account), *self._message(question.message)]
+        return tuple(facts), trusted
+
+    def _may_relay(self, question: Question, *, trusted: bool) -> bool:
+        """What its network or account says, unless the listener says otherwise."""
+        _, listener = self._door_of(question)
+        is_open = trusted or listener.relay == "always"
+        return is_open and listener.relay != "never" and not relay_policy(self.config).bars(question.client)
 
     def _connection(self, host: str) -> Iterator[Fact]:
         """Whether it may connect; nothing is said where nobody is turned away."""
@@ -103,14 +112,36 @@ class Explainer:
 
     def _listener(self, question: Question) -> Fact:
         """The listener such a client would take: for submission where it logs in, else one for everybody."""
-        wanted = "submission" if question.account else "mx"
-        listeners = list(enumerate(self.config.listeners))
-        index, listener = min(listeners, key=lambda each: each[1].role != wanted)
+        index, listener = self._door_of(question)
         place = self.config.places.of("listener", index)
-        if listener.role == "submission" and not question.account:
+        demands = login_at(listener, self.config) == "required" and not _is_in(question.client, listener.exempt)
+        if demands and not question.account:
             text = f"{_door(listener)} takes mail of accounts only: 530 5.7.0"
             return Fact("listener", text, place, stops=True)
+        if listener.relay:
+            text = f"{_door(listener)}: {_RELAYING[listener.relay]}"
+            return Fact("listener", text, self.config.places.of("listener", index, "relay"))
         return Fact("listener", _door(listener), place)
+
+    def _door_of(self, question: Question) -> tuple[int, Listener]:
+        wanted = "submission" if question.account else "mx"
+        return min(enumerate(self.config.listeners), key=lambda each: each[1].role != wanted)
+
+    def _mode(self, *, trusted: bool) -> Iterator[Fact]:
+        """What `service.mode` shuts out; nothing is said where all may pass."""
+        place = self.config.places.of("service", "mode")
+        match self.config.service.mode:
+            case "flush":
+                yield Fact("mode", f"flush: nothing is taken, {DRAINING}", place, stops=True)
+            case "outbound":
+                text = "outbound: our own clients' mail alone is taken"
+                yield Fact("mode", text if trusted else f"{text}: {RELAY_CLIENTS_ONLY}", place, stops=not trusted)
+            case "inbound":
+                yield Fact("mode", "inbound: no route leads out", place)
+            case "both":
+                pass
+            case _:
+                assert_never(self.config.service.mode)
 
     def _login(self, account: Account | _Nobody) -> Iterator[Fact]:
         if isinstance(account, Account):
@@ -253,6 +284,10 @@ class Explainer:
         """The line of a route's setting."""
         indices = [index for index, rule in enumerate(self.config.rules) if rule.name == route.name]
         return self.config.places.of("route", indices[0], key) if indices else "default"
+
+
+def _is_in(host: str, networks: tuple[Network, ...]) -> bool:
+    return RelayPolicy(networks).trusts(host)
 
 
 def reverse_path(text: str) -> ReversePath:

@@ -20,6 +20,7 @@ from waypost.config.check import (
     check_users,
 )
 from waypost.config.complaint import Complaint, Complaints
+from waypost.config.directions import check_demands, check_mode
 from waypost.config.domains import check_domains, check_maps, check_quarantine
 from waypost.config.lines import Places
 from waypost.config.model import (
@@ -148,6 +149,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_listeners(listeners, reader)
+    check_demands(listeners, auth, reader)
+    check_mode(service, routes, rules, reader)
     check_listeners_tls(listeners, certificates, base, reader)
     check_admin(admin, listeners, reader)
     check_users(auth, base, reader)

@@ -152,6 +152,10 @@ def _size_from(least: int) -> Callable[[str], int]:
     return read
 
 
+def _own_size(text: str) -> int:
+    return _size_from(64 * 1024)(text) if text != "0" else 0
+
+
 _SIZE: Final = Kind("size in octets")
 Duration = Annotated[timedelta, PlainValidator(_judged(_duration, "duration in quotes")), Kind("duration")]
 Count = Annotated[int, Field(ge=1, le=1_000_000), Kind("whole number")]
@@ -181,6 +185,13 @@ class Service(Section):
     postmaster: Annotated[Mailbox, PlainValidator(_judged(_mailbox, "mailbox")), Kind("mailbox")] = Field(
         description="Where mail to the bare `<Postmaster>` goes (RFC 5321 §4.5.1); reports name it as their author.",
         examples=["postmaster@example.net"],
+    )
+    mode: Literal["both", "inbound", "outbound", "flush"] = Field(
+        default="both",
+        description="`both`: mail comes in and goes out. `inbound`: mail for our own domains alone is taken, and "
+        "nothing is sent elsewhere. `outbound`: our own clients' mail alone is taken. `flush`: nothing is taken (421 "
+        "4.3.2), and what is queued is delivered, so that this machine can be put away. A route whose direction is off "
+        "is an error.",
     )
     allow_ephemeral: bool = Field(
         default=False,
@@ -223,6 +234,28 @@ class Listener(Section):
         description="Networks (or single addresses) of load balancers in front of this listener: their connections "
         "begin with a PROXY header (version 1 or 2), and the client is whom it names. Nobody else's is believed.",
         examples=[("192.0.2.7", "10.1.0.0/24")],
+    )
+
+    auth: Literal["", "none", "offered", "required"] = Field(
+        default="",
+        description="Whether AUTH is offered, or demanded before MAIL (530 5.7.0). Empty: `required` for `submission` "
+        "where there are accounts, else `none`. What encryption it demands stands in `tls`.",
+    )
+    exempt: tuple[Annotated[Network, PlainValidator(_judged(_network, "network")), Kind("network")], ...] = Field(
+        default=(),
+        description="Networks whose clients need neither log in nor encrypt here, whatever `auth` and `tls` demand.",
+        examples=[("192.0.2.9",)],
+    )
+    relay: Literal["", "always", "never"] = Field(
+        default="",
+        description="`always`: whoever reaches this address may send through us to anywhere, so it must be a private "
+        "one. `never`: nobody may here, whatever `[relay]` or an account says. Empty: as `[relay]` says.",
+    )
+    message_size: Annotated[int, PlainValidator(_judged(_own_size, "size in quotes")), _SIZE] = Field(
+        default=0, description='Largest message taken here; `"0"`: as `limits.message_size`.', examples=["10M"]
+    )
+    recipients: Annotated[int, Field(ge=0, le=1_000_000), Kind("whole number")] = Field(
+        default=0, description="Recipients a transaction here; 0: as `limits.recipients`."
     )
 
 

@@ -10,7 +10,7 @@ import random
 import ssl
 from functools import partial
 from ipaddress import ip_address
-from typing import assert_never
+from typing import Literal, assert_never
 
 from waypost.auth.account import Account, own_address
 from waypost.auth.attempts import Attempts, Limits
@@ -22,7 +22,7 @@ from waypost.auth.oauth import TokenServer
 from waypost.auth.scram import NAME, PLUS
 from waypost.config.domains import Ground, build_expander
 from waypost.config.load import Config
-from waypost.config.model import Dns
+from waypost.config.model import Dns, Listener
 from waypost.config.tls import MINIMUM
 from waypost.mail.tls_report import Reporter
 from waypost.net.certificates import Keyring
@@ -82,8 +82,15 @@ def host_finder(config: Config, resolver: Resolver, dice: random.Random) -> Host
     )
 
 
+def login_at(listener: Listener, config: Config) -> Literal["none", "offered", "required"]:
+    """What a listener makes of logins; one for submission demands them where there are accounts."""
+    if listener.auth:
+        return listener.auth
+    return "required" if listener.role == "submission" and mechanisms(config) else "none"
+
+
 def mechanisms(config: Config) -> tuple[str, ...]:
-    """What AUTH may be said with at a submission listener; empty where there are no accounts."""
+    """What AUTH may be said with; empty where there are no accounts."""
     auth = config.auth
     judged: set[str] = {"OAUTHBEARER", "XOAUTH2"} if auth.issuer else set()
     if auth.users:

@@ -16,6 +16,10 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 #: RFC 5321 §3.1: what a client hears in place of the banner; it may say QUIT and no more.
 NOT_FROM_YOU: Final = Reply.of(554, "5.7.1", "no mail is taken from your address")
+#: What everybody hears while the queue is being flushed (RFC 5321 §3.8).
+DRAINING: Final = Reply.of(421, "4.3.2", "this service takes no mail any more; what it has is being delivered")
+#: What MAIL is answered where only our own clients may send.
+RELAY_CLIENTS_ONLY: Final = Reply.of(550, "5.7.1", "this address takes mail from our own clients only")
 
 
 @lru_cache(maxsize=1024)

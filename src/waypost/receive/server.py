@@ -16,7 +16,7 @@ from typing import Final
 from waypost.net.listener import Listener
 from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
 from waypost.net.stream import Endpoint, Fault, Stream
-from waypost.policy.access import NOT_FROM_YOU
+from waypost.policy.access import DRAINING, NOT_FROM_YOU
 from waypost.policy.admission import RelayPolicy
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, client_key, network_key
@@ -72,9 +72,14 @@ class Receiver:
                 with suppress(Exception):  # what a log raises costs nothing
                     self._house.log.ended(stream.peer, f"cut off: {trouble}", 0)
                 return
+        if door.exempt and RelayPolicy(door.exempt).trusts(stream.peer.host):
+            door = door.at_ease
         client, network = client_key(stream.peer.host), network_key(stream.peer.host)
         limits = self._house.settings
         session = Session(stream, door, self._house)
+        if limits.draining:
+            await session.run(DRAINING)
+            return
         if len(self._sessions) >= limits.connections:
             await session.run(TOO_MANY)
             return

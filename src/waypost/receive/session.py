@@ -26,7 +26,17 @@ from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock, Instant
 from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
-from waypost.policy.access import ANY_SENDER, NO_COPIES, OPEN_TO_ALL, Access, Copies, SenderBlock, Senders, refusal_of
+from waypost.policy.access import (
+    ANY_SENDER,
+    NO_COPIES,
+    OPEN_TO_ALL,
+    RELAY_CLIENTS_ONLY,
+    Access,
+    Copies,
+    SenderBlock,
+    Senders,
+    refusal_of,
+)
 from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken, Turned
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
@@ -41,7 +51,6 @@ from waypost.receive.judge import (
     NO_TLS_NOW,
     OK_MAIL,
     OK_RCPT,
-    RELAY_CLIENTS_ONLY,
     SEND_BODY,
     SPOOL_FULL,
     TOO_MANY_MESSAGES,
@@ -53,7 +62,7 @@ from waypost.receive.judge import (
 )
 from waypost.receive.login import NO_LOGINS, Anonymous, Client, Login, Logins
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
-from waypost.receive.settings import Door, ReceiveSettings, client_key
+from waypost.receive.settings import Door, ReceiveSettings, Relaying, client_key
 from waypost.receive.turns import NO_TURNS, NODE_NOT_ALLOWED, Turns
 from waypost.smtp.extension import MailParameters
 from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
@@ -477,7 +486,7 @@ class Session:
         client, door = self._login.client, self._door
         if self._messages >= self._house.settings.messages:
             return TOO_MANY_MESSAGES
-        if door.submission and isinstance(client, Anonymous):
+        if door.demands_login and isinstance(client, Anonymous):
             return LOGIN_FIRST
         if not isinstance(client, Anonymous) and not client.may_use(path):
             return not_yours(client.name, path)
@@ -545,10 +554,15 @@ class Session:
         return SEND_BODY
 
     def _trusted(self) -> bool:
+        """Whether this client may relay: by its account, else by where it comes from or what it connected to."""
+        relay, host = self._house.relay, self._stream.peer.host
+        relaying = self._door.relaying
+        if relaying is not Relaying.AS_LISTED:
+            return relaying is Relaying.ALWAYS and not relay.bars(host)
         if not isinstance(self._login.client, Anonymous):
-            return not self._house.relay.bars(self._stream.peer.host)
+            return not relay.bars(host)
         if isinstance(self._trust, _NoBody):
-            self._trust = self._house.relay.trusts(self._stream.peer.host)
+            self._trust = relay.trusts(host)
         return self._trust
 
     # ---- the message

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import Enum, auto
 from functools import cached_property, lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, TypeAlias
@@ -48,6 +49,16 @@ class ReceiveSettings:
     messages: int = 1000
     #: Received lines that make a loop: RFC 5321 §6.3 asks for a limit of at least 100.
     hops: int = 100
+    #: Nothing is taken from anyone: what is queued is delivered, and then this service can go.
+    draining: bool = False
+
+
+class Relaying(Enum):
+    """What the address that a client connected to says of its relaying."""
+
+    AS_LISTED = auto()  # the client's network or account decides
+    ALWAYS = auto()  # whoever reaches the address may relay
+    NEVER = auto()  # nobody may, whoever he is
 
 
 Context: TypeAlias = Callable[[], ssl.SSLContext | NoCertificate]
@@ -58,8 +69,10 @@ Context: TypeAlias = Callable[[], ssl.SSLContext | NoCertificate]
 class Door:
     """One address to listen on.
 
-    `relay_clients_only`: only clients in the relay networks may send (submission, where there are no accounts).
-    `submission`: only who has authenticated may, under the reverse-paths of his account; Date and Message-ID are added.
+    `relay_clients_only`: only clients that may relay may send (submission, where nobody has to log in).
+    `submission`: what is sent here is new mail: Date and Message-ID are added where they are missing.
+    `demands_login`: only who has authenticated may send, under the reverse-paths of his account.
+    `exempt`: whose clients neither `demands_login` nor TLS is demanded of.
     `implicit_tls`: TLS from the first octet (RFC 8314 §3); whether STARTTLS is offered stands in `smtp`.
     `proxies`: whose connections begin with a PROXY header, which is believed; nobody else may say one.
     """
@@ -69,6 +82,9 @@ class Door:
     name: str = "listener"
     relay_clients_only: bool = False
     submission: bool = False
+    demands_login: bool = False
+    exempt: tuple[IPv4Network | IPv6Network, ...] = ()
+    relaying: Relaying = Relaying.AS_LISTED
     implicit_tls: bool = False
     context: Context = NoCertificate
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -77,6 +93,11 @@ class Door:
     def address(self) -> str:
         """The address as the origin of a message names it."""
         return str(self.endpoint)
+
+    @cached_property
+    def at_ease(self) -> Door:
+        """The same door, as those see it of whom nothing is demanded."""
+        return replace(self, demands_login=False, exempt=(), smtp=replace(self.smtp, tls_required=False))
 
 
 #: Keys that are remembered: to read an address costs as much as to read a command, and clients come again.
