@@ -77,6 +77,7 @@ from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
 from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
 from waypost.receive.body import InFlight
+from waypost.receive.resent import Resent
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings, Relaying
@@ -407,6 +408,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         log=base.journal,
         onward=dispatcher,
         in_flight=InFlight(config.limits.memory),
+        resent=Resent(base.clock, config.limits.resent),
         space=base.room,
         logins=base.logins,
         turns=QueueTurns(base.storage, base.clock, dispatcher.try_again),

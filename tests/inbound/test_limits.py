@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.receive.house import MESSAGE, begin, make_door, make_house
-from tests.scenarios.whole import LETTER, SMART_HOST, STRANGER, US, whole
+from tests.scenarios.whole import LETTER, SMART_HOST, STRANGER, whole
 from tests.virtual import virtual
 from waypost.receive.settings import ReceiveSettings
 from waypost.smtp.server import IDLE_COMMANDS, REFUSALS
@@ -132,18 +132,3 @@ async def test_a_connection_too_many_is_let_go_and_its_place_is_nobody_s() -> No
                 one.stream.abort()
                 await one.task
         assert service.receiver.sessions == 0
-
-
-@virtual
-async def test_a_client_that_lost_our_250_sends_again_and_both_copies_are_kept() -> None:
-    # RFC 1047: whoever has no reply must send again, and we that have stored may not forget. Two copies, none lost.
-    async with whole() as service:
-        client = await service.client(US)
-        await client.say("MAIL FROM:<alice@home.example>", "RCPT TO:<bob@home.example>", "DATA")
-        client.stream.write(LETTER + b".\r\n")
-        await client.stream.close()
-        await client.task
-        await service.take("bob@home.example")
-        await asyncio.sleep(1)
-        first, second = [body.partition(b" +0000\r\n")[2] for body in await service.inbox()]
-        assert first == second == LETTER

@@ -22,6 +22,7 @@ from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Draft, Lease, Selection, StorageError, Stored, StoreFault, StoreFaultKind
 from waypost.receive.body import InFlight
 from waypost.receive.ports import NoLog
+from waypost.receive.resent import Resent
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, ReceiveSettings
 from waypost.route.route import Capture, NoRoute, Reject, Route
@@ -181,6 +182,7 @@ def make_house(storage: MemoryStorage | None = None, settings: ReceiveSettings |
         log=Log(),
         onward=Taker(),
         in_flight=InFlight((settings or ReceiveSettings()).in_flight),
+        resent=Resent(clock, timedelta(hours=1)),
     )
 
 

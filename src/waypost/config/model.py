@@ -650,6 +650,11 @@ class Limits(Section):
         default=timedelta(hours=6),
         description="How long one client's session may last; then it is answered 421, once its transaction has ended.",
     )
+    resent: Duration = Field(
+        default=timedelta(hours=1),
+        description="How long a message is recognised that a client sends again because its connection broke before "
+        "our 250: it is kept once. Only a message with a Message-ID, of up to 256 KiB.",
+    )
     errors: Count = Field(default=20, description="Commands refused before a session is closed with 421.")
     hops: Count = Field(
         default=100, description="Received lines after which a message is taken for looping (RFC 5321 §6.3)."

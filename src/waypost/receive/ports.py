@@ -39,6 +39,10 @@ class ReceiveLog(Protocol):
         """A message is durable, and the client is about to be told."""
         ...
 
+    def resent(self, client: Endpoint, id: MessageId) -> None:  # noqa: A002
+        """A client sent a message again that it had not heard of being taken; it is kept once."""
+        ...
+
     def trouble(self, client: Endpoint, what: str, error: Exception) -> None:
         """An error of ours; the client was answered 4yz."""
         ...
@@ -71,6 +75,9 @@ class NoLog:
         pass
 
     def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002
+        pass
+
+    def resent(self, client: Endpoint, id: MessageId) -> None:  # noqa: A002
         pass
 
     def trouble(self, client: Endpoint, what: str, error: Exception) -> None:

@@ -62,6 +62,7 @@ from waypost.receive.judge import (
 )
 from waypost.receive.login import NO_LOGINS, Anonymous, Client, Login, Logins
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
+from waypost.receive.resent import Resent, Sent, Unheard
 from waypost.receive.settings import Door, ReceiveSettings, Relaying, client_key
 from waypost.receive.turns import NO_TURNS, NODE_NOT_ALLOWED, Turns
 from waypost.smtp.extension import MailParameters
@@ -124,6 +125,7 @@ class House:
     log: ReceiveLog
     onward: Onward
     in_flight: InFlight
+    resent: Resent
     space: Space = BOUNDLESS
     access: Access = OPEN_TO_ALL
     senders: Senders = ANY_SENDER
@@ -165,6 +167,7 @@ class _Incoming:
     id: MessageId
     origin: Origin
     body: Body
+    trace: int  # octets of ours on top of it
     refusal: Reply | _NoBody
     completion: Completion | _NoBody
 
@@ -197,6 +200,7 @@ class Session:
         self._transaction = _NO_TRANSACTION
         self._incoming: _Incoming | _NoBody = _NO_BODY
         self._messages = 0
+        self._unheard: Unheard | _NoBody = _NO_BODY  # a message whose 250 the client may not have read
         self._since = 0.0  # when we last said something: what the client is timed from
         self._leaving = False
         self._parting = _SHUTTING_DOWN
@@ -224,6 +228,8 @@ class Session:
             if isinstance(self._last_call, asyncio.TimerHandle):
                 self._last_call.cancel()
             await self._forget()
+            if isinstance(self._unheard, Unheard):
+                self._unheard.lost(self._house.resent)
             with _UNHEARD:
                 self._house.log.ended(self._stream.peer, reason, self._messages)
 
@@ -320,6 +326,7 @@ class Session:
                 case Closing(reason):
                     self._say()
                     await self._stream.flush(self._house.settings.reply)
+                    self._was_heard()
                     await self._stream.close(Speaks.NO if due.is_asked else Speaks.YES)
                     return reason
                 case _:
@@ -352,6 +359,7 @@ class Session:
     def _hear(self, octets: bytes) -> timedelta:
         """Take what came, and answer it. How long the client has for more; no time, where `_converse` is to go on."""
         self._smtp.receive(octets)
+        self._was_heard()
         self._due = self._advance()
         return self._say() if isinstance(self._due, NeedOctets) else _NO_TIME
 
@@ -548,9 +556,10 @@ class Session:
         name = house.ids.make()
         body = Body(house.storage, house.in_flight, spill=house.settings.spill)
         hostname = self._door.smtp.hostname
-        body.add(received_line(origin, transaction.recipients, hostname=hostname, id=name, at=house.clock.now()))
+        trace = received_line(origin, transaction.recipients, hostname=hostname, id=name, at=house.clock.now())
+        body.add(trace)
         completion = Completion(name, hostname, house.clock.now()) if self._door.submission else _NO_BODY
-        self._incoming = _Incoming(name, origin, body, _NO_BODY, completion)
+        self._incoming = _Incoming(name, origin, body, len(trace), _NO_BODY, completion)
         return SEND_BODY
 
     def _trusted(self) -> bool:
@@ -633,18 +642,34 @@ class Session:
             transaction.parameters,
             transaction.released_at,
         )
+        sent = Sent(self._stream.peer.host, envelope, octets, incoming.trace)
+        for name in house.resent.names(sent):
+            return self._known(name)
         now = house.clock.now()
         until = now + CLAIM.total_seconds() if house.onward.wants() else now
         match await self._uncancelled(envelope, octets, incoming.id, now, until):
             case Stored() as stored:
                 self._messages += 1
+                self._unheard = Unheard(sent, stored.id, house.in_flight)
                 await self._hand_over(envelope, stored, incoming.body.size)
-                return Reply(250, (f"2.0.0 Ok: queued as {stored.id}",))
+                return _queued(stored.id)
             case StoreFault() as fault:
                 self._trouble("spool", StorageError(fault))
                 return self._refuse("final dot", judge_fault(fault))
             case other:
                 assert_never(other)
+
+    def _known(self, name: MessageId) -> Reply:
+        """It was stored before, and its client did not hear of it: it is told again, and nothing is stored."""
+        with _UNHEARD:
+            self._house.log.resent(self._stream.peer, name)
+        return _queued(name)
+
+    def _was_heard(self) -> None:
+        """A client that goes on has read our last 250."""
+        if isinstance(self._unheard, Unheard):
+            self._unheard.heard()
+            self._unheard = _NO_BODY
 
     def _all_recipients(self, transaction: _Transaction) -> tuple[Recipient, ...]:
         """The recipients and the copies; or, where the reverse-path is blocked, all of them in quarantine."""
@@ -723,6 +748,10 @@ def believed(parameters: MailParameters, client: Client) -> MailParameters:
     except PathError:
         pass  # no mailbox at all, and so nobody's
     return replace(parameters, submitter="<>")
+
+
+def _queued(name: MessageId) -> Reply:
+    return Reply(250, (f"2.0.0 Ok: queued as {name}",))
 
 
 def _wake(told: asyncio.Future[None], _: asyncio.Task[Stored | StoreFault]) -> None:

@@ -122,6 +122,11 @@ class Journal:
             },
         )
 
+    def resent(self, client: Endpoint, id: MessageId) -> None:  # noqa: A002 - the field's own name
+        """A client sent a message again whose 250 it had not heard."""
+        self._metrics.resent()
+        self._say.info("received again, kept once", id=id, client=str(client))
+
     def trouble(self, client: Endpoint, what: str, error: Exception) -> None:
         """An error of ours while receiving; the client was answered 4yz."""
         self._trouble("receiving failed; the client keeps its mail", what, error, client=str(client))

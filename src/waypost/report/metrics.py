@@ -57,6 +57,7 @@ class Metrics:
         self._open_sessions = gauge("sessions_open", "Sessions of clients open now")
         self._received = counter("messages_received", "Messages taken responsibility for with a 250")
         self._octets = counter("octets_received", "Octets of those messages")
+        self._resent = counter("messages_resent", "Messages sent again after a lost 250, and kept once")
         self._refused = counters(
             "refused", "Replies that refused something to a client, by class", "code", ("4yz", "5yz")
         )
@@ -132,6 +133,10 @@ class Metrics:
         """A message of so many octets was taken."""
         self._received.value += 1
         self._octets.value += octets
+
+    def resent(self) -> None:
+        """A message came again whose 250 was lost."""
+        self._resent.value += 1
 
     def logged_in(self, outcome: str) -> None:
         """A client tried to log in: `outcome` is one of `_LOGINS`."""
