@@ -16,6 +16,7 @@ import random
 import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -59,11 +60,13 @@ from waypost.deliver.dots import UNMARKED, Dots, Marked
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.memory import HostMemory
 from waypost.deliver.opener import Opener, TlsContexts
+from waypost.deliver.pipe import PipeDelivery
 from waypost.deliver.pool import Pool
-from waypost.deliver.runner import Runner
+from waypost.deliver.runner import Carriers, Runner
 from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import SmtpDelivery
 from waypost.deliver.tls_watch import NoListener
+from waypost.deliver.webhook import WebhookDelivery
 from waypost.mail.attempt import Attempt
 from waypost.net.certificates import BadCertificate, Certificate, Keyring
 from waypost.net.clock import Clock, SystemClock
@@ -321,8 +324,12 @@ def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
     chooser = TlsChooser(base.resolver, base.policies, clock)
     listener = base.tls_tally if config.tls_reporting.enabled else NoListener()
     runner = Runner(
-        SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots),
-        MaildirDelivery(config.service.hostname, clock),
+        Carriers(
+            SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots),
+            MaildirDelivery(config.service.hostname, clock),
+            WebhookDelivery(base.resolver, ssl.create_default_context(), clock),
+            PipeDelivery(config.service.hostname, clock),
+        ),
         policy=policy,
         clock=clock,
         dice=base.dice,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Self
 
 from tests.deliver.peer import BODY, ROUTE, SMTP, Peer, World
+from tests.route.written import WrittenResolver
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
 from waypost.deliver.dots import UNMARKED, Dots
 from waypost.deliver.journal import NullJournal
 from waypost.deliver.maildir import MaildirDelivery
-from waypost.deliver.runner import Runner
+from waypost.deliver.pipe import PipeDelivery
+from waypost.deliver.runner import Carriers, Runner
 from waypost.deliver.settler import Settler
+from waypost.deliver.webhook import WebhookDelivery
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Origin, QueuedMessage, Recipient
 from waypost.mail.outcome import Cause, Host
@@ -122,8 +126,12 @@ class Town:
             self.routes.setdefault(name, replace(ROUTE, next_hop=NextHop(name), transport=SmtpServers((server,))))
         dice = random.Random(1)  # noqa: S311 - no secret
         runner = Runner(
-            self.world.smtp,
-            MaildirDelivery("us.example", self.clock),
+            Carriers(
+                self.world.smtp,
+                MaildirDelivery("us.example", self.clock),
+                WebhookDelivery(WrittenResolver({}, {}), ssl.create_default_context(), self.clock),
+                PipeDelivery("us.example", self.clock),
+            ),
             policy=policy,
             clock=self.clock,
             dice=dice,

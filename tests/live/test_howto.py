@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import json
 import re
 import sys
@@ -13,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 import trustme
+from aiohttp import web
 
 from tests.certificates import write_certificate
 from tests.live.dovecot import dovecot
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.live
 
 GUIDES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
 PASSWORD = "smart-host.password"
+SECRET = "webhook.secret"
 
 
 def printed(guide: str) -> str:
@@ -57,6 +60,7 @@ async def test_the_printed_configuration_is_in_order_as_it_stands(guide: str, pl
     for text in re.findall(r"^```text\n(# (\w+)\n.*?)^```$", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL):
         (place / text[1]).write_text(text[0])
     (place / PASSWORD).write_text("secret\n")
+    (place / SECRET).write_text("c0ffee\n")
     write_certificate(trustme.CA(), place, "mx.example.net", file="mx")
 
     checked = await run(sys.executable, "-m", "waypost", "check", "--config", config)
@@ -82,6 +86,55 @@ async def test_the_smart_host_gets_no_password_without_tls_and_the_mail_waits(pl
             assert "TLS" in str(entry["last_outcome"]), entry
             assert provider.taken == []
             assert "AUTH" not in provider.verbs
+
+
+async def test_the_application_gets_its_mail_signed(place: Path) -> None:
+    (place / SECRET).write_text("c0ffee\n")
+    bodies: list[tuple[str, bytes]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        bodies.append((request.headers["Waypost-Signature"], await request.read()))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/mail", take)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    instead = {
+        "/var/spool/waypost": str(place / "spool"),
+        "https://app.example.net": f"http://127.0.0.1:{runner.addresses[0][1]}",
+    }
+    async with as_printed("webhook.md", place, instead) as service:
+        await asyncio.to_thread(send, service, MESSAGES["plain"], "queue@tickets.example.net")
+
+        async def taken() -> bool:
+            return bool(bodies)
+
+        await until(taken, "the request", log=service.log)
+    await runner.cleanup()
+    (signature, body), *_ = bodies
+    moment, digest = (part.partition("=")[2] for part in signature.split(","))
+    assert digest == hmac.new(b"c0ffee", f"{moment}.".encode() + body, "sha256").hexdigest()
+    assert json.loads(body)["to"] == ["queue@tickets.example.net"]
+
+
+async def test_the_program_reads_its_mail(place: Path) -> None:
+    program = place / "list-intake"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" > {place}/called\ncat > {place}/read.part\nmv {place}/read.part {place}/read\n'
+    )
+    program.chmod(0o755)
+    instead = {"/var/spool/waypost": str(place / "spool"), "list-intake": str(program)}
+    async with as_printed("pipe.md", place, instead) as service:
+        await asyncio.to_thread(send, service, MESSAGES["plain"], "news@lists.example.net")
+
+        async def read() -> bool:
+            return (place / "read").exists()
+
+        await until(read, "the message on the program's standard input", log=service.log)
+    assert (place / "called").read_text().startswith("--list news --from ")
+    assert "Delivered-To: news@lists.example.net\n" in (place / "read").read_text()
 
 
 async def test_the_mx_puts_mail_into_dovecots_mailboxes(place: Path, peer_place: Path) -> None:

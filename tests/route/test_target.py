@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waypost.route.domain import Pattern
-from waypost.route.route import Capture, Discard, LmtpServers, Maildir, Reject, Server, SmtpMx, SmtpServers
+from waypost.route.route import (
+    Capture,
+    Discard,
+    LmtpServers,
+    Maildir,
+    Pipe,
+    Reject,
+    Server,
+    SmtpMx,
+    SmtpServers,
+    Webhook,
+)
 from waypost.route.target import RecipientMx, Target, parse_target, target_text
 from waypost.smtp.reply import Reply
 
@@ -33,6 +44,9 @@ from waypost.smtp.reply import Reply
         ("lmtp://store", LmtpServers((Server("store", 24),))),
         ("lmtp:///run/dovecot/lmtp", LmtpServers((Server("/run/dovecot/lmtp", 0),))),
         ("maildir:/var/mail/%d/%u", Maildir("/var/mail/%d/%u")),
+        ("https://app.example.net/mail?x=1", Webhook("https://app.example.net/mail?x=1")),
+        ("http://127.0.0.1:8080/", Webhook("http://127.0.0.1:8080/")),
+        ("pipe:/bin/tool --for %r 'two words' 100%%", Pipe(("/bin/tool", "--for", "%r", "two words", "100%%"))),
         ("capture:", Capture()),
         ("discard:", Discard()),
         ("reject:550 5.1.1 no such user", Reject(Reply(550, ("5.1.1 no such user",)))),
@@ -65,7 +79,16 @@ def test_several_servers_are_tried_in_their_order() -> None:
         (["smtp://[nonsense]"], "no IPv4 or IPv6 address"),
         (["smtp://u:p@a"], "password_file"),
         (["smtps://"], "names no host"),
-        (["https://a"], "this version does not have"),
+        (["https:///mail"], "names no host"),
+        (["https://a:b/"], "is no URL"),
+        (["https://u:p@a/"], "secret_file"),
+        (["https://a/ b"], "percent-encode"),
+        (["https://a/#b"], "percent-encode"),
+        (["pipe:"], "whole path"),
+        (["pipe:tool"], "whole path"),
+        (["pipe:/bin/tool 'a"], "as a shell parts them"),
+        (["pipe:/bin/tool %x"], "there is no shell"),
+        (["pipe:/bin/%u"], "must not hang on the message"),
         (["mx://example.net"], 'write "mx:example.net"'),
         (["mx:[192.0.2.1]"], 'write "smtp://[192.0.2.1]:25"'),
         (["maildir:"], "names no directory"),

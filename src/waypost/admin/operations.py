@@ -56,7 +56,7 @@ from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
 from waypost.route.mta_sts import KeptPolicy
-from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers
+from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, Webhook
 from waypost.route.state import DestinationState, Phase
 from waypost.route.table import RouteTable
 from waypost.route.target import is_address, target_text
@@ -259,7 +259,8 @@ class Operations:
     async def _resolution(self, domain: str, route: Route) -> Resolution:
         transport = route.transport
         if not isinstance(transport, SmtpServers | SmtpMx | LmtpServers):
-            trouble = f"no host: {target_text(transport)} is this machine's own affair"
+            whose = "finds its own way" if isinstance(transport, Webhook) else "is this machine's own affair"
+            trouble = f"no host: {target_text(transport)} {whose}"
             return Resolution(domain, "", (), route.rule, route.next_hop, (), is_local=True, trouble=trouble)
         dns, exchangers = await self._ask_dns(transport) if isinstance(transport, SmtpMx) else ("", ())
         mta_sts = _sts_sentence(await self.policies.policy(transport.domain)) if isinstance(transport, SmtpMx) else ""

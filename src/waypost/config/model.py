@@ -574,7 +574,10 @@ class Route(Section):
         description='`"smtp://host:25"`, `"smtps://host:465"` (TLS from the first octet) or a list of them, tried in '
         'order; `"mx:"` the domain\'s mail exchangers; '
         '`"mx:example.net"` another domain\'s; `"lmtp://host:24"` or `"lmtp:///run/lmtp.sock"`; '
-        '`"maildir:/path/%d/%u"` with domain and local-part; `"capture:"` the inbox of the dashboard; `"discard:"`; '
+        '`"maildir:/path/%d/%u"` with domain and local-part; `"https://app.example.net/mail"` a webhook; '
+        '`"pipe:/usr/local/bin/program --for %r"` a program, whose arguments may hold `%r` the recipient, `%u` its '
+        "local-part, `%d` its domain, `%s` the reverse-path and `%i` our id of the message; "
+        '`"capture:"` the inbox of the dashboard; `"discard:"`; '
         '`"reject:550 5.1.1 no such user"`.',
         examples=["smtp://inner.example.com:25"],
     )
@@ -608,6 +611,28 @@ class Route(Section):
         description="Recipients a transaction; every server takes 100 (RFC 5321 §4.5.3.1.8).",
     )
     messages: Count = Field(default=RouteLimits().messages, description="Transactions a connection.")
+    format: Literal["json", "raw"] = Field(
+        default="json",
+        description="What a webhook is sent: `json` an object with envelope, header fields and the message in base64; "
+        "`raw` the message itself as `message/rfc822`, its envelope in the header field `Waypost-Envelope`.",
+    )
+    secret_file: Words = Field(
+        default="",
+        description="File with the secret that signs a webhook's requests (HMAC-SHA-256), read at start; relative to "
+        "the configuration file.",
+    )
+    secret_env: Words = Field(default="", description="Environment variable with that secret, read at start.")
+    timeout: Duration = Field(
+        default=timedelta(minutes=1), description="How long a webhook or a program may take for one message."
+    )
+    run_as: Words = Field(
+        default="",
+        description="The user a program runs as, by name or number, with its group and no other; only where the "
+        "service is root. Empty: as the service itself.",
+    )
+    memory: Annotated[int, PlainValidator(_judged(_size_from(16 * 1024**2), "size in quotes")), _SIZE] = Field(
+        default=512 * 1024**2, description="Memory a program may have (its address space)."
+    )
 
 
 class Retry(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -12,7 +13,17 @@ from typing import Final
 from waypost.config.model import Route
 from waypost.config.sections import Found, Reader
 from waypost.route.domain import Match
-from waypost.route.route import Limits, LmtpServers, Maildir, SmtpMx, SmtpServers, TlsPolicy
+from waypost.route.route import (
+    HookFormat,
+    Limits,
+    LmtpServers,
+    Maildir,
+    Pipe,
+    SmtpMx,
+    SmtpServers,
+    TlsPolicy,
+    Webhook,
+)
 from waypost.route.table import Means, Rule
 from waypost.route.target import RecipientMx, Target, is_address, target_text
 from waypost.smtp.client import Credentials, NoCredentials
@@ -34,7 +45,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
     return Rule(
         name=route.name or next((str(pattern) for pattern in route.domains), ""),
         patterns=route.domains,
-        target=_absolute(route.to, base),
+        target=_equipped(_absolute(route.to, base), found, reader, base, environment),
         means=means,
         relay_only=_relay_only(found, reader),
         place=f"{Path(where).name}:{reader.lines[found.path]}",
@@ -53,6 +64,60 @@ def tls_policy(route: Route) -> TlsPolicy:
 
 def _absolute(target: Target, base: Path) -> Target:
     return replace(target, template=str(base / target.template)) if isinstance(target, Maildir) else target
+
+
+def _equipped(
+    target: Target, found: Found[Route], reader: Reader, base: Path, environment: Mapping[str, str]
+) -> Target:
+    """The target with those settings of the route that are its own; one that has no use for them is complained of."""
+    route = found.section
+    _check_own_settings(found, reader)
+    match target:
+        case Webhook():
+            return replace(
+                target,
+                format=HookFormat(route.format),
+                secret=_signing_secret(found, reader, base, environment),
+                timeout=route.timeout,
+            )
+        case Pipe(arguments):
+            if not os.access(arguments[0], os.X_OK):
+                reader.complain((*found.path, "to"), f"{arguments[0]} is no program", "Name one that may be executed")
+            return replace(target, user=_run_as(found, reader), timeout=route.timeout, memory=route.memory)
+        case _:
+            return target
+
+
+def _check_own_settings(found: Found[Route], reader: Reader) -> None:
+    route = found.section
+    for keys, kind, whose in (
+        ({"format", "secret_file", "secret_env"}, Webhook, "a webhook"),
+        ({"run_as", "memory"}, Pipe, "a program (pipe:)"),
+        ({"timeout"}, Webhook | Pipe, "a webhook or a program (pipe:)"),
+    ):
+        for key in sorted(keys & route.model_fields_set):
+            if not isinstance(route.to, kind):
+                problem = f"has no effect on {target_text(route.to)}"
+                reader.complain((*found.path, key), problem, f"Leave it out; it is for {whose}")
+
+
+def _signing_secret(found: Found[Route], reader: Reader, base: Path, environment: Mapping[str, str]) -> str:
+    route = found.section
+    if not route.secret_file and not route.secret_env:
+        return ""
+    if route.secret_file and route.secret_env:
+        reader.complain((*found.path, "secret_env"), "there is a secret_file already", "Leave one of the two")
+        return ""
+    return Secret(route.secret_file, route.secret_env).read(base, environment, found.path, "secret", reader)
+
+
+def _run_as(found: Found[Route], reader: Reader) -> str:
+    user = found.section.run_as
+    try:
+        pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user or "root")
+    except (KeyError, OverflowError):
+        reader.complain((*found.path, "run_as"), f"there is no user {user!r} on this machine", "Name one that is there")
+    return user
 
 
 def _relay_only(found: Found[Route], reader: Reader) -> bool:

@@ -18,12 +18,14 @@ from waypost.mail.outcome import (
     Deferred,
     DnsFailed,
     Expired,
+    HttpAnswered,
     LocalTrouble,
     Misbehaved,
     NoSuchHost,
     NotConnected,
     Outcome,
     PolicyRefused,
+    ProgramEnded,
     Rejected,
 )
 from waypost.smtp.reply import EnhancedStatus
@@ -56,7 +58,7 @@ def _transient_status(cause: Cause) -> EnhancedStatus:
             return EnhancedStatus(4, 5, 0)
         case DnsFailed():
             return EnhancedStatus(4, 4, 3)
-        case LocalTrouble():
+        case LocalTrouble() | HttpAnswered() | ProgramEnded():
             return EnhancedStatus(4, 3, 0)
         case NoSuchHost(_, _, status) | PolicyRefused(_, status):
             return status.as_transient()

@@ -12,22 +12,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from waypost.deliver.copy import trace, with_local_line_ends
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.fitting import without_binary
 from waypost.mail.envelope import Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import Delivered, LocalTrouble, Outcome, Rejected
 from waypost.net.clock import Clock
 from waypost.queue.storage import Lease, StorageError
-from waypost.smtp.path import ForwardPath, Mailbox, bracketed
+from waypost.smtp.path import ForwardPath, Mailbox
 from waypost.smtp.reply import Reply
 
-#: Octets gathered before a thread is asked to write them: nearly every message is one piece.
-_PIECE: Final = 1024 * 1024
 #: Characters of a name that stand for themselves in a path; letters, digits and `_.-~` always do.
 _HARMLESS: Final = "+=@"
 
@@ -55,7 +53,7 @@ class MaildirDelivery:
     ) -> Outcome:
         letter = _Letter(directory, self._file_name())
         try:
-            pieces = _pieces(_trace(message, recipient), octets)
+            pieces = with_local_line_ends(trace(message, recipient), octets)
             async for piece in pieces:
                 await asyncio.to_thread(letter.write, piece)
             await asyncio.to_thread(letter.post)
@@ -86,27 +84,6 @@ def _plain(name: str) -> str:
     """`name` as one component of a path: no slash, no NUL, no leading dot, never empty, and no two names alike."""
     quoted = quote(name.lower(), safe=_HARMLESS, errors="surrogateescape")
     return "%2E" + quoted[1:] if quoted.startswith(".") else quoted or "%"
-
-
-def _trace(message: QueuedMessage, recipient: QueuedRecipient) -> bytes:
-    delivered_to = bracketed(recipient.forward_path)[1:-1]
-    return f"Return-Path: {bracketed(message.reverse_path)}\nDelivered-To: {delivered_to}\n".encode(
-        "utf-8", "surrogateescape"
-    )
-
-
-async def _pieces(first: bytes, octets: Octets) -> AsyncIterator[bytes]:
-    """`first`, then the message with LF for CRLF, in pieces of some _PIECE octets."""
-    gathered, size, carry = [first], len(first), b""
-    async for chunk in octets:
-        whole = carry + chunk
-        carry = b"\r" if whole.endswith(b"\r") else b""
-        gathered.append((whole[:-1] if carry else whole).replace(b"\r\n", b"\n"))
-        size += len(chunk)
-        if size >= _PIECE:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    yield b"".join([*gathered, carry])
 
 
 def _explain(error: OSError, directory: Path) -> str:

@@ -16,7 +16,9 @@ from waypost.deliver import local
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.maildir import MaildirDelivery
+from waypost.deliver.pipe import PipeDelivery
 from waypost.deliver.smtp import AuthorisationEnded, Reach, Reached, SmtpDelivery
+from waypost.deliver.webhook import WebhookDelivery
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused
@@ -29,10 +31,12 @@ from waypost.route.route import (
     LmtpServers,
     Maildir,
     NoRoute,
+    Pipe,
     Reject,
     Route,
     SmtpMx,
     SmtpServers,
+    Webhook,
 )
 from waypost.smtp.reply import EnhancedStatus
 
@@ -65,21 +69,30 @@ class Untried:
     reach: Reach = _REACHED
 
 
+@dataclass(frozen=True, slots=True)
+class Carriers:
+    """Who delivers by each kind of transport that is more than a line of code."""
+
+    smtp: SmtpDelivery
+    maildir: MaildirDelivery
+    webhook: WebhookDelivery
+    pipe: PipeDelivery
+
+
 class Runner:
     """Runs attempts."""
 
     def __init__(
         self,
-        smtp: SmtpDelivery,
-        maildir: MaildirDelivery,
+        carriers: Carriers,
         *,
         policy: RetryPolicy,
         clock: Clock,
         dice: random.Random,
         journal: Journal,
     ) -> None:
-        self._smtp = smtp
-        self._maildir = maildir
+        self._smtp = carriers.smtp
+        self._carriers = carriers
         self._policy = policy
         self._clock = clock
         self._dice = dice
@@ -151,7 +164,12 @@ class Runner:
                 return await self._smtp.deliver(lease, route, route.transport, fates, transcript)
             case Maildir(template):
                 fates.body_begun = True
-                await self._maildir.deliver(lease, template, fates)
+                await self._carriers.maildir.deliver(lease, template, fates)
+            case Webhook():
+                most = route.limits.recipients
+                return await self._carriers.webhook.deliver(lease, route.transport, most, fates, transcript)
+            case Pipe():
+                await self._carriers.pipe.deliver(lease, route.transport, fates, transcript)
             case Capture():
                 local.record_all(fates, local.CAPTURED)
             case Discard():

@@ -7,6 +7,7 @@ hold any octet; all text that leaves here is printable and on one line, so that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, assert_never
 
 from waypost.mail.outcome import (
@@ -18,6 +19,7 @@ from waypost.mail.outcome import (
     DnsFailed,
     Expired,
     Host,
+    HttpAnswered,
     InDoubt,
     LocalTrouble,
     Misbehaved,
@@ -25,8 +27,10 @@ from waypost.mail.outcome import (
     NotConnected,
     Outcome,
     PolicyRefused,
+    ProgramEnded,
     Rejected,
 )
+from waypost.net.clock import Instant
 from waypost.net.stream import Fault, FaultKind
 from waypost.smtp.reply import Reply
 
@@ -88,8 +92,8 @@ def describe(outcome: Outcome) -> str:
     match outcome:
         case Delivered(where, reply):
             return plain(f"delivered to {where}: {reply}")
-        case Deferred(cause):
-            return f"deferred: {describe_cause(cause)}"
+        case Deferred(cause, _, not_before):
+            return f"deferred: {describe_cause(cause)}{_not_before(not_before)}"
         case Rejected(cause):
             return f"rejected: {describe_cause(cause)}"
         case InDoubt(host, fault):
@@ -117,10 +121,19 @@ def describe_cause(cause: Cause) -> str:
             return plain(detail)
         case LocalTrouble(detail):
             return plain(f"trouble on this machine: {detail}")
+        case HttpAnswered(where, status, said):
+            return plain(f"{where} answered {status}{f': {said}' if said else ''}")
+        case ProgramEnded(program, how, said):
+            return plain(f"{program} ended with {how}{f': {said}' if said else ''}")
         case Expired(after, last):
             return plain(f"given up after {after}; at last {describe(last)}")
         case _:
             assert_never(cause)
+
+
+def _not_before(moment: Instant) -> str:
+    """When trying again makes sense; nothing where nobody said so."""
+    return f"; not before {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S}Z" if moment else ""
 
 
 def _while(stage: str) -> str:
@@ -177,6 +190,10 @@ def _diagnostic_of(cause: Cause) -> str:
     match cause:
         case Answered(_, _, reply):
             return _diagnostic(reply)
+        case HttpAnswered(_, status, said):
+            return plain(f"x-http; {status} {said}".rstrip())
+        case ProgramEnded(_, how, said):
+            return plain(f"x-unix; {how}{f': {said}' if said else ''}")
         case Expired(_, last):
             return report_fields(last).diagnostic
         case _:
@@ -197,7 +214,9 @@ def _remote_mta_of(cause: Cause) -> str:
     match cause:
         case Answered(host) | NotConnected(host) | ConnectionLost(host) | Misbehaved(host):
             return _remote_mta(host.name)
-        case NoSuchHost() | DnsFailed() | PolicyRefused() | LocalTrouble():
+        case HttpAnswered(where):
+            return _remote_mta(where.partition(":")[0])
+        case NoSuchHost() | DnsFailed() | PolicyRefused() | LocalTrouble() | ProgramEnded():
             return ""
         case Expired(_, last):
             return report_fields(last).remote_mta
@@ -224,6 +243,10 @@ def _explain(cause: Cause) -> str:
             return plain(f"{detail[:1].upper()}{detail[1:].removesuffix('.')}.")
         case LocalTrouble():
             return "This mail system had a trouble of its own; its administrators can find it in their log."
+        case HttpAnswered(where, status):
+            return plain(f"The application at {where} does not accept the message (HTTP status {status}).")
+        case ProgramEnded():
+            return "The program that handles mail for this address did not accept the message."
         case Expired(after, last):
             return plain(f"It could not be passed on within {after}. {report_fields(last).explanation}")
         case _:
@@ -251,8 +274,10 @@ def as_details(outcome: Outcome) -> dict[str, object]:
             if relayed_without_dsn:
                 details["relayed_without_dsn"] = True
             return details
-        case Deferred(cause, status):
-            return {"outcome": "deferred", "text": describe(outcome), "status": str(status)} | _cause_details(cause)
+        case Deferred(cause, status, not_before):
+            later = {"not_before": not_before} if not_before else {}
+            told = {"outcome": "deferred", "text": describe(outcome), "status": str(status)}
+            return told | later | _cause_details(cause)
         case Rejected(cause, status):
             return {"outcome": "rejected", "text": describe(outcome), "status": str(status)} | _cause_details(cause)
         case InDoubt(host, fault):
@@ -289,6 +314,10 @@ def _cause_details(cause: Cause) -> dict[str, object]:
             return {"cause": "policy refused", "detail": plain(detail)}
         case LocalTrouble(detail):
             return {"cause": "local trouble", "detail": plain(detail)}
+        case HttpAnswered(where, status, said):
+            return {"cause": "HTTP answered", "host": plain(where), "http_status": status, "reply": plain(said)}
+        case ProgramEnded(program, how, said):
+            return {"cause": "program ended", "program": plain(program), "fault": plain(how), "reply": plain(said)}
         case Expired(after, last):
             return {"cause": "expired", "after": plain(after), "last": as_details(last)}
         case _:

@@ -46,6 +46,17 @@ def first_field(header: bytes, name: bytes) -> bytes:
     return _FOLD.sub(b" ", header[start:end]).strip()
 
 
+def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each field's name as it is written, and its body, unfolded and stripped; lines that are no field are left out."""
+    at = 0
+    while at < len(header):
+        end = _end_of_field(header, at)
+        name, colon, body = header[at:end].partition(b":")
+        if colon and name.strip() and not name[:1].isspace():
+            yield name.rstrip(), _FOLD.sub(b" ", body).strip()
+        at = end + 1
+
+
 def _end_of_field(header: bytes, start: int) -> int:
     end = header.find(b"\n", start)
     while 0 <= end < len(header) - 1 and header[end + 1] in b" \t":

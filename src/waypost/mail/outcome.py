@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from waypost.net.clock import Instant
 from waypost.net.stream import Endpoint, Fault
 from waypost.smtp.reply import EnhancedStatus, Reply
 
@@ -93,6 +94,24 @@ class LocalTrouble:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpAnswered:
+    """A webhook answered so. `where`: its host; `said`: the beginning of what it said, on one line."""
+
+    where: str
+    status: int
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnded:
+    """A program that was to take the message ended so: `how` is a phrase ("exit status 75, try again later")."""
+
+    program: str
+    how: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Expired:
     """Time is up. `after` says how long was tried, in words; `last` is what came of the last attempt."""
 
@@ -109,6 +128,8 @@ Cause: TypeAlias = (
     | DnsFailed
     | PolicyRefused
     | LocalTrouble
+    | HttpAnswered
+    | ProgramEnded
     | Expired
 )
 
@@ -129,10 +150,11 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now: the recipient stays in the queue."""
+    """Not now: the recipient stays queued. `not_before`: when trying again makes sense, where somebody said so."""
 
     cause: Cause
     status: EnhancedStatus
+    not_before: Instant = 0.0
 
 
 @dataclass(frozen=True, slots=True)

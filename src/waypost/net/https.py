@@ -99,7 +99,7 @@ class AiohttpHttps:
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], limit: int, within: timedelta
     ) -> HttpsResult:
         connector = aiohttp.TCPConnector(
-            resolver=_Names(self._resolver), ssl=self._context, use_dns_cache=False, force_close=True
+            resolver=Names(self._resolver), ssl=self._context, use_dns_cache=False, force_close=True
         )
         async with (
             aiohttp.ClientSession(
@@ -119,7 +119,7 @@ class AiohttpHttps:
             return HttpsAnswer(answer.status, answer.content_type.lower(), octets)
 
 
-class _Names(AbstractResolver):
+class Names(AbstractResolver):
     """Our resolver, as aiohttp wants it."""
 
     def __init__(self, resolver: Resolver) -> None:

@@ -64,7 +64,8 @@ def settle_recipient(
         case Rejected():
             return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
         case Deferred():
-            return _wait(message, recipient, outcome, policy.pause(recipient.attempts, dice), policy, now)
+            pause = max(policy.pause(recipient.attempts, dice), timedelta(seconds=outcome.not_before - now))
+            return _wait(message, recipient, outcome, pause, policy, now)
         case InDoubt():
             pause = max(policy.pause(recipient.attempts, dice), PAUSE_IN_DOUBT)
             return _wait(message, recipient, outcome, pause, policy, now)

@@ -23,7 +23,7 @@ from waypost.smtp.reply import Reply
 #: Seconds from the 250 that took a message to its delivery: a healthy relay lives left of 1, a retry schedule right.
 _LATENCIES: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 1800, 7200, 28800, 86400, 432000)
 _OUTCOMES: Final = ("delivered", "deferred", "rejected", "in doubt")
-_TRANSPORTS: Final = ("smtp", "mx", "lmtp", "maildir", "capture", "discard", "reject", "other")
+_TRANSPORTS: Final = ("smtp", "mx", "lmtp", "maildir", "http", "https", "pipe", "capture", "discard", "reject", "other")
 _LOGINS: Final = ("accepted", "refused", "blocked", "unavailable")
 _TLS_VERSIONS: Final = ("TLSv1.3", "TLSv1.2", "other", "failed")
 _REPORTED: Final = ("failed", "delayed", "delivered", "relayed")

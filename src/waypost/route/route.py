@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from typing import TypeAlias
 
@@ -64,6 +65,36 @@ class Maildir:
     template: str
 
 
+class HookFormat(Enum):
+    """What a webhook is sent."""
+
+    RAW = "raw"  # the message itself, as message/rfc822, its envelope in a header
+    JSON = "json"  # an object with envelope, header fields and the message in base64
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """`https://app.example.net/mail`: POST. `secret`: what requests are signed by; empty: they are not."""
+
+    url: str
+    format: HookFormat = HookFormat.JSON
+    secret: str = field(default="", repr=False)
+    timeout: timedelta = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """`pipe:/usr/bin/program --for %r`: the message goes to a program's standard input, once for each recipient.
+
+    `user`: as whom it runs (name or number); empty: as ourselves. `memory` in octets of its address space.
+    """
+
+    arguments: tuple[str, ...]
+    user: str = ""
+    timeout: timedelta = timedelta(minutes=1)
+    memory: int = 512 * 1024**2
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """`capture:` the inbox the service keeps, to look at."""
@@ -81,7 +112,7 @@ class Reject:
     reply: Reply
 
 
-Transport: TypeAlias = SmtpServers | SmtpMx | LmtpServers | Maildir | Capture | Discard | Reject
+Transport: TypeAlias = SmtpServers | SmtpMx | LmtpServers | Maildir | Webhook | Pipe | Capture | Discard | Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +160,14 @@ HostsAnswer: TypeAlias = Hosts | NoSuchHost | DnsFailed
 __all__ = [
     "Capture",
     "Discard",
+    "HookFormat",
     "Hosts",
     "HostsAnswer",
     "Limits",
     "LmtpServers",
     "Maildir",
     "NoRoute",
+    "Pipe",
     "Reject",
     "Route",
     "Server",
@@ -142,4 +175,5 @@ __all__ = [
     "SmtpServers",
     "TlsPolicy",
     "Transport",
+    "Webhook",
 ]

@@ -71,9 +71,9 @@ class RouteTable:
         self._exact = self._patterns(Match.EXACT)
         self._suffix = self._patterns(Match.SUFFIX)
         self._everything = tuple(self._patterns(Match.EVERYTHING).values())
-        means: dict[str, set[Means]] = {}
+        means: dict[str, set[tuple[Means, Target]]] = {}
         for rule in rules:
-            means.setdefault(target_text(rule.target), set()).add(rule.means)
+            means.setdefault(target_text(rule.target), set()).add((rule.means, rule.target))
         self._keys = {rule.name: self._key(rule, means[target_text(rule.target)]) for rule in rules}
         self._by_key = {
             self._keys[rule.name]: self._route(pattern, rule, DomainName(""))
@@ -170,13 +170,13 @@ class RouteTable:
             name=rule.name,
         )
 
-    def _key(self, rule: Rule, means: set[Means]) -> NextHop:
+    def _key(self, rule: Rule, means: set[tuple[Means, Target]]) -> NextHop:
         """The key of a rule with one next hop; it carries the rule's name where the `means` to get there differ."""
         text = target_text(rule.target)
         if isinstance(rule.target, SmtpMx):
             # The very domain that is named here may have its own route by "mx:", which makes the same key.
             rivals = [other for _, other in self._matching(rule.target.domain)][:1]
-            means = means | {other.means for other in rivals if isinstance(other.target, RecipientMx)}
+            means = means | {(other.means, rule.target) for other in rivals if isinstance(other.target, RecipientMx)}
         return NextHop(text if len(means) == 1 else f"{text}#{rule.name}")
 
     @staticmethod

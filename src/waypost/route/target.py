@@ -6,10 +6,12 @@ Not here: which recipients it is for (table.py), and which addresses a name has 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final, TypeAlias, assert_never
+from urllib.parse import urlsplit
 
 from waypost.route.domain import host_name, literal
 from waypost.route.route import (
@@ -17,17 +19,20 @@ from waypost.route.route import (
     Discard,
     LmtpServers,
     Maildir,
+    Pipe,
     Reject,
     Server,
     SmtpMx,
     SmtpServers,
     Transport,
+    Webhook,
 )
 from waypost.smtp.reply import Reply
 
 ALLOWED: Final = (
     '"smtp://host:25", "smtps://host:465", '
     '"mx:", "mx:example.net", "lmtp://host:24", "lmtp:///path/of/socket", "maildir:/path/%d/%u", '
+    '"https://app.example.net/mail", "pipe:/usr/local/bin/program --for %r", '
     '"capture:", "discard:" or "reject:550 5.1.1 text"'
 )
 SMTP_PORT: Final = 25
@@ -37,6 +42,11 @@ LMTP_PORT: Final = 24  # "any private mail system"; RFC 2033 §5 forbids 25
 _REJECTION: Final = re.compile(r"(5\d\d) (?:(5\.\d{1,3}\.\d{1,3}) )?([!-~](?:[ -~]{0,398}[!-~])?)")
 #: What looks as if it stood for something in a Maildir's path, and would be taken as it is.
 _NO_PLACEHOLDER: Final = re.compile(r"%(?![du]).?|[{}$]")
+
+
+#: The same, in the arguments of a program.
+_NO_SUBSTITUTE: Final = re.compile(r"%(?![rudsi]).?")
+_NOT_IN_URL: Final = re.compile(r"[^!-~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,10 @@ def target_text(target: Target) -> str:
             return f"mx:{_port_text(port)}"
         case Maildir(template):
             return f"maildir:{template}"
+        case Webhook(url):
+            return url
+        case Pipe(arguments):
+            return f"pipe:{shlex.join(arguments)}"
         case Capture():
             return "capture:"
         case Discard():
@@ -119,7 +133,7 @@ def _port_text(port: int) -> str:
 def _parse_one(text: str) -> Target:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in _PARSERS:
-        raise ValueError(f"{text!r} {_LATER.get(scheme, 'is no place mail can go to')}; write {ALLOWED}")
+        raise ValueError(f"{text!r} is no place mail can go to; write {ALLOWED}")
     return _PARSERS[scheme](text, rest)
 
 
@@ -157,6 +171,40 @@ def _maildir(text: str, rest: str) -> Maildir:
     return Maildir(rest)
 
 
+def _webhook(text: str, rest: str) -> Webhook:  # noqa: ARG001 - a URL is taken apart as a whole
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no URL: {error}") from error
+    if not host or port == 0:
+        raise ValueError(f'{text!r} names no host; write "https://app.example.net/mail"')
+    if "@" in parts.netloc:
+        raise ValueError(f"{text!r} carries credentials; requests are signed: write secret_file beside it")
+    if parts.fragment or _NOT_IN_URL.search(text):
+        raise ValueError(f"{text!r} holds what no request can say; percent-encode it, and leave out what follows #")
+    return Webhook(text)
+
+
+def _pipe(text: str, rest: str) -> Pipe:
+    try:
+        arguments = shlex.split(rest)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}; its words are parted as a shell parts them") from error
+    if not arguments or not arguments[0].startswith("/"):
+        raise ValueError(f'{text!r} names no program by its whole path; write "pipe:/usr/local/bin/program --for %r"')
+    for word in arguments:
+        unknown = _NO_SUBSTITUTE.search(word.replace("%%", ""))
+        if unknown is not None:
+            raise ValueError(
+                f"{text!r} holds {unknown[0]!r}; %r recipient, %u local-part, %d domain, %s reverse-path, %i id and "
+                "%% stand for something, and there is no shell"
+            )
+    if "%" in arguments[0]:
+        raise ValueError(f"{text!r}: which program runs must not hang on the message")
+    return Pipe(tuple(arguments))
+
+
 def _capture(text: str, rest: str) -> Capture:
     _expect_bare(text, rest)
     return Capture()
@@ -183,13 +231,12 @@ _PARSERS: Final[dict[str, Callable[[str, str], Target]]] = {
     "mx": _mx,
     "lmtp": _lmtp,
     "maildir": _maildir,
+    "http": _webhook,
+    "https": _webhook,
+    "pipe": _pipe,
     "capture": _capture,
     "discard": _discard,
     "reject": _reject,
-}
-_LATER: Final = {
-    "http": "asks for delivery over HTTP, which this version does not have",
-    "https": "asks for delivery over HTTP, which this version does not have",
 }
 
 
