@@ -132,7 +132,7 @@ class NextHop(Scripted):
 class NextHops:
     """A dialer that leads to such servers alone."""
 
-    async def dial(self, endpoint: Endpoint, within: timedelta) -> Stream | Fault:  # noqa: ARG002 - likewise
+    async def dial(self, endpoint: Endpoint, within: timedelta, source: str = "") -> Stream | Fault:  # noqa: ARG002 - likewise
         return NextHop()
 
     async def start_tls(self, stream: Stream, *_: object) -> Stream | Fault:

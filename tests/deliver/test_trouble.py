@@ -240,7 +240,7 @@ class StuckTown(Town):
     def _stall_at_connect(self, stuck: set[Endpoint]) -> None:
         dial = self.world.dialer.dial
 
-        async def stalling(endpoint: Endpoint, within: timedelta) -> Stream | Fault:
+        async def stalling(endpoint: Endpoint, within: timedelta, source: str = "") -> Stream | Fault:
             if endpoint not in stuck:
                 return await dial(endpoint, within)
             await asyncio.sleep(within.total_seconds())

@@ -26,6 +26,7 @@ from waypost.auth.scram import NO_BINDINGS, Bindings
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.net.memory import CLIENT_HELLO, THERE, connected_pair
 from waypost.net.stream import Endpoint
+from waypost.policy.admission import NOBODY
 from waypost.queue.storage import Selection
 from waypost.receive.login import NoLogins
 from waypost.receive.server import Receiver
@@ -33,7 +34,7 @@ from waypost.receive.session import House, Session
 from waypost.receive.settings import Door
 from waypost.route.route import Capture, NoRoute, Reject, Route
 from waypost.smtp.command import NoResponse
-from waypost.smtp.path import ForwardPath
+from waypost.smtp.path import ForwardPath, ReversePath
 from waypost.smtp.reply import Reply
 
 HERE: Final = Endpoint("127.0.0.1", 0)
@@ -104,7 +105,9 @@ class ScriptedTable(Table):
         super().__init__()
         self.refused = {answer.address: answer.reply for answer in script.answers}
 
-    def route(self, forward_path: ForwardPath) -> Route | NoRoute:
+    def route(
+        self, forward_path: ForwardPath, reverse_path: ReversePath = NOBODY, account: str = ""
+    ) -> Route | NoRoute:
         reply = self.refused.get(str(forward_path))
         return Route(NextHop("x"), Capture() if reply is None else Reject(reply), "rule")
 

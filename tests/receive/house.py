@@ -14,7 +14,7 @@ from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop
 from waypost.net.clock import Instant
 from waypost.net.memory import THERE, MemoryStream, connected_pair
 from waypost.net.stream import Endpoint, Fault
-from waypost.policy.admission import Admission, RelayPolicy, Router
+from waypost.policy.admission import NOBODY, Admission, RelayPolicy, Router
 from waypost.policy.domains import Domains
 from waypost.policy.expansion import Expander
 from waypost.queue.ids import MessageIds
@@ -26,7 +26,7 @@ from waypost.receive.resent import Resent
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, ReceiveSettings
 from waypost.route.route import Capture, NoRoute, Reject, Route
-from waypost.smtp.path import ForwardPath, Postmaster, parse_mailbox
+from waypost.smtp.path import ForwardPath, Postmaster, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import ServerSettings
 
@@ -47,7 +47,9 @@ class Table:
     def __init__(self, routes: Mapping[str, Route] | None = None) -> None:
         self.routes = routes or {"ours.example": OURS, "closed.example": CLOSED_MAILBOX, "*": ELSEWHERE}
 
-    def route(self, forward_path: ForwardPath) -> Route | NoRoute:
+    def route(
+        self, forward_path: ForwardPath, reverse_path: ReversePath = NOBODY, account: str = ""
+    ) -> Route | NoRoute:
         domain = "ours.example" if isinstance(forward_path, Postmaster) else str(forward_path.domain)
         if domain == "bug.example":
             raise RuntimeError("a bug in the table")

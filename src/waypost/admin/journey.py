@@ -196,13 +196,19 @@ class Explainer:
             yield Fact("message", "8-bit text: hosts without 8BITMIME need it converted", "the message")
 
     # ---- RCPT
-    async def recipient(self, asked: str, *, trusted: bool) -> tuple[Journey, Sequence[Destined]]:
+    async def recipient(self, asked: str, question: Question, *, trusted: bool) -> tuple[Journey, Sequence[Destined]]:
         """What RCPT would be answered, and whom the message would go to; their ways are the caller's to add."""
         try:
             path = _forward_path(asked)
         except PathError as error:
             return Journey(asked, f"501 5.1.3 {error}", is_taken=False, facts=(), legs=()), ()
-        admitted = await self.admission.admit(path, RcptParameters(), trusted=trusted)
+        admitted = await self.admission.admit(
+            path,
+            RcptParameters(),
+            trusted=trusted,
+            reverse_path=reverse_path(question.reverse_path),
+            account=question.account,
+        )
         facts = tuple(Fact(step.what, step.text, self._place(step.place)) for step in admitted.steps)
         match admitted:
             case Taken(destined, _, left_out):
@@ -210,16 +216,16 @@ class Explainer:
                 return Journey(asked, "250 2.1.5 OK", is_taken=True, facts=facts, legs=()), destined
             case Turned(reply, _, trouble):
                 facts += (Fact("trouble", trouble, "the map", stops=True),) if trouble else ()
-                facts += () if facts else self._refusing_route(path)
+                facts += () if facts else self._refusing_route(path, question)
                 return Journey(asked, str(reply), is_taken=False, facts=facts, legs=()), ()
             case _:
                 assert_never(admitted)
 
-    def _refusing_route(self, path: ForwardPath) -> tuple[Fact, ...]:
+    def _refusing_route(self, path: ForwardPath, question: Question) -> tuple[Fact, ...]:
         """The route the recipient would have had, or why there is none."""
         if is_nested(path):
             return (Fact("nested", "only who may send anywhere may write such an address", "always", stops=True),)
-        match self.admission.router.route(path):
+        match self.admission.router.route(path, reverse_path(question.reverse_path), question.account):
             case NoRoute(detail):
                 return (Fact("route", detail, "no [[route]]", stops=True),)
             case Route(relay_only=True) as route:
@@ -245,7 +251,7 @@ class Explainer:
             *self._means(route, found),
             self._limits(route),
             _state(route.next_hop, states),
-            self._retries(),
+            self._retries(route),
         ]
         is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
         return Leg(str(destined.recipient.forward_path), tuple(facts if is_remote else [facts[0], *facts[-1:]]))
@@ -263,22 +269,32 @@ class Explainer:
             yield Fact("credential", "none: does not log in", self._key(route, "username"))
 
     def _limits(self, route: Route) -> Fact:
-        limits = route.limits
+        limits, manner = route.limits, route.manner
         text = (
             f"{limits.concurrency} connections at once, {limits.recipients} recipients a transaction, "
             f"{limits.messages} messages a connection"
         )
-        written = [key for key in ("concurrency", "recipients", "messages") if self._key(route, key) != "default"]
+        text += f", one every {limits.pace:g} s" if limits.pace else ""
+        text += f", {format_size(limits.size)} a message" if limits.size else ""
+        text += f", as {manner.helo}" if manner.helo else ""
+        text += f", from {' or '.join(manner.sources)}" if manner.sources else ""
+        keys = ("concurrency", "recipients", "messages", "rate", "size", "helo", "source")
+        written = [key for key in keys if self._key(route, key) != "default"]
         return Fact("limits", text, ", ".join(self._key(route, key) for key in written) or "default")
 
-    def _retries(self) -> Fact:
-        retry, places = self.config.retry, self.config.places
-        pauses = [format_duration(pause) for pause in retry.schedule]
+    def _retries(self, route: Route) -> Fact:
+        retry, own = self.config.retry, route.retries
+        pauses = [format_duration(pause) for pause in own.schedule or retry.schedule]
         text = f"after {', '.join(pauses)}, then every {pauses[-1]}"
-        notice = f"told of a delay after {format_duration(retry.delay_notice)} ({places.of('retry', 'delay_notice')})"
-        expiry = f"given up after {format_duration(retry.expire)} ({places.of('retry', 'expire')})"
-        late = (expiry,) if retry.delay_notice > retry.expire else (notice, expiry)
-        return Fact("retries", text, places.of("retry", "schedule"), late)
+        delay, expire = own.delay_notice or retry.delay_notice, own.expire or retry.expire
+        notice = f"told of a delay after {format_duration(delay)} ({self._retry_key(route, 'delay_notice')})"
+        expiry = f"given up after {format_duration(expire)} ({self._retry_key(route, 'expire')})"
+        late = (expiry,) if delay > expire else (notice, expiry)
+        return Fact("retries", text, self._retry_key(route, "schedule"), late)
+
+    def _retry_key(self, route: Route, key: str) -> str:
+        """The line that says it: the route's own, or that of `[retry]`."""
+        return self._key(route, key) if getattr(route.retries, key) else self.config.places.of("retry", key)
 
     def _key(self, route: Route, key: str) -> str:
         """The line of a route's setting."""

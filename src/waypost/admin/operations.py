@@ -244,11 +244,11 @@ class Operations:
             )
         explainer = Explainer(self.config, self.admission)
         facts, trusted = await asyncio.to_thread(explainer.session, question)  # it may read the users' file
-        journeys = [await self._journey(explainer, each, trusted=trusted) for each in question.recipients]
+        journeys = [await self._journey(explainer, each, question, trusted=trusted) for each in question.recipients]
         return Explanation(question, facts, not any(fact.stops for fact in facts), tuple(journeys))
 
-    async def _journey(self, explainer: Explainer, asked: str, *, trusted: bool) -> Journey:
-        journey, destined = await explainer.recipient(asked, trusted=trusted)
+    async def _journey(self, explainer: Explainer, asked: str, question: Question, *, trusted: bool) -> Journey:
+        journey, destined = await explainer.recipient(asked, question, trusted=trusted)
         states = self.delivering() if self.facts.is_running else NotRunning()
         legs = [
             explainer.leg(one, await self._resolution(str(one.recipient.forward_path), one.route), states)

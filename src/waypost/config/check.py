@@ -9,11 +9,11 @@ from ipaddress import ip_address
 
 from waypost.auth.users import UsersError, load_users
 from waypost.config.lines import Path
-from waypost.config.model import Admin, Auth, Listener, Route, Service, TlsReporting
+from waypost.config.model import Admin, Auth, Destination, Listener, Route, Service, TlsReporting
 from waypost.config.sections import Found, Reader
 from waypost.net.stream import Endpoint
 from waypost.route.route import LmtpServers, Server, SmtpServers
-from waypost.route.target import is_address, server_text
+from waypost.route.target import RecipientMx, is_address, server_text
 from waypost.smtp.path import PathError, parse_mailbox
 
 
@@ -123,15 +123,41 @@ def check_routes(routes: Sequence[Found[Route]], reader: Reader) -> None:
     patterns: dict[str, int] = {}
     names: dict[str, int] = {}
     for found in routes:
-        if not found.section.name and not found.section.domains:
+        section = found.section
+        if not section.name and (section.senders or section.accounts or section.addresses):
+            key = next(key for key in ("senders", "accounts", "addresses") if getattr(section, key))
+            reader.complain((*found.path, key), "chosen so, a route needs a name", 'Write one, such as name = "bulk"')
+            continue
+        if not section.name and not section.domains:
             reader.complain((*found.path, "domains"), "names no domain", "Write one, or a name to reach the route by")
             continue
         if not found.section.name and str(found.section.domains[0]) not in patterns:
             _unique(names, str(found.section.domains[0]), (*found.path, "domains", 0), "names", reader)
         if found.section.name:
             _unique(names, found.section.name, (*found.path, "name"), "names", reader)
-        for index, pattern in enumerate(found.section.domains):
+        if section.senders or section.accounts:
+            continue
+        for index, pattern in enumerate(section.domains):
             _unique(patterns, str(pattern), (*found.path, "domains", index), "has", reader)
+
+
+def check_destinations(
+    destinations: Sequence[Found[Destination]], routes: Sequence[Found[Route]], reader: Reader
+) -> None:
+    """No domain twice, and a route by `mx:` that they could change."""
+    seen: dict[str, int] = {}
+    by_mx = any(isinstance(found.section.to, RecipientMx) for found in routes)
+    for found in destinations:
+        if not by_mx:
+            reader.complain(
+                found.path, "there is no route by mx:, which alone it could change", "Write it into the route"
+            )
+        for index, pattern in enumerate(found.section.domains):
+            path = (*found.path, "domains", index)
+            if str(pattern) in seen:
+                problem = f'"{pattern}" is in the [[destination]] on line {seen[str(pattern)]} already'
+                reader.complain(path, problem, "Leave it to one of them")
+            seen.setdefault(str(pattern), reader.lines[found.path])
 
 
 def _unique(seen: dict[str, int], word: str, path: Path, verb: str, reader: Reader) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from waypost.config.authorisations import Authorisations, build_authorisations, check_alarms
 from waypost.config.check import (
     check_admin,
+    check_destinations,
     check_listeners,
     check_loops,
     check_routes,
@@ -29,6 +30,7 @@ from waypost.config.model import (
     Auth,
     Certificate,
     Copy,
+    Destination,
     Dns,
     Domain,
     HeloMemory,
@@ -47,12 +49,12 @@ from waypost.config.model import (
     Tls,
     TlsReporting,
 )
-from waypost.config.rules import build_rule
+from waypost.config.rules import build_override, build_rule
 from waypost.config.sections import Placed, Reader, placed
 from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
 from waypost.net.certificates import CertificateFiles
 from waypost.queue.schedule import RetryPolicy
-from waypost.route.table import RouteTable, Rule
+from waypost.route.table import Override, RouteTable, Rule
 
 _SYNTAX: Final = re.compile(
     r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL
@@ -80,6 +82,7 @@ class Config:
     users: Path
     oauth: Authorisations
     rules: tuple[Rule, ...]
+    overrides: tuple[Override, ...]
     domains: tuple[Placed[Domain], ...]
     maps: tuple[Placed[Map], ...]
     retry: Retry
@@ -96,7 +99,7 @@ class Config:
 
     def route_table(self) -> RouteTable:
         """The routes, ready to be looked up."""
-        return RouteTable(self.rules, postmaster=self.service.postmaster)
+        return RouteTable(self.rules, postmaster=self.service.postmaster, overrides=self.overrides)
 
     @property
     def account_domain(self) -> str:
@@ -143,6 +146,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         reader.table("senders", Senders),
         reader.array("copy", Copy),
     )
+    destinations = reader.array("destination", Destination)
     domains, maps = reader.array("domain", Domain), reader.array("map", Map)
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
@@ -159,6 +163,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     spool = (base / service[0].spool).resolve() if service else base
     authorisations = build_authorisations(oauth, auth, routes, reader, base=base, spool=spool)
     check_routes(routes, reader)
+    check_destinations(destinations, routes, reader)
     check_loops(routes, listeners, service, reader)
     check_maps(maps, base, reader)
     check_domains(domains, maps, routes, reader)
@@ -183,6 +188,9 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         users=(base / auth[0].users).absolute(),
         oauth=authorisations,
         rules=tuple(rules),
+        overrides=tuple(
+            build_override(found, place=f"{Path(where).name}:{reader.lines[found.path]}") for found in destinations
+        ),
         domains=placed(domains, where, reader),
         maps=placed(maps, where, reader),
         retry=retry[0],

@@ -74,6 +74,28 @@ def _hostname(text: str) -> str:
     return name
 
 
+def _rate(text: str) -> float:
+    """Seconds from one message to the next, of "30/1m"."""
+    count, slash, period = text.partition("/")
+    if not slash or not (count.isascii() and count.isdigit() and int(count)):
+        raise ValueError(f'{text!r} is no rate; write messages and time, such as "30/1m"')
+    return _duration(period).total_seconds() / int(count)
+
+
+def _source(text: str) -> str:
+    try:
+        return str(ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError(f'{text!r} is no address; write one of this machine\'s, such as "192.0.2.25"') from None
+
+
+def _sender(text: str) -> str | Pattern:
+    found = parse_sender(text)
+    if isinstance(found, str) and found != "<>":
+        return str(_mailbox(found)).lower()
+    return found
+
+
 def _mailbox(text: str) -> Mailbox:
     local_part, at, domain = text.rpartition("@")
     if not at or _LOCAL_PART.fullmatch(local_part) is None:
@@ -157,6 +179,8 @@ def _own_size(text: str) -> int:
 
 
 _SIZE: Final = Kind("size in octets")
+Rate = Annotated[float, PlainValidator(_judged(_rate, "rate in quotes")), Kind("messages/time")]
+Source = Annotated[str, PlainValidator(_judged(_source, "address")), Kind("address")]
 Duration = Annotated[timedelta, PlainValidator(_judged(_duration, "duration in quotes")), Kind("duration")]
 Count = Annotated[int, Field(ge=1, le=1_000_000), Kind("whole number")]
 Text = Annotated[str, Field(min_length=1), Kind("text")]
@@ -561,7 +585,59 @@ class Domain(Section):
     )
 
 
-class Route(Section):
+class Going(Section):
+    """How mail is passed on: what a route says, and a `[[destination]]` says otherwise."""
+
+    concurrency: Count = Field(default=RouteLimits().concurrency, description="Connections to one next hop at once.")
+    recipients: Count = Field(
+        default=RouteLimits().recipients,
+        description="Recipients a transaction; every server takes 100 (RFC 5321 §4.5.3.1.8).",
+    )
+    messages: Count = Field(default=RouteLimits().messages, description="Transactions a connection.")
+    rate: Annotated[Rate | Literal[""], Kind("messages/time")] = Field(
+        default="",
+        description="Messages a time to one next hop, evenly spread, from each process of the service: "
+        '`"30/1m"` begins one every two seconds. Empty: as fast as it takes them.',
+        examples=["30/1m"],
+    )
+    size: Annotated[int, PlainValidator(_judged(_size_from(1024), "size in quotes")), _SIZE] = Field(
+        default=0,
+        description="Largest message that goes this way; a larger one is refused at RCPT where the client declares its "
+        "size, else reported. `0`: as large as `limits.message_size` has it.",
+    )
+    helo: Annotated[str, PlainValidator(_judged(_hostname, "host name")), Kind("host name")] = Field(
+        default="", description="The name to give in EHLO; empty: `service.hostname`.", examples=["out1.example.net"]
+    )
+    source: tuple[Source, ...] = Field(
+        default=(),
+        description="Addresses of this machine to come from, the first of the same family as the host's; none: the "
+        "system's choice.",
+        examples=[("192.0.2.25", "2001:db8::25")],
+    )
+    schedule: tuple[Duration, ...] = Field(default=(), description="In place of `retry.schedule`.")
+    expire: Annotated[Duration | Literal[""], Kind("duration")] = Field(
+        default="", description="In place of `retry.expire`."
+    )
+    delay_notice: Annotated[Duration | Literal[""], Kind("duration")] = Field(
+        default="", description="In place of `retry.delay_notice`."
+    )
+
+
+class Destination(Going):
+    """Other limits and manners for some of the domains that a route by `mx:` serves. The most specific wins.
+
+    What is not written here is as the route has it.
+    """
+
+    domains: tuple[Annotated[Pattern, PlainValidator(_judged(Pattern.parse, "domain")), Kind("domain")], ...] = Field(
+        min_length=1, description="Recipients' domains, as in a route.", examples=[("example.com",)]
+    )
+    tls: Literal["none", "opportunistic", "required", "verify", "dane", "mta-sts", "auto"] = Field(
+        default="auto", description="As in a route."
+    )
+
+
+class Route(Going):
     """Where mail goes next. The most specific domain wins; the order in the file plays no part."""
 
     domains: tuple[Annotated[Pattern, PlainValidator(_judged(Pattern.parse, "domain")), Kind("domain")], ...] = Field(
@@ -582,6 +658,27 @@ class Route(Section):
         examples=["smtp://inner.example.com:25"],
     )
     name: Words = Field(default="", description="What logs call it; empty: its first domain.")
+    weights: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        default=(),
+        description="One for each server of `to`: each is tried first as often as its weight says, the others "
+        "come after it. Empty: always in order.",
+        examples=[(3, 1)],
+    )
+    senders: tuple[Annotated[str | Pattern, PlainValidator(_judged(_sender, "sender")), Kind("sender")], ...] = Field(
+        default=(),
+        description="Only mail from these reverse-paths goes this way: addresses, domains with their sub-domains, "
+        '`"=example.org"` without them, `"<>"` for reports. Of routes for the same domain, one for an account goes '
+        "before one for an address, that before one for a domain, and that before one for everybody.",
+        examples=[("ann@example.net", "example.org")],
+    )
+    accounts: tuple[Text, ...] = Field(
+        default=(), description="Only mail of these accounts (who has logged in) goes this way.", examples=[("shop",)]
+    )
+    addresses: tuple[Annotated[Mailbox, PlainValidator(_judged(_mailbox, "mailbox")), Kind("mailbox")], ...] = Field(
+        default=(),
+        description="Recipients that go this way whatever the routes of their domains say.",
+        examples=[("ann@example.com",)],
+    )
     accept_from: Literal["anyone", "relay", ""] = Field(
         default="",
         description="Whose mail this route takes: `anyone`'s (the domains are ours) or that of `relay.networks` alone. "
@@ -605,12 +702,6 @@ class Route(Section):
     oauth: Words = Field(
         default="", description="The `[[oauth]]` whose access token stands in the password's place, by its name."
     )
-    concurrency: Count = Field(default=RouteLimits().concurrency, description="Connections to one next hop at once.")
-    recipients: Count = Field(
-        default=RouteLimits().recipients,
-        description="Recipients a transaction; every server takes 100 (RFC 5321 §4.5.3.1.8).",
-    )
-    messages: Count = Field(default=RouteLimits().messages, description="Transactions a connection.")
     format: Literal["json", "raw"] = Field(
         default="json",
         description="What a webhook is sent: `json` an object with envelope, header fields and the message in base64; "
@@ -812,6 +903,7 @@ ARRAYS: Final[dict[str, type[Section]]] = {
     "certificate": Certificate,
     "oauth": OAuth,
     "route": Route,
+    "destination": Destination,
     "domain": Domain,
     "map": Map,
     "copy": Copy,

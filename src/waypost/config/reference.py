@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from inspect import cleandoc
 from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -62,13 +63,14 @@ def _default(field: FieldInfo) -> str:
 
 
 def _section(title: str, model: type[Section]) -> str:
-    return "\n".join([f"## `{title}`", "", model.__doc__ or "", "", *_rows(model)])
+    return "\n".join([f"## `{title}`", "", cleandoc(model.__doc__ or ""), "", *_rows(model)])
 
 
 def _rows(model: type[Section]) -> Iterator[str]:
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
-    for name, field in model.model_fields.items():
+    # What a section has in common with another comes after what is its own.
+    for name, field in sorted(model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__):
         default = "required" if field.default is PydanticUndefined else f"`{_default(field)}`"
         yield f"| `{name}` | {_kind(field)} | {default} | {field.description} |"
     yield ""

@@ -6,26 +6,31 @@ import os
 import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from waypost.config.model import Route
+from waypost.config.model import Destination, Going, Route
 from waypost.config.sections import Found, Reader
 from waypost.route.domain import Match
 from waypost.route.route import (
+    AS_EVER,
     HookFormat,
     Limits,
     LmtpServers,
     Maildir,
+    Manner,
     Pipe,
+    Retries,
     SmtpMx,
     SmtpServers,
     TlsPolicy,
     Webhook,
 )
-from waypost.route.table import Means, Rule
+from waypost.route.table import Means, Override, Rule
 from waypost.route.target import RecipientMx, Target, is_address, target_text
+from waypost.route.whose import Whose
 from waypost.smtp.client import Credentials, NoCredentials
 
 _BY_SMTP: Final = (SmtpServers, SmtpMx, RecipientMx)
@@ -40,7 +45,9 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
     means = Means(
         tls=tls_policy(route),
         credentials=_credentials(found, reader, base, environment),
-        limits=Limits(route.concurrency, route.recipients, route.messages),
+        limits=Limits(**_limits(route)),
+        manner=Manner(**_manner(route)),
+        retries=_retries(route),
     )
     return Rule(
         name=route.name or next((str(pattern) for pattern in route.domains), ""),
@@ -48,8 +55,55 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         target=_equipped(_absolute(route.to, base), found, reader, base, environment),
         means=means,
         relay_only=_relay_only(found, reader),
+        whose=Whose(tuple(name.lower() for name in route.accounts), route.senders),
+        addresses=tuple(str(address).lower() for address in route.addresses),
         place=f"{Path(where).name}:{reader.lines[found.path]}",
     )
+
+
+def build_override(found: Found[Destination], *, place: str) -> Override:
+    """What one `[[destination]]` says otherwise: only what is written in it."""
+    section = found.section
+    written = section.model_fields_set
+
+    def said(values: Mapping[str, object], keys: Mapping[str, str]) -> dict[str, object]:
+        return {name: value for name, value in values.items() if keys.get(name, name) in written}
+
+    return Override(
+        section.domains,
+        place,
+        limits=said(_limits(section), {"pace": "rate"}),
+        retries=said(_own_retries(section), {}),
+        manner=said(_manner(section), {"sources": "source"}),
+        means={"tls": TlsPolicy(section.tls)} if "tls" in written else {},
+    )
+
+
+def _limits(going: Going) -> dict[str, Any]:
+    return {
+        "concurrency": going.concurrency,
+        "recipients": going.recipients,
+        "messages": going.messages,
+        "size": going.size,
+        "pace": going.rate or 0.0,
+    }
+
+
+def _manner(going: Going) -> dict[str, Any]:
+    return {"helo": going.helo, "sources": going.source}
+
+
+def _own_retries(going: Going) -> dict[str, Any]:
+    return {
+        "schedule": going.schedule,
+        "expire": going.expire or timedelta(),
+        "delay_notice": going.delay_notice or timedelta(),
+    }
+
+
+def _retries(going: Going) -> Retries:
+    own = Retries(**_own_retries(going))
+    return AS_EVER if own == AS_EVER else own
 
 
 def tls_policy(route: Route) -> TlsPolicy:
@@ -72,7 +126,13 @@ def _equipped(
     """The target with those settings of the route that are its own; one that has no use for them is complained of."""
     route = found.section
     _check_own_settings(found, reader)
+    _check_senders(found, reader)
     match target:
+        case SmtpServers(servers) if route.weights:
+            if len(servers) != len(route.weights):
+                problem = f"has {len(route.weights)} numbers for {len(servers)} servers"
+                reader.complain((*found.path, "weights"), problem, "Write one for each server of to")
+            return replace(target, weights=route.weights)
         case Webhook():
             return replace(
                 target,
@@ -94,11 +154,21 @@ def _check_own_settings(found: Found[Route], reader: Reader) -> None:
         ({"format", "secret_file", "secret_env"}, Webhook, "a webhook"),
         ({"run_as", "memory"}, Pipe, "a program (pipe:)"),
         ({"timeout"}, Webhook | Pipe, "a webhook or a program (pipe:)"),
+        ({"weights"}, SmtpServers, "a list of smtp:// servers"),
+        ({"helo", "source"}, SmtpServers | SmtpMx | RecipientMx | LmtpServers, "smtp://, lmtp:// and mx:"),
     ):
         for key in sorted(keys & route.model_fields_set):
             if not isinstance(route.to, kind):
                 problem = f"has no effect on {target_text(route.to)}"
                 reader.complain((*found.path, key), problem, f"Leave it out; it is for {whose}")
+
+
+def _check_senders(found: Found[Route], reader: Reader) -> None:
+    """Whose mail it is for means nothing without domains or addresses to choose from."""
+    route = found.section
+    if (route.senders or route.accounts) and not (route.domains or route.addresses):
+        key = "senders" if route.senders else "accounts"
+        reader.complain((*found.path, key), "chooses among no domains", 'Write domains = ["*"] beside it')
 
 
 def _signing_secret(found: Found[Route], reader: Reader, base: Path, environment: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Stream
 from waypost.net.tls import TlsFacts
 from waypost.route.level import TlsDemand, TlsLevel
+from waypost.route.route import AS_OURSELVES, Manner
 from waypost.smtp.client import (
     ChunkDue,
     ClientEvent,
@@ -328,16 +329,18 @@ async def open_connection(
     context: ssl.SSLContext,
     demand: TlsDemand,
     transcript: Transcript,
+    manner: Manner = AS_OURSELVES,
 ) -> Connection | NotDialled | NotOpened:
     """One connection to `host` and the opening of its session, tried once; whatever fails is closed."""
-    transcript.add(ends.clock.monotonic(), "*", f"connecting to {host}")
-    stream = await ends.dialer.dial(host.endpoint, ends.time_outs.connect)
+    source = manner.source(host.endpoint.host) if manner.sources else ""
+    transcript.add(ends.clock.monotonic(), "*", f"connecting to {host}{f' from {source}' if source else ''}")
+    stream = await ends.dialer.dial(host.endpoint, ends.time_outs.connect, source)
     if isinstance(stream, Fault):
         transcript.add(ends.clock.monotonic(), "*", f"not connected: {stream}")
         return NotDialled(stream)
     bindings: dict[str, bytes] = {}
     session = ClientSession(
-        ends.hello_name,
+        manner.helo or ends.hello_name,
         opening=approach.opening,
         tls=approach.tls,
         credentials=credentials,

@@ -153,6 +153,8 @@ class Destination:
         "low_water",
         "moved_at",
         "next_hop",
+        "pace",
+        "paced_until",
         "rests_until",
         "route",
         "running",
@@ -177,6 +179,9 @@ class Destination:
         #: When an attempt last ended of itself, or began with no other running.
         self.moved_at = 0.0
         self.rests_until = 0.0
+        #: Seconds from one attempt to the next (0: none), and when the next may begin.
+        self.pace = route.limits.pace if isinstance(route, Route) else 0.0
+        self.paced_until = 0.0
         #: Whether its mail stays in the queue, neither tried nor deferred, until `let_go`.
         self.is_held = False
         #: Why the last attempt found no session; of no meaning once one was had.
@@ -205,6 +210,8 @@ class Destination:
             return May.NOT_YET
         if now < self.rests_until:
             return May.DEFER
+        if self.pace and now < self.paced_until:
+            return May.NOT_YET
         return May.START if self.running < int(self._window) else May.NOT_YET
 
     def standing(self, now: float) -> Standing:

@@ -288,6 +288,15 @@ class Dispatcher:
             destination.in_turn = True
             self._turns.append(destination)
 
+    def _give_turn_later(self, destination: Destination, seconds: float) -> None:
+        """Its route wants messages no faster than that: its next turn is then."""
+
+        def now() -> None:
+            self._give_turn(destination)
+            self._pump()
+
+        asyncio.get_running_loop().call_later(seconds, now)
+
     def _pump(self) -> None:
         """Set workers to what may start."""
         while self._turns and (self._idle or len(self._workers) < self._capacity.attempts):
@@ -314,6 +323,8 @@ class Dispatcher:
                 continue
             may = destination.may(now)
             if may is May.NOT_YET:
+                if destination.paced_until > now:
+                    self._give_turn_later(destination, destination.paced_until - now)
                 continue  # an attempt that ends there gives it its turn again
             if may is May.START and not self._crowd.admits(destination, self._busy, now):
                 self._passed_over.add(destination)
@@ -324,6 +335,8 @@ class Dispatcher:
                 if not destination.running:
                     destination.moved_at = now
                 destination.running += 1
+                if destination.pace:
+                    destination.paced_until = now + destination.pace
             self._give_turn(destination)
             return destination, held, may
         return _NO_TURN
@@ -407,7 +420,8 @@ class Dispatcher:
     async def _try(self, destination: Destination, held: Held, may: May) -> Tried | Untried:
         if may is May.DEFER:
             known = self._settler.known(held.lease)
-            return self._runner.not_tried(held.lease, destination.cause, "not tried: the destination rests", known)
+            why = "not tried: the destination rests"
+            return self._runner.not_tried(held.lease, destination.route, destination.cause, why, known)
         try:
             tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
             if isinstance(tried, Tried) or isinstance(tried.reach, AuthorisationEnded):

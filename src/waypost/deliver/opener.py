@@ -42,6 +42,7 @@ from waypost.mail.outcome import (
 )
 from waypost.net.stream import Fault, FaultKind
 from waypost.route.level import TlsDemand, TlsLevel
+from waypost.route.route import AS_OURSELVES, Manner
 from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
 from waypost.smtp.reply import EnhancedStatus
 
@@ -53,6 +54,7 @@ class Needs(NamedTuple):
     credentials: Credentials | NoCredentials
     smtputf8: bool
     lmtp: bool
+    manner: Manner = AS_OURSELVES
 
     @property
     def extension(self) -> str:
@@ -206,6 +208,7 @@ class Opener:
                 context=self._contexts.of(needs.tls.level),
                 demand=needs.tls,
                 transcript=transcript,
+                manner=needs.manner,
             )
             match opened:
                 case Connection():

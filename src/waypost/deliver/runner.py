@@ -21,11 +21,12 @@ from waypost.deliver.smtp import AuthorisationEnded, Reach, Reached, SmtpDeliver
 from waypost.deliver.webhook import WebhookDelivery
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
-from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused
+from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused, Rejected
 from waypost.net.clock import Clock
 from waypost.queue.schedule import RetryPolicy, settle_recipient
 from waypost.queue.storage import Hold, Lease, Settled, Wait
 from waypost.route.route import (
+    AS_EVER,
     Capture,
     Discard,
     LmtpServers,
@@ -33,6 +34,7 @@ from waypost.route.route import (
     NoRoute,
     Pipe,
     Reject,
+    Retries,
     Route,
     SmtpMx,
     SmtpServers,
@@ -48,6 +50,8 @@ _NOBODY_ASKED: Final = deferred(LocalTrouble("no host was asked"))
 
 
 _REACHED: Final = Reached()
+#: "Message too big for system" (RFC 3463 §3.4).
+TOO_LARGE: Final = EnhancedStatus(5, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +149,14 @@ class Runner:
             if task and fates.is_blank:
                 task.cancel()
 
-    def not_tried(self, lease: Lease, cause: Cause, why: str, known: Mapping[int, Outcome]) -> Tried:
+    def not_tried(
+        self, lease: Lease, route: Route | NoRoute, cause: Cause, why: str, known: Mapping[int, Outcome]
+    ) -> Tried:
         """The end of an attempt that was not worth making: `cause` is what another met just now. `known`: see `run`."""
         now, transcript = self._clock.now(), Transcript(self._clock.monotonic())
         transcript.add(self._clock.monotonic(), "*", why)
         outcomes = tuple((recipient, known.get(recipient.number, deferred(cause))) for recipient in lease.recipients)
-        return self._ended(lease, now, outcomes, transcript, Reached(), NoRoute(""), "")
+        return self._ended(lease, now, outcomes, transcript, Reached(), route, "")
 
     async def _deliver(self, lease: Lease, route: Route | NoRoute, fates: Fates, transcript: Transcript) -> Reach:
         if not fates.has_open:
@@ -158,6 +164,10 @@ class Runner:
         if isinstance(route, NoRoute):
             remedy = f"{route.detail}; write a [[route]] for its domain and start again, or use `waypost queue delete`"
             local.record_all(fates, deferred(PolicyRefused(remedy, EnhancedStatus(4, 4, 4))))
+            return Reached()
+        if 0 < route.limits.size < lease.octets.size:
+            said = f"the message has {lease.octets.size} octets, and its route takes no more than {route.limits.size}"
+            local.record_all(fates, Rejected(PolicyRefused(said, TOO_LARGE), TOO_LARGE))
             return Reached()
         match route.transport:
             case SmtpServers() | SmtpMx() | LmtpServers():
@@ -191,11 +201,14 @@ class Runner:
         held: str,
     ) -> Tried:
         now = self._clock.now()
+        policy = self._policy
+        if isinstance(route, Route) and route.retries is not AS_EVER:
+            policy = _policy_of(policy, route.retries)
         captured = isinstance(route, Route) and isinstance(route.transport, Capture)
         settled = tuple(
             [
                 settle_recipient(
-                    lease.message, recipient, outcome, policy=self._policy, now=now, dice=self._dice, captured=captured
+                    lease.message, recipient, outcome, policy=policy, now=now, dice=self._dice, captured=captured
                 )
                 for recipient, outcome in outcomes
             ]
@@ -216,3 +229,13 @@ class Runner:
         tell(self._journal.crashed, lease.message, lease.next_hop, error)
         held = f"{CRASHES} attempts ended in {said}" if count >= CRASHES else ""
         return deferred(LocalTrouble(said)), held
+
+
+def _policy_of(policy: RetryPolicy, own: Retries) -> RetryPolicy:
+    """The service's policy, but for what a route has of its own."""
+    return replace(
+        policy,
+        schedule=own.schedule or policy.schedule,
+        expire=own.expire or policy.expire,
+        delay_notice=own.delay_notice or policy.delay_notice,
+    )

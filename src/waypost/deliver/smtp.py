@@ -208,6 +208,7 @@ class _Attempt:
         self._leaving = partial(dots.leaving, lease)
         self._levels = levels
         self._credentials = route.credentials
+        self._manner = route.manner
         self._lease = lease
         self._limits = route.limits
         self._fates = fates
@@ -303,10 +304,10 @@ class _Attempt:
 
     def _needs(self, chosen: Chosen) -> Needs:
         if self._levels.lmtp:
-            return Needs(chosen.demand, NoCredentials(), self._parameters.smtputf8, lmtp=True)
+            return Needs(chosen.demand, NoCredentials(), self._parameters.smtputf8, lmtp=True, manner=self._manner)
         if self._parameters.requiretls or not is_fixed(chosen.why.policy):
             self._transcript_note(describe_choice(chosen)[0])
-        return Needs(chosen.demand, self._credentials, self._parameters.smtputf8, lmtp=False)
+        return Needs(chosen.demand, self._credentials, self._parameters.smtputf8, lmtp=False, manner=self._manner)
 
     def _barred_from(self, host: Host, due: Sequence[QueuedRecipient], barred: Barred) -> Reach:
         self._transcript_note(f"{host}: {describe_choice(barred)[0]}")

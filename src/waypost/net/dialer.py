@@ -16,8 +16,11 @@ from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, SocketStream
 class Dialer(Protocol):
     """Where connections come from; a test passes its own."""
 
-    async def dial(self, endpoint: Endpoint, within: timedelta) -> Stream | Fault:
-        """Connect to a numeric address (or to the Unix socket whose path is `endpoint.host`), or tell why not."""
+    async def dial(self, endpoint: Endpoint, within: timedelta, source: str = "") -> Stream | Fault:
+        """Connect to a numeric address (or to the Unix socket whose path is `endpoint.host`), or tell why not.
+
+        `source`: the numeric address to come from; "": the system's choice.
+        """
         ...
 
     async def start_tls(
@@ -34,14 +37,19 @@ class Dialer(Protocol):
 class AsyncioDialer:
     """Connects through the running event loop. IPv4, IPv6, Unix sockets."""
 
-    async def dial(self, endpoint: Endpoint, within: timedelta) -> Stream | Fault:
+    async def dial(self, endpoint: Endpoint, within: timedelta, source: str = "") -> Stream | Fault:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(within.total_seconds()):
                 if endpoint.host.startswith("/"):
                     _, stream = await loop.create_unix_connection(lambda: SocketStream(loop), endpoint.host)
                 else:
-                    _, stream = await loop.create_connection(lambda: SocketStream(loop), endpoint.host, endpoint.port)
+                    _, stream = await loop.create_connection(
+                        lambda: SocketStream(loop),
+                        endpoint.host,
+                        endpoint.port,
+                        local_addr=(source, 0) if source else None,
+                    )
         except TimeoutError as error:
             if error.errno is None:
                 return Fault(FaultKind.TIMED_OUT, f"no connection within {within.total_seconds():g} s")

@@ -188,7 +188,7 @@ class MemoryDialer:
         self.dialled: list[Endpoint] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def dial(self, endpoint: Endpoint, within: timedelta) -> Stream | Fault:  # noqa: ARG002 - an answer at once needs no limit
+    async def dial(self, endpoint: Endpoint, within: timedelta, source: str = "") -> Stream | Fault:  # noqa: ARG002 - an answer at once needs no limit
         self.dialled.append(endpoint)
         host = self.hosts.get(endpoint, Fault(FaultKind.REFUSED))
         if isinstance(host, Fault):

@@ -19,15 +19,20 @@ from waypost.policy.access import Network, client_address
 from waypost.policy.expansion import Expanded, Expander, Goal, Step, Undecided, Unknown
 from waypost.route.route import NoRoute, Reject, Route
 from waypost.smtp.extension import ORCPT_LIMIT, Notify, RcptParameters
-from waypost.smtp.path import ForwardPath, Mailbox, is_ascii
+from waypost.smtp.path import ForwardPath, Mailbox, NullPath, ReversePath, is_ascii
 from waypost.smtp.reply import Reply
+
+#: No reverse-path that a route could be chosen by.
+NOBODY: Final = NullPath()
 
 
 class Router(Protocol):
     """Where recipients go: a route table."""
 
-    def route(self, forward_path: ForwardPath) -> Route | NoRoute:
-        """Where this recipient goes. No I/O."""
+    def route(
+        self, forward_path: ForwardPath, reverse_path: ReversePath = NOBODY, account: str = ""
+    ) -> Route | NoRoute:
+        """Where this recipient goes, if the message is from there. No I/O."""
         ...
 
     def named(self, name: str) -> Route | NoRoute:
@@ -156,9 +161,17 @@ class Admission:
         """Whether maps have to be asked: `admit` is to be awaited, and `at_once` is not enough."""
         return isinstance(path, Mailbox) and self.expander.knows(path)
 
-    def at_once(self, path: ForwardPath, parameters: RcptParameters, *, trusted: bool) -> Admitted:
+    def at_once(
+        self,
+        path: ForwardPath,
+        parameters: RcptParameters,
+        *,
+        trusted: bool,
+        reverse_path: ReversePath = NOBODY,
+        account: str = "",
+    ) -> Admitted:
         """What RCPT comes to, where no `[[domain]]` is about it: it stands for itself."""
-        match judge_recipient(path, self.router.route(path), trusted=trusted):
+        match judge_recipient(path, self.router.route(path, reverse_path, account), trusted=trusted):
             case Granted(route):
                 return Taken((Destined(Recipient(path, route.next_hop, parameters), route),))
             case Denied(reply):
@@ -184,15 +197,24 @@ class Admission:
             if isinstance(route, Route):
                 yield Recipient(mailbox, route.next_hop, RcptParameters(notify=Notify.NEVER))
 
-    async def admit(self, path: ForwardPath, parameters: RcptParameters, *, trusted: bool) -> Admitted:
+    async def admit(
+        self,
+        path: ForwardPath,
+        parameters: RcptParameters,
+        *,
+        trusted: bool,
+        reverse_path: ReversePath = NOBODY,
+        account: str = "",
+    ) -> Admitted:
         """What RCPT comes to. Takes as long as the maps it needs to ask, each within its time-out."""
         if not isinstance(path, Mailbox) or not self.expander.knows(path):
-            return self.at_once(path, parameters, trusted=trusted)
+            return self.at_once(path, parameters, trusted=trusted, reverse_path=reverse_path, account=account)
         if not trusted and is_nested(path):
             return Turned(_nested(path))
         match await self.expander.expand(path):
             case Expanded(goals, steps, _):
-                return self._all_of(path, parameters, goals, steps)
+                found = [(goal, self._way(goal, reverse_path, account)) for goal in goals]
+                return self._all_of(path, parameters, found, steps)
             case Unknown(mailbox, steps):
                 return Turned(Reply.of(550, "5.1.1", f"there is no <{mailbox}> here"), steps)
             case Undecided(detail, status, steps):
@@ -200,13 +222,21 @@ class Admission:
             case never:
                 assert_never(never)
 
+    def _way(self, goal: Goal, reverse_path: ReversePath, account: str) -> Route | NoRoute:
+        if goal.route:
+            return self.router.named(goal.route)
+        return self.router.route(goal.mailbox, reverse_path, account)
+
     def _all_of(
-        self, path: Mailbox, parameters: RcptParameters, goals: tuple[Goal, ...], steps: tuple[Step, ...]
+        self,
+        path: Mailbox,
+        parameters: RcptParameters,
+        goals: Sequence[tuple[Goal, Route | NoRoute]],
+        steps: tuple[Step, ...],
     ) -> Admitted:
         """The goals that have a way. That the domain is ours is leave enough; an alias leads where it leads."""
         destined, left_out, reply = [], [], Reply.of(550, "5.1.2", f"no route leads to <{path}>")
-        for goal in goals:
-            found = self.router.named(goal.route) if goal.route else self.router.route(goal.mailbox)
+        for goal, found in goals:
             match judge_recipient(goal.mailbox, found, trusted=True):
                 case Granted(route):
                     kept = parameters if goal.mailbox == path else _with_original(parameters, path)

@@ -53,6 +53,7 @@ from waypost.receive.judge import (
     OK_RCPT,
     SEND_BODY,
     SPOOL_FULL,
+    TOO_LARGE_FOR_ROUTE,
     TOO_MANY_MESSAGES,
     TOO_MANY_RECIPIENTS,
     judge_body,
@@ -511,14 +512,26 @@ class Session:
     def _rcpt(self, rcpt: Rcpt) -> Reply:
         return self._admitted(
             rcpt.forward_path,
-            self._house.admission.at_once(rcpt.forward_path, rcpt.parameters, trusted=self._trusted()),
+            self._house.admission.at_once(
+                rcpt.forward_path,
+                rcpt.parameters,
+                trusted=self._trusted(),
+                reverse_path=self._transaction.reverse_path,
+                account=self._login.client.name,
+            ),
         )
 
     async def _look_up(self, rcpt: Rcpt) -> None:
         """Answer a recipient of a domain of ours: who it stands for is asked of maps, each with its time-out."""
         path = rcpt.forward_path
         try:
-            admitted = await self._house.admission.admit(path, rcpt.parameters, trusted=self._trusted())
+            admitted = await self._house.admission.admit(
+                path,
+                rcpt.parameters,
+                trusted=self._trusted(),
+                reverse_path=self._transaction.reverse_path,
+                account=self._login.client.name,
+            )
             self._smtp.reply(self._admitted(path, admitted))
         except Exception as error:  # noqa: BLE001 - as in `_answer`
             self._trouble("Rcpt", error)
@@ -526,7 +539,11 @@ class Session:
 
     def _admitted(self, path: ForwardPath, admitted: Admitted) -> Reply:
         match admitted:
-            case Taken(_, _, left_out):
+            case Taken(destined, _, left_out):
+                size = self._transaction.parameters.size
+                for one in destined:
+                    if 0 < one.route.limits.size < size:
+                        return self._refuse(f"RCPT TO:<{path}>", TOO_LARGE_FOR_ROUTE)
                 if len(self._transaction.recipients) > MAX_RECIPIENTS:
                     return self._refuse(f"RCPT TO:<{path}>", TOO_MANY_RECIPIENTS)
                 self._transaction.take(admitted)

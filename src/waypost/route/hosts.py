@@ -91,10 +91,13 @@ class HostFinder:
         self._dice = dice
         self._allow_loopback_mx = allow_loopback_mx
         self._literal: dict[tuple[Server, ...], HostsAnswer] = {}
+        self._credit: dict[tuple[tuple[Server, ...], tuple[int, ...]], list[int]] = {}
 
     async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer:
         """The addresses to try. NoSuchHost: permanent; DnsFailed: later."""
         match transport:
+            case SmtpServers(servers, weights) if weights:
+                return await self._listed(self._in_turn(servers, weights))
             case SmtpServers(servers) | LmtpServers(servers):
                 return self._literal.get(servers) or await self._listed(servers)
             case SmtpMx(domain, port):
@@ -103,6 +106,18 @@ class HostFinder:
                 assert_never(transport)
 
     # ---- servers named by the administrator
+    def _in_turn(self, servers: tuple[Server, ...], weights: tuple[int, ...]) -> tuple[Server, ...]:
+        """The server whose turn it is, then the others, the next in turn first (smooth weighted round-robin).
+
+        In each round of as many turns as the weights add up to, a server has as many as its weight, spread out.
+        """
+        credit = self._credit.setdefault((servers, weights), [0] * len(servers))
+        for index, weight in enumerate(weights):
+            credit[index] += weight
+        order = sorted(range(len(servers)), key=lambda index: -credit[index])
+        credit[order[0]] -= sum(weights)
+        return tuple(servers[index] for index in order)
+
     async def _listed(self, servers: tuple[Server, ...]) -> HostsAnswer:
         """All addresses of all servers, in the order of the list.
 

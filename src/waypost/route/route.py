@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from waypost.mail.envelope import NextHop
 from waypost.mail.outcome import DnsFailed, Host, NoSuchHost
@@ -38,9 +38,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class SmtpServers:
-    """`smtp://a:25`, `smtps://b:465`: these, in order."""
+    """`smtp://a:25`, `smtps://b:465`: these, in order; or with `weights` in turn, each as often as its own says."""
 
     servers: tuple[Server, ...]
+    weights: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,32 @@ class Limits:
     concurrency: int = 20  # connections to one next hop at once
     recipients: int = 100  # RCPTs a transaction (RFC 5321 §4.5.3.1.8: a server must take 100)
     messages: int = 100  # transactions a connection
+    size: int = 0  # octets of a message; 0: as large as they are taken
+    pace: float = 0.0  # seconds from one message to the next; 0: none
+
+
+class Manner(NamedTuple):
+    """As whom we come to a next hop. `helo`: the name we give, "" the service's; `sources`: addresses to come from."""
+
+    helo: str = ""
+    sources: tuple[str, ...] = ()
+
+    def source(self, host: str) -> str:
+        """The address to come from to a numeric address, of the same family; "": the system's choice."""
+        return next((source for source in self.sources if (":" in source) == (":" in host)), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """When to try again, where a route has times of its own; what is empty or zero is as the service has it."""
+
+    schedule: tuple[timedelta, ...] = ()
+    expire: timedelta = timedelta()
+    delay_notice: timedelta = timedelta()
+
+
+AS_OURSELVES: Final = Manner()
+AS_EVER: Final = Retries()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +161,8 @@ class Route:
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
     credentials: Credentials | NoCredentials = field(default_factory=NoCredentials)
     limits: Limits = field(default_factory=Limits)
+    manner: Manner = AS_OURSELVES
+    retries: Retries = AS_EVER
     #: Whether only those who may relay through us are let in to it, since the domain is not ours: `*` alone matched, or
     #: the route says so (`accept_from = "relay"`).
     relay_only: bool = False
@@ -158,6 +187,8 @@ class Hosts:
 HostsAnswer: TypeAlias = Hosts | NoSuchHost | DnsFailed
 
 __all__ = [
+    "AS_EVER",
+    "AS_OURSELVES",
     "Capture",
     "Discard",
     "HookFormat",
@@ -166,9 +197,11 @@ __all__ = [
     "Limits",
     "LmtpServers",
     "Maildir",
+    "Manner",
     "NoRoute",
     "Pipe",
     "Reject",
+    "Retries",
     "Route",
     "Server",
     "SmtpMx",

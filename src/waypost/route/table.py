@@ -1,7 +1,8 @@
 """The route table: forward-path → Route, by longest suffix of whole labels. Pure; the order of the rules plays no part.
 
 `=example.com` (the domain alone) is asked before `example.com` (with its sub-domains), the longer suffix before the
-shorter, `*` last. Next hops' keys are readable and the same after every restart, as the queue keeps them:
+shorter, `*` last; of routes for one suffix, one for an account goes before one for a reverse-path, and that before one
+for everybody (whose.py). Next hops' keys are readable and the same after every restart, as the queue keeps them:
 `smtp://inner.example.com:25`, `mx:example.org`, `capture:`. Where rules lead to one place by different means (another
 TLS policy, other credentials), each key ends in `#` and its rule's name, so that no connection serves the wrong rule.
 
@@ -10,21 +11,45 @@ Not here: reading the configuration (config/), finding addresses (hosts.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, cast
 
 from waypost.mail.envelope import NextHop
 from waypost.route.domain import Match, Pattern, literal, to_ascii
-from waypost.route.route import Limits, NoRoute, Route, Server, SmtpMx, SmtpServers, TlsPolicy
+from waypost.route.route import (
+    AS_EVER,
+    AS_OURSELVES,
+    Limits,
+    Manner,
+    NoRoute,
+    Retries,
+    Route,
+    Server,
+    SmtpMx,
+    SmtpServers,
+    TlsPolicy,
+)
 from waypost.route.target import RecipientMx, Target, target_text
+from waypost.route.whose import ANYBODYS, NOT_THIS, Whose
 from waypost.smtp.client import Credentials, NoCredentials
-from waypost.smtp.path import AddressLiteral, Domain, DomainName, ForwardPath, Mailbox, Postmaster
+from waypost.smtp.path import (
+    AddressLiteral,
+    Domain,
+    DomainName,
+    ForwardPath,
+    Mailbox,
+    NullPath,
+    Postmaster,
+    ReversePath,
+)
 
 #: Domains whose route is remembered: a busy relay's day fits; at some 500 octets each that is 10 MB at most.
 _REMEMBERED: Final = 20_000
 
+
+_NOBODY: Final = NullPath()
 
 #: Stands for the pattern of a route that has none, and is reached by its name alone.
 _BY_NAME: Final = Pattern(Match.EXACT, "")
@@ -37,6 +62,33 @@ class Means:
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
     credentials: Credentials | NoCredentials = field(default_factory=NoCredentials)
     limits: Limits = field(default_factory=Limits)
+    manner: Manner = AS_OURSELVES
+    retries: Retries = AS_EVER
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One `[[destination]]`: other means for some of the domains that a route by `mx:` serves.
+
+    `limits`, `retries`, `manner`, `means`: the fields that differ, by name.
+    """
+
+    patterns: tuple[Pattern, ...]
+    place: str
+    limits: Mapping[str, object] = field(default_factory=dict)
+    retries: Mapping[str, object] = field(default_factory=dict)
+    manner: Mapping[str, object] = field(default_factory=dict)
+    means: Mapping[str, object] = field(default_factory=dict)
+
+    def of(self, means: Means) -> Means:
+        """`means`, but for what is said here."""
+        changed: dict[str, Any] = {
+            "limits": replace(means.limits, **cast("dict[str, Any]", self.limits)),
+            "retries": replace(means.retries, **cast("dict[str, Any]", self.retries)),
+            "manner": means.manner._replace(**cast("dict[str, Any]", self.manner)),
+            **self.means,
+        }
+        return replace(means, **changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +104,25 @@ class Rule:
     means: Means = field(default_factory=Means)
     relay_only: bool = False
     place: str = "?"
+    whose: Whose = ANYBODYS
+    #: Recipients that take it whatever their domain: mailboxes in lower case.
+    addresses: tuple[str, ...] = ()
 
 
 class RouteTable:
     """Looked up for each RCPT (no I/O), and again for each lease by its next hop's key."""
 
-    def __init__(self, rules: Sequence[Rule], *, postmaster: Mailbox) -> None:
+    def __init__(self, rules: Sequence[Rule], *, postmaster: Mailbox, overrides: Sequence[Override] = ()) -> None:
         """Bare `Postmaster` (RFC 5321 §4.5.1) goes where `postmaster` goes, and is open to anyone.
 
         Raises: ValueError, where two rules share a pattern or a name: the caller's to find out before.
         """
         self.rules: Final = tuple(rules)
-        self._by_pattern = {pattern: rule for rule in rules for pattern in rule.patterns}
-        if len(self._by_pattern) < sum(len(rule.patterns) for rule in rules):
+        self._overrides = {pattern: override for override in overrides for pattern in override.patterns}
+        self._choices = [rule for rule in rules if rule.whose or rule.addresses]
+        for_all = [rule for rule in rules if not rule.whose]
+        self._by_pattern = {pattern: rule for rule in for_all for pattern in rule.patterns}
+        if len(self._by_pattern) < sum(len(rule.patterns) for rule in for_all):
             raise ValueError("two rules of a route table have the same pattern")
         if len({rule.name for rule in rules}) < len(rules):
             raise ValueError("two rules of a route table have the same name")
@@ -81,20 +139,43 @@ class RouteTable:
             if not isinstance(rule.target, RecipientMx)
         }
         self._by_name = {rule.name: rule for rule in rules}
-        self._unpatterned = frozenset(self._keys[rule.name] for rule in rules if not rule.patterns)
+        by_name = [rule for rule in rules if not rule.patterns or rule.whose or rule.addresses]
+        self._unpatterned = frozenset(
+            self._keys[rule.name] for rule in by_name if not isinstance(rule.target, RecipientMx)
+        )
         self._by_key |= {
             self._keys[rule.name]: self._route(_BY_NAME, rule, DomainName(""))
-            for rule in rules
-            if not rule.patterns and self._keys[rule.name] not in self._by_key
+            for rule in by_name
+            if self._keys[rule.name] not in self._by_key and not isinstance(rule.target, RecipientMx)
         }
         self._by_domain = lru_cache(maxsize=_REMEMBERED)(self._find)
         self._postmaster = self._open(self._find(postmaster.domain))
 
-    def route(self, forward_path: ForwardPath) -> Route | NoRoute:
-        """Where this recipient goes."""
+    def route(
+        self, forward_path: ForwardPath, reverse_path: ReversePath = _NOBODY, account: str = ""
+    ) -> Route | NoRoute:
+        """Where this recipient goes, if the message is from `reverse_path` and `account` ("": nobody logged in)."""
         if isinstance(forward_path, Postmaster):
             return self._postmaster
+        if self._choices:
+            return self._chosen(forward_path, reverse_path, account)
         return self._by_domain(forward_path.domain)
+
+    def _chosen(self, mailbox: Mailbox, path: ReversePath, account: str) -> Route | NoRoute:
+        """A route for this very recipient; else, of those for the most specific pattern, the one that fits best."""
+        address = str(mailbox).lower()
+        named = [rule for rule in self._choices if address in rule.addresses]
+        if best := _best(named, path, account):
+            return self._route(_BY_NAME, best[0], _in_ascii(mailbox.domain))
+        by_domain = self._by_domain(mailbox.domain)
+        name = str(_in_ascii(mailbox.domain))
+        for pattern in _patterns_of(name):
+            fits = [rule for rule in self._choices if rule.whose and pattern in rule.patterns]
+            if best := _best(fits, path, account):
+                return self._route(pattern, best[0], _in_ascii(mailbox.domain))
+            if pattern in self._by_pattern:
+                break
+        return by_domain
 
     def named(self, name: str) -> Route | NoRoute:
         """The route of that name, for who is sent there whatever its domains are. It has one next hop (not `mx:`)."""
@@ -104,18 +185,29 @@ class RouteTable:
         return self._route(rule.patterns[0] if rule.patterns else _BY_NAME, rule, DomainName(""))
 
     def is_by_name(self, next_hop: NextHop) -> bool:
-        """Whether a key is that of a route without domains: its mail was sent there by name, not by its domain."""
-        return next_hop in self._unpatterned
+        """Whether a key is that of a route that mail is sent to by name, by its sender or recipient, not its domain."""
+        chosen_mx = next_hop.startswith("mx:") and next_hop.partition("#")[2] in self._by_name
+        return chosen_mx or next_hop in self._unpatterned
 
     def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
         """The route a key was made by (`mx:example.org` and the like name their domain in the key)."""
         if next_hop in self._by_key:
             return self._by_key[next_hop]
+        if next_hop.startswith("mx:") and "#" in next_hop:
+            return self._by_chosen_mx(next_hop)
         if next_hop.startswith("mx:"):
             found = self._by_domain(_domain_of_key(next_hop))
             if isinstance(found, Route) and found.next_hop == next_hop:
                 return found
         return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
+
+    def _by_chosen_mx(self, next_hop: NextHop) -> Route | NoRoute:
+        """The route of a key such as `mx:example.org#bulk`: by the recipient's domain, chosen by its sender."""
+        text, _, name = next_hop.partition("#")
+        rule = self._by_name.get(name)
+        if rule is None or not isinstance(rule.target, RecipientMx):
+            return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
+        return self._route(_BY_NAME, rule, _domain_of_key(NextHop(text)))
 
     def route_domain(self, domain: str) -> Route | NoRoute:
         """Where recipients at `domain` go, written as the queue writes it: "" is the bare postmaster's."""
@@ -151,10 +243,13 @@ class RouteTable:
         yield from self._everything
 
     def _route(self, pattern: Pattern, rule: Rule, domain: Domain) -> Route:
-        target = rule.target
+        target, means = rule.target, rule.means
         key = self._keys[rule.name]
         if isinstance(target, RecipientMx):
-            key = NextHop(target_text(SmtpMx(str(domain), target.port)))
+            chosen = f"#{rule.name}" if rule.whose or rule.addresses else ""
+            key = NextHop(target_text(SmtpMx(str(domain), target.port)) + chosen)
+            if self._overrides:
+                means = self._overridden(str(domain), means)
             if isinstance(domain, AddressLiteral):  # RFC 5321 §5.1: an address has no MX, it is the host
                 target = SmtpServers((Server(str(domain.address), target.port),))
             else:
@@ -162,13 +257,22 @@ class RouteTable:
         return Route(
             next_hop=key,
             transport=target,
-            rule=f'"{rule.name if pattern is _BY_NAME else pattern}" at {rule.place}',
-            tls=rule.means.tls,
-            credentials=rule.means.credentials,
-            limits=rule.means.limits,
+            rule=f'"{rule.name if pattern is _BY_NAME else pattern}"{_of(rule)} at {rule.place}',
+            tls=means.tls,
+            credentials=means.credentials,
+            limits=means.limits,
+            manner=means.manner,
+            retries=means.retries,
             relay_only=rule.relay_only or pattern.match is Match.EVERYTHING,
             name=rule.name,
         )
+
+    def _overridden(self, name: str, means: Means) -> Means:
+        """The means for one domain of a route by `mx:`."""
+        for pattern in _patterns_of(name):
+            if pattern in self._overrides:
+                return self._overrides[pattern].of(means)
+        return means
 
     def _key(self, rule: Rule, means: set[tuple[Means, Target]]) -> NextHop:
         """The key of a rule with one next hop; it carries the rule's name where the `means` to get there differ."""
@@ -182,6 +286,37 @@ class RouteTable:
     @staticmethod
     def _open(found: Route | NoRoute) -> Route | NoRoute:
         return replace(found, relay_only=False) if isinstance(found, Route) else found
+
+
+def _patterns_of(name: str) -> Iterable[Pattern]:
+    """All patterns that match `name`, the most specific first."""
+    yield Pattern(Match.EXACT, name)
+    rest = "" if name.startswith("[") else name
+    while rest:
+        yield Pattern(Match.SUFFIX, rest)
+        rest = rest.partition(".")[2]
+    yield Pattern(Match.EVERYTHING, "")
+
+
+def _best(rules: Sequence[Rule], path: ReversePath, account: str) -> Sequence[Rule]:
+    """The rule that fits the sender best, if any does; of two alike, the earlier."""
+    fits = [(rule.whose.fit(path, account), rule) for rule in rules]
+    best = max((fit for fit, _ in fits), default=NOT_THIS)
+    return [rule for fit, rule in fits if fit == best][:1] if best > NOT_THIS else ()
+
+
+def _of(rule: Rule) -> str:
+    return f" for {rule.whose}" if rule.whose else ""
+
+
+def _in_ascii(domain: Domain) -> Domain:
+    """The domain as the table has it; one that is no name stays, and leads nowhere."""
+    if isinstance(domain, AddressLiteral):
+        return domain
+    try:
+        return DomainName(to_ascii(domain))
+    except ValueError:
+        return domain
 
 
 def _domain_of_key(next_hop: NextHop) -> Domain:
@@ -206,7 +341,8 @@ def describe(table: RouteTable) -> Sequence[str]:
     for rule in table.rules:
         patterns = ", ".join(str(pattern) for pattern in rule.patterns)
         tls = f"TLS {rule.means.tls.value}; " if isinstance(rule.target, SmtpServers | SmtpMx | RecipientMx) else ""
-        lines.append(f"{patterns or rule.name} → {target_text(rule.target)} ({tls}{_whose(rule)}; {rule.place})")
+        what = f"{patterns or ', '.join(rule.addresses) or rule.name}{_of(rule)}"
+        lines.append(f"{what} → {target_text(rule.target)} ({tls}{_whose(rule)}; {rule.place})")
     return lines
 
 

@@ -1,0 +1,174 @@
+"""Relays as people use them, in the whole service: chosen by sender, in turn, with limits and manners of their own."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.deliver.peer import Peer
+from tests.scenarios.whole import HOUR, MINUTE, Whole, to_host, whole
+from tests.virtual import virtual
+from waypost.admin.explanation import Question
+from waypost.queue.memory import MemoryStorage
+
+GENERAL, BULK, ANN, OTHER = "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"
+BY_SENDER = (
+    to_host("*", GENERAL)
+    + to_host("*", BULK, 'name = "bulk"', 'senders = ["news.example", "=home.example"]')
+    + to_host("*", ANN, 'name = "ann"', 'senders = ["ann@home.example"]')
+    + to_host("inner.example", OTHER)
+)
+
+
+def peers(*hosts: str) -> dict[str, Peer]:
+    return {host: Peer() for host in hosts}
+
+
+async def route_of(service: Whole, recipient: str, sender: str) -> str:
+    """What explain says the route is."""
+    answer = await service.running.operations.explain(Question((recipient,), reverse_path=sender))
+    return next(fact.text for fact in answer.journeys[0].legs[0].facts if fact.step == "route")
+
+
+@virtual
+async def test_a_route_is_chosen_by_the_sender_and_explain_says_which() -> None:
+    hosts = peers(GENERAL, BULK, ANN, OTHER)
+    async with whole(BY_SENDER, hosts) as service:
+        for sender, host in (
+            ("x@far.example", GENERAL),
+            ("x@a.news.example", BULK),
+            ("bob@home.example", BULK),
+            ("x@sub.home.example", GENERAL),
+            ("Ann@home.example", ANN),
+        ):
+            before = len(hosts[host].accepted)
+            await service.take("you@world.example", author=sender)
+            await asyncio.sleep(5)
+            assert len(hosts[host].accepted) == before + 1, sender
+            assert host in await route_of(service, "you@world.example", sender)
+
+
+@virtual
+async def test_a_more_specific_domain_goes_before_the_sender() -> None:
+    hosts = peers(GENERAL, BULK, ANN, OTHER)
+    async with whole(BY_SENDER, hosts) as service:
+        await service.take("you@inner.example", author="ann@home.example")
+        await asyncio.sleep(5)
+        assert len(hosts[OTHER].accepted) == 1
+
+
+@virtual
+async def test_mail_queued_for_a_senders_route_stays_there_after_a_restart() -> None:
+    storage = MemoryStorage()
+    async with whole(BY_SENDER, {}, storage=lambda _: storage) as service:
+        await service.take("you@world.example", author="ann@home.example")
+        await asyncio.sleep(5)
+    hosts = peers(GENERAL, ANN)
+    async with whole(BY_SENDER, hosts, storage=lambda _: storage):
+        await asyncio.sleep(HOUR)
+    assert [len(hosts[host].accepted) for host in (GENERAL, ANN)] == [0, 1]
+
+
+@virtual
+async def test_one_recipient_may_go_another_way_than_his_domain() -> None:
+    hosts = peers(GENERAL, OTHER)
+    vip = f'[[route]]\nname = "vip"\naddresses = ["ann@world.example"]\nto = "smtp://{OTHER}:25"\n'
+    async with whole(to_host("*", GENERAL) + vip, hosts) as service:
+        await service.take("Ann@world.example", "bob@world.example")
+        await asyncio.sleep(5)
+    assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 1]
+
+
+@virtual
+async def test_by_mx_a_sender_may_have_manners_of_its_own() -> None:
+    hosts = peers(GENERAL)
+    text = (
+        '[[route]]\ndomains = ["*"]\nto = "mx:"\n'
+        '[[route]]\nname = "bulk"\ndomains = ["*"]\nto = "mx:"\nsenders = ["news.example"]\nhelo = "bulk.example.net"\n'
+    )
+    zone = "world.example. 300 MX 10 a.world.example.\na.world.example. 300 A 192.0.2.1\n"
+    async with whole(text, hosts, zone=zone) as service:
+        await service.take("you@world.example", author="x@news.example")
+        await service.take("you@world.example")
+        await asyncio.sleep(5)
+        (hello, other) = (lines[0] for lines in hosts[GENERAL].connections)
+        assert {hello, other} == {"EHLO bulk.example.net", "EHLO mx.example.net"}
+
+
+@virtual
+async def test_servers_with_weights_are_tried_first_in_turn() -> None:
+    hosts = peers(GENERAL, BULK)
+    text = (
+        f'[[route]]\ndomains = ["*"]\nto = ["smtp://{GENERAL}:25", "smtp://{BULK}:25"]\nweights = [3, 1]\n'
+        "messages = 1\n"
+    )
+    async with whole(text, hosts) as service:
+        for _ in range(8):
+            await service.take("you@world.example")
+            await asyncio.sleep(1)
+        assert [len(hosts[host].accepted) for host in (GENERAL, BULK)] == [6, 2]
+
+
+@virtual
+async def test_a_rate_spreads_messages_evenly_and_holds_nobody_elses_up() -> None:
+    hosts = peers(GENERAL, OTHER)
+    async with whole(to_host("*", GENERAL, 'rate = "30/1m"') + to_host("inner.example", OTHER), hosts) as service:
+        for _ in range(10):
+            await service.take("you@world.example")
+        await service.take("you@inner.example")
+        await asyncio.sleep(9)
+        assert len(hosts[OTHER].accepted) == 1
+        assert 4 <= len(hosts[GENERAL].accepted) <= 5
+        await asyncio.sleep(12)
+        assert len(hosts[GENERAL].accepted) == 10
+
+
+@virtual
+async def test_a_message_too_large_for_its_way_is_refused_at_rcpt_or_reported() -> None:
+    hosts = peers(GENERAL)
+    async with whole(to_host("*", GENERAL, 'size = "1K"'), hosts) as service:
+        client = await service.client()
+        await client.say("MAIL FROM:<alice@home.example> SIZE=5000")
+        assert (await client.say("RCPT TO:<you@world.example>")).startswith("552 5.3.4 ")
+        await service.take(
+            "you@world.example", octets=b"Subject: large\r\n\r\n" + b"x" * 900 + b"\r\n" + b"y" * 900 + b"\r\n"
+        )
+        await asyncio.sleep(5)
+        (report,) = await service.inbox()
+        assert b"5.3.4" in report
+        assert hosts[GENERAL].accepted == []
+
+
+@virtual
+async def test_a_route_may_have_retry_times_of_its_own() -> None:
+    text = to_host("*", GENERAL, 'schedule = ["10s"]', 'expire = "1m"') + to_host("inner.example", OTHER)
+    async with whole(text, {}) as service:
+        await service.take("you@world.example")
+        slow = await service.take("you@inner.example")
+        await asyncio.sleep(2 * MINUTE)
+        (report,) = await service.inbox()
+        assert b"within 1 minute" in report
+        assert [entry.id for entry in await service.queue()] == [slow]
+
+
+@virtual
+async def test_a_destination_within_a_route_by_mx_has_its_own_limits() -> None:
+    hosts = peers(GENERAL, OTHER)
+    text = (
+        '[[route]]\ndomains = ["*"]\nto = "mx:"\n'
+        '[[destination]]\ndomains = ["slow.example"]\nrate = "6/1m"\nhelo = "slow.example.net"\nexpire = "1h"\n'
+    )
+    zone = "\n".join(
+        f"{name}.example. 300 MX 10 a.{name}.example.\na.{name}.example. 300 A {host}"
+        for name, host in (("slow", OTHER), ("world", GENERAL))
+    )
+    async with whole(text, hosts, zone=zone) as service:
+        for _ in range(3):
+            await service.take("you@slow.example")
+            await service.take("you@world.example")
+        await asyncio.sleep(5)
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [3, 1]
+        assert hosts[OTHER].connections[0][0] == "EHLO slow.example.net"
+        answer = await service.running.operations.explain(Question(("x@slow.example",)))
+        facts = {fact.step: fact for fact in answer.journeys[0].legs[0].facts}
+        assert "one every 10 s" in facts["limits"].text
+        assert any("1 hour" in detail or "1h" in detail for detail in facts["retries"].details)
