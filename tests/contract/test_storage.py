@@ -611,3 +611,130 @@ async def test_a_closed_storage_refuses(storage: Storage) -> None:
             await operation
         assert caught.value.fault.kind is StoreFaultKind.CLOSED
     assert OK.where
+
+
+# ---- operators: the bin, bounces, other ways
+async def test_what_is_deleted_lies_in_the_bin_and_can_be_brought_back(storage: Storage) -> None:
+    await accept(storage, 1, BERT, CARL, octets=b"body\r\n")
+
+    assert await storage.delete(Selection(domain="example.com"), now=NOW, by="eve", reason="sent twice") == 1
+    (binned,) = await storage.binned(ALL, after=FIRST, limit=10)
+    assert (binned.id, binned.forward_path, binned.why, binned.at) == (
+        name(1),
+        "carl@example.com",
+        "deleted by eve: sent twice",
+        NOW,
+    )
+    assert (await storage.counts()).recipients == 1
+
+    assert await storage.restore(ALL, now=NOW + 1, by="eve") == 1
+    assert await storage.binned(ALL, after=FIRST, limit=10) == []
+    assert await storage.counts() == Counts(messages=1, recipients=2, held=0, reports_due=0)
+    assert [entry.number for entry in await storage.entries(ALL, after=FIRST, limit=9, now=NOW + 1)] == [0, 1]
+    assert [event.text for event in await storage.history(name(1))][1:] == [
+        "deleted by eve: sent twice",
+        "brought back by eve",
+    ]
+
+
+async def test_a_message_that_was_done_comes_back_whole_from_the_bin(restartable: Restartable) -> None:
+    storage = restartable.now
+    await accept(storage, 1, BERT, to("dora@example.org", "mx:elsewhere"), octets=b"body\r\n")
+    assert await storage.delete(Selection(address="dora@example.org"), now=NOW, by="eve") == 1
+    lease = await claim_one(storage)
+    assert await storage.settle(settlement(lease))
+    assert (await storage.counts()).messages == 0
+    assert (await storage.history(name(1)))[-1].kind == "done"
+
+    storage = await restartable.restart()
+    assert await storage.restore(Selection(ids=(name(1),)), now=NOW + 1, by="eve") == 1
+
+    assert await storage.counts() == Counts(messages=1, recipients=1, held=0, reports_due=0)
+    assert [event.kind for event in await storage.history(name(1))] == ["received", "operator", "attempt", "operator"]
+    (lease,) = await storage.claim(NextHop("mx:elsewhere"), now=NOW + 1, until=NOW + 61, messages=9)
+    assert await read(lease.octets) == b"body\r\n"
+    assert await storage.find("dora@example.org", limit=9) == [name(1)]
+
+
+async def test_the_bin_lets_go_of_what_is_old_and_of_its_octets(storage: Storage) -> None:
+    await accept(storage, 1, BERT)
+    await accept(storage, 2, CARL)
+    await storage.delete(Selection(domain="example.org"), now=NOW, by="eve")
+    await storage.delete(Selection(domain="example.com"), now=NOW + 9, by="eve")
+    await storage.message(name(1))
+
+    assert await storage.empty_bin(before=NOW + 5, limit=10) == 1
+
+    with pytest.raises(KeyError):
+        await storage.message(name(1))
+    await storage.message(name(2))
+    assert [one.id for one in await storage.binned(ALL, after=FIRST, limit=9)] == [name(2)]
+    assert await storage.restore(Selection(ids=(name(1),)), now=NOW + 9, by="eve") == 0
+
+
+async def test_a_bounce_reports_its_reason_and_leaves_the_recipient_in_the_bin(storage: Storage) -> None:
+    await accept(storage, 1, BERT, to("carl@example.com", "mx:example.com", notify=Notify.NEVER))
+
+    assert await storage.bounce(ALL, reason="this host is gone", now=NOW, by="eve") == 2
+
+    (report,) = await storage.reports(limit=9)
+    assert report.notice is Notice.FAILED
+    (told,) = report.recipients  # NOTIFY=NEVER forbids to tell of the other
+    assert told.recipient.number == 0
+    assert told.status == "5.3.0"
+    assert told.explanation == "This host is gone."
+    assert len(await storage.binned(ALL, after=FIRST, limit=9)) == 2
+    assert [event.text for event in await storage.history(name(1))][1:] == ["bounced by eve: this host is gone"]
+
+
+async def test_a_rerouted_recipient_is_due_there_and_stays_on_its_way(storage: Storage) -> None:
+    await accept(storage, 1, BERT, CARL)
+    new = NextHop("smtp://other:25")
+
+    assert await storage.reroute(Selection(domain="example.org"), new, now=NOW, by="eve", reason="fire") == 1
+
+    assert await storage.hops() == [("mx:example.com", "example.com")]
+    assert await storage.rehop(new, "example.org", NextHop("mx:example.org")) == 0
+    (lease,) = await storage.claim(new, now=NOW, until=NOW + 60, messages=9)
+    assert [one.number for one in lease.recipients] == [0]
+    assert (await storage.history(name(1)))[-1].text == "rerouted to smtp://other:25 by eve: fire"
+
+
+async def test_an_operator_takes_nothing_from_who_is_delivering_it(storage: Storage) -> None:
+    await accept(storage, 1, BERT, claim_for=60)
+
+    assert await storage.bounce(ALL, reason="no", now=NOW, by="eve") == 0
+    assert await storage.reroute(ALL, NextHop("capture:"), now=NOW, by="eve") == 0
+    assert await storage.delete(ALL, now=NOW, by="eve") == 0
+    assert await storage.binned(ALL, after=FIRST, limit=9) == []
+
+
+@pytest.mark.parametrize(
+    ("selection", "numbers"),
+    [
+        (Selection(state="held"), [1]),
+        (Selection(state="in delivery"), [2]),
+        (Selection(state="due"), [3]),
+        (Selection(state="waiting"), [4]),
+        (Selection(state="sleeping"), []),
+        (Selection(text="MOVING house"), [1]),
+        (Selection(text="BUSY"), [4]),
+        (Selection(received_before=NOW), []),
+        (Selection(received_before=NOW + 1), [1, 2, 3, 4]),
+    ],
+)
+async def test_a_selection_narrows_by_state_words_and_age(
+    storage: Storage, selection: Selection, numbers: list[int]
+) -> None:
+    await accept(storage, 1, to("a@example.org", "hop:1"))
+    await storage.hold(ALL, reason="Moving house", now=NOW, by="eve")
+    await accept(storage, 2, to("b@example.org", "hop:2"), claim_for=60)
+    await accept(storage, 3, to("c@example.org", "hop:3"))
+    await accept(storage, 4, to("d@example.org", "hop:4"))
+    (lease,) = await storage.claim(NextHop("hop:4"), now=NOW, until=NOW + 9, messages=1)
+    assert await storage.settle(settlement(lease, outcome=BUSY, then=wait(NOW + 100)))
+
+    found = await storage.entries(selection, after=FIRST, limit=9, now=NOW + 1)
+
+    assert [entry.id for entry in found] == [name(number) for number in numbers]
+    assert await storage.count(selection, now=NOW + 1) == len(numbers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
@@ -16,6 +16,7 @@ from waypost.net.clock import Instant
 from waypost.queue import record
 from waypost.queue.shelf import Absent, MemoryShelf
 from waypost.queue.storage import (
+    BinnedEntry,
     CapturedMessage,
     Counts,
     Draft,
@@ -55,6 +56,7 @@ class _Place:
     token: int = 0
     held: str = ""
     last_outcome: str = ""
+    is_pinned: bool = False
 
     def is_free(self, now: Instant) -> bool:
         return not self.token or self.ready_at <= now
@@ -78,10 +80,11 @@ class _Life:
     captures: int = 0
     reports: int = 0
     is_done: bool = False
+    bin: dict[int, tuple[_Place, Instant, str]] = field(default_factory=dict)  # with since when, and why
 
     @property
     def is_stored(self) -> bool:
-        return not self.is_done or self.captures > 0
+        return not self.is_done or self.captures > 0 or bool(self.bin)
 
 
 @dataclass(slots=True)
@@ -260,14 +263,14 @@ class MemoryStorage:
                 place.wait(at)
                 place.held = reason
         if settled.notice is not Notice.NONE:
-            self._add_notice(life, settled, record.after(settled), at)
+            self._due(life, settled.notice, record.reported(settled, record.after(settled), at))
 
-    def _add_notice(self, life: _Life, settled: Settled, recipient: QueuedRecipient, at: Instant) -> None:
-        key = (life.message.id, settled.notice)
+    def _due(self, life: _Life, notice: Notice, reported: ReportedRecipient) -> None:
+        key = (life.message.id, notice)
         if key not in self._reports:
             self._reports[key] = _DueReport(next(self._numbers), *key)
             life.reports += 1
-        self._reports[key].recipients[recipient.number] = record.reported(settled, recipient, at)
+        self._reports[key].recipients[reported.recipient.number] = reported
 
     def _capture(self, life: _Life, recipients: Iterable[QueuedRecipient], at: Instant) -> None:
         number, message = next(self._numbers), life.message
@@ -339,7 +342,7 @@ class MemoryStorage:
         self._require_open()
         chosen = [
             (life, place)
-            for life, place in self._selected(selection)
+            for life, place in self._selected(selection, now)
             if (life.message.id, place.recipient.number) > after
         ]
         chosen.sort(key=lambda pair: (pair[0].message.id, pair[1].recipient.number))
@@ -354,45 +357,127 @@ class MemoryStorage:
 
     async def retry(self, selection: Selection, *, now: Instant) -> int:
         self._require_open()
-        waiting = [place for _, place in self._selected(selection) if not (place.token or place.held)]
+        waiting = [place for _, place in self._selected(selection, now) if not (place.token or place.held)]
         late = [place for place in waiting if place.due_at > now]
         for place in late:
             place.wait(now)
         return len(late)
 
-    async def delete(self, selection: Selection, *, now: Instant, by: str) -> int:
+    async def count(self, selection: Selection, *, now: Instant) -> int:
         self._require_open()
-        gone = [(life, place) for life, place in self._selected(selection) if place.is_free(now)]
-        for life, place in gone:
-            del life.places[place.recipient.number]
-        for life, addresses in _by_message(gone):
-            life.events.append(record.operated(life.message.id, now, f"deleted by {by}", addresses))
-            self._finish(life, now)
-        return len(gone)
+        return len(self._selected(selection, now))
 
-    async def hold(self, selection: Selection, *, reason: str, now: Instant) -> int:
+    async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        return len(self._bin(selection, now, record.done_by("deleted", by, reason)))
+
+    async def bounce(self, selection: Selection, *, reason: str, now: Instant, by: str) -> int:
+        def report(life: _Life, place: _Place) -> None:
+            if record.is_told_of_failure(place.recipient, life.message.reverse_path):
+                self._due(life, Notice.FAILED, record.bounced(place.recipient, reason, now))
+
+        return len(self._bin(selection, now, record.done_by("bounced", by, reason), report))
+
+    def _bin(
+        self,
+        selection: Selection,
+        now: Instant,
+        why: str,
+        report: Callable[[_Life, _Place], None] = lambda _life, _place: None,
+    ) -> list[tuple[_Life, _Place]]:
         self._require_open()
-        free = [(life, place) for life, place in self._selected(selection) if place.is_free(now) and not place.held]
+        gone = [(life, place) for life, place in self._selected(selection, now) if place.is_free(now)]
+        for life, place in gone:
+            life.bin[place.recipient.number] = (life.places.pop(place.recipient.number), now, why)
+            report(life, place)
+        for life in self._tell(gone, now, why):
+            self._finish(life, now)
+        return gone
+
+    def _tell(self, chosen: Iterable[tuple[_Life, _Place]], now: Instant, text: str) -> list[_Life]:
+        """One event a message; the messages."""
+        lives = []
+        for life, addresses in _by_message(chosen):
+            life.events.append(record.operated(life.message.id, now, text, addresses))
+            lives.append(life)
+        return lives
+
+    async def reroute(self, selection: Selection, next_hop: NextHop, *, now: Instant, by: str, reason: str = "") -> int:
+        self._require_open()
+        free = [
+            (life, place)
+            for life, place in self._selected(selection, now)
+            if place.is_free(now) and place.next_hop != next_hop
+        ]
+        for _, place in free:
+            held = place.held
+            place.wait(now)
+            place.next_hop, place.held, place.is_pinned = next_hop, held, True
+        self._tell(free, now, record.done_by(f"rerouted to {next_hop}", by, reason))
+        return len(free)
+
+    async def hold(self, selection: Selection, *, reason: str, now: Instant, by: str = "") -> int:
+        self._require_open()
+        chosen = self._selected(selection, now)
+        free = [(life, place) for life, place in chosen if place.is_free(now) and not place.held]
         for _, place in free:
             place.wait(place.due_at)
             place.held = reason
-        for life, addresses in _by_message(free):
-            life.events.append(record.operated(life.message.id, now, f"held: {reason}", addresses))
+        self._tell(free, now, record.done_by("held", by, reason))
         return len(free)
 
-    async def unhold(self, selection: Selection, *, now: Instant) -> int:
+    async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
         self._require_open()
-        held = [(life, place) for life, place in self._selected(selection) if place.held]
+        held = [(life, place) for life, place in self._selected(selection, now) if place.held]
         for _, place in held:
             place.wait(now)
-        for life, addresses in _by_message(held):
-            life.events.append(record.operated(life.message.id, now, "released", addresses))
+        self._tell(held, now, record.done_by("released", by, reason))
         return len(held)
+
+    # ---- the bin
+    async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
+        self._require_open()
+        found = [
+            (life, *binned)
+            for life, *binned in self._in_bin(selection)
+            if (life.message.id, binned[0].recipient.number) > after
+        ]
+        found.sort(key=lambda one: (one[0].message.id, one[1].recipient.number))
+        return [_binned(*one) for one in found[:limit]]
+
+    async def restore(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        self._require_open()
+        back = [(life, place) for life, place, _, _ in self._in_bin(selection)]
+        for life, place in back:
+            number = place.recipient.number
+            life.places[number] = place
+            del life.bin[number]
+            place.wait(now)
+            life.places = dict(sorted(life.places.items()))
+            if life.is_done:
+                life.is_done = False
+                self._unfinished[life.message.id] = life
+                life.events = [event for event in life.events if event.kind != "done"]
+        self._tell(back, now, record.done_by("brought back", by, reason))
+        return len(back)
+
+    async def empty_bin(self, *, before: Instant, limit: int) -> int:
+        self._require_open()
+        old = [(life, place) for life, place, at, _ in self._in_bin(Selection()) if at < before][:limit]
+        for life, place in old:
+            del life.bin[place.recipient.number]
+            self._bury(life)
+        return len(old)
+
+    def _in_bin(self, selection: Selection) -> list[tuple[_Life, _Place, Instant, str]]:
+        everywhere = ((life, *binned) for life in self._lives.values() for binned in life.bin.values())
+        return [one for one in everywhere if _matches(replace(selection, state=""), one[0], one[1], 0.0)]
 
     async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
         self._require_open()
         moved = [
-            place for _, place in self._selected(Selection(domain=domain, next_hop=old)) if _domain(place) == domain
+            place
+            for _, place in self._selected(Selection(domain=domain, next_hop=old), 0.0)
+            if _domain(place) == domain and not place.is_pinned
         ]
         for place in moved:
             place.next_hop = new
@@ -400,7 +485,7 @@ class MemoryStorage:
 
     async def hops(self) -> Sequence[tuple[NextHop, str]]:
         self._require_open()
-        return sorted({(place.next_hop, _domain(place)) for _, place in self._places()})
+        return sorted({(place.next_hop, _domain(place)) for _, place in self._places() if not place.is_pinned})
 
     async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
         self._require_open()
@@ -493,11 +578,11 @@ class MemoryStorage:
             for place in life.places.values():
                 yield life, place
 
-    def _selected(self, selection: Selection) -> list[tuple[_Life, _Place]]:
-        return [(life, place) for life, place in self._places() if _matches(selection, life, place)]
+    def _selected(self, selection: Selection, now: Instant) -> list[tuple[_Life, _Place]]:
+        return [(life, place) for life, place in self._places() if _matches(selection, life, place, now)]
 
 
-def _matches(selection: Selection, life: _Life, place: _Place) -> bool:
+def _matches(selection: Selection, life: _Life, place: _Place, now: Instant) -> bool:
     if selection.ids and life.message.id not in selection.ids:
         return False
     if selection.address:
@@ -505,6 +590,12 @@ def _matches(selection: Selection, life: _Life, place: _Place) -> bool:
         if selection.address.lower() not in (end.lower() for end in ends):
             return False
     if selection.domain and selection.domain.lower() != _domain(place):
+        return False
+    if selection.state and selection.state != _state(place, now).value:
+        return False
+    if selection.text and not any(selection.text.lower() in text.lower() for text in (place.last_outcome, place.held)):
+        return False
+    if selection.received_before and life.message.received_at >= selection.received_before:
         return False
     return not selection.next_hop or selection.next_hop == place.next_hop
 
@@ -537,6 +628,23 @@ def _entry(life: _Life, place: _Place, now: Instant) -> QueueEntry:
         size=message.size,
         last_outcome=place.last_outcome,
         reason=place.held,
+    )
+
+
+def _binned(life: _Life, place: _Place, at: Instant, why: str) -> BinnedEntry:
+    message = life.message
+    return BinnedEntry(
+        id=message.id,
+        number=place.recipient.number,
+        at=at,
+        why=why,
+        reverse_path=record.address_of(message.reverse_path),
+        forward_path=record.address_of(place.recipient.forward_path),
+        next_hop=place.next_hop,
+        attempts=place.recipient.attempts,
+        received_at=message.received_at,
+        size=message.size,
+        last_outcome=place.last_outcome,
     )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
 from waypost.net.clock import Instant
 from waypost.queue import ids, record
 from waypost.queue.storage import (
+    BinnedEntry,
     CapturedMessage,
     Counts,
     HistoryEvent,
@@ -126,36 +127,101 @@ def entries(
     connection: sqlite3.Connection, selection: Selection, after: Key, limit: int, now: Instant
 ) -> list[QueueEntry]:
     """A page of queue entries."""
-    where, parameters = _where(selection, after)
+    where, parameters = _where(_clauses(selection, now), after)
     rows = connection.execute(f"{_ENTRIES}{where} ORDER BY r.message, r.number LIMIT ?", (*parameters, limit))
     return [_entry(row, now) for row in rows]
 
 
-def keys(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
+def keys(connection: sqlite3.Connection, selection: Selection, now: Instant, after: Key, limit: int) -> list[Key]:
     """A page of the keys of what is selected."""
-    where, parameters = _where(selection, after)
+    where, parameters = _where(_clauses(selection, now), after)
     statement = f"SELECT message, number FROM recipients AS r{where} ORDER BY message, number LIMIT ?"
+    return list(connection.execute(statement, (*parameters, limit)))
+
+
+def count(connection: sqlite3.Connection, selection: Selection, now: Instant) -> int:
+    """How many recipients are selected."""
+    where, parameters = _where(_clauses(selection, now), (-1, -1))
+    (number,) = connection.execute(f"SELECT count(*) FROM recipients AS r{where}", parameters).fetchone()
+    return int(number)
+
+
+def binned(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[BinnedEntry]:
+    """A page of the bin."""
+    where, parameters = _where(_clauses_of_any(selection, held="''"), after)
+    rows = connection.execute(
+        "SELECT r.message, number, at, why, address, next_hop, attempts, last_outcome,"
+        " m.received_at, m.size, m.envelope"
+        f" FROM binned AS r CROSS JOIN messages AS m ON m.id = r.message{where}"
+        " ORDER BY r.message, r.number LIMIT ?",
+        (*parameters, limit),
+    )
+    return [
+        BinnedEntry(
+            id=ids.from_number(message),
+            number=number,
+            at=at,
+            why=why,
+            reverse_path=record.reverse_path_in(envelope),
+            forward_path=address,
+            next_hop=NextHop(next_hop),
+            attempts=attempts,
+            received_at=received_at,
+            size=size,
+            last_outcome=last_outcome,
+        )
+        for message, number, at, why, address, next_hop, attempts, last_outcome, received_at, size, envelope in rows
+    ]
+
+
+def binned_keys(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
+    """A page of the keys of what is selected in the bin."""
+    where, parameters = _where(_clauses_of_any(selection, held="''"), after)
+    statement = f"SELECT message, number FROM binned AS r{where} ORDER BY message, number LIMIT ?"
     return list(connection.execute(statement, (*parameters, limit)))
 
 
 def keys_of_hop(connection: sqlite3.Connection, next_hop: str, domain: str, after: Key, limit: int) -> list[Key]:
     """A page of the keys of a domain's recipients that wait for a next hop."""
     statement = (
-        "SELECT message, number FROM recipients WHERE (message, number) > (?, ?) AND next_hop = ? AND domain = ?"
+        "SELECT message, number FROM recipients"
+        " WHERE (message, number) > (?, ?) AND next_hop = ? AND domain = ? AND pinned = 0"
         " ORDER BY message, number LIMIT ?"
     )
     return list(connection.execute(statement, (*after, next_hop, domain, limit)))
 
 
-def _where(selection: Selection, after: Key) -> tuple[str, list[object]]:
+def _where(narrowing: Iterable[tuple[str, list[object]]], after: Key) -> tuple[str, list[object]]:
     clauses, parameters = [" WHERE (r.message, r.number) > (?, ?)"], list[object](after)
-    for clause, values in _clauses(selection):
+    for clause, values in narrowing:
         clauses.append(clause)
         parameters += values
     return " AND ".join(clauses), parameters
 
 
-def _clauses(selection: Selection) -> Iterator[tuple[str, list[object]]]:
+#: What each state is in a row; in step with `_state`.
+_IN_STATE: Final = {
+    RecipientState.HELD.value: ("held <> ''", 0),
+    RecipientState.IN_DELIVERY.value: ("held = '' AND lease > 0 AND ready_at > ?", 1),
+    RecipientState.DUE.value: ("held = '' AND NOT (lease > 0 AND ready_at > ?) AND due_at <= ?", 2),
+    RecipientState.WAITING.value: ("held = '' AND NOT (lease > 0 AND ready_at > ?) AND due_at > ?", 2),
+}
+
+
+def _clauses(selection: Selection, now: Instant) -> Iterator[tuple[str, list[object]]]:
+    if selection.state:
+        clause, times = _IN_STATE.get(selection.state, ("0", 0))
+        yield clause, [now] * times
+    yield from _clauses_of_any(selection, held="held")
+
+
+def _clauses_of_any(selection: Selection, *, held: str) -> Iterator[tuple[str, list[object]]]:
+    """What the queue and the bin have in common; `held`: the column that says why it is held, in SQL."""
+    if selection.text:
+        text = selection.text.lower()
+        yield f"(instr(lowered(last_outcome), ?) > 0 OR instr(lowered({held}), ?) > 0)", [text, text]
+    if selection.received_before:
+        yield "(SELECT received_at FROM messages WHERE id = r.message) < ?", [selection.received_before]
     if selection.ids:
         yield f"r.message IN ({', '.join('?' * len(selection.ids))})", [number_of(one) for one in selection.ids]
     if selection.address:
@@ -196,7 +262,9 @@ def _state(*, held: str, is_leased: bool, is_due: bool) -> RecipientState:
 
 def hops(connection: sqlite3.Connection) -> list[tuple[NextHop, str]]:
     """The pairs of next hop and domain. Reads every recipient: half a second a million, in a thread of its own."""
-    rows = connection.execute("SELECT DISTINCT next_hop, domain FROM recipients ORDER BY next_hop, domain")
+    rows = connection.execute(
+        "SELECT DISTINCT next_hop, domain FROM recipients WHERE pinned = 0 ORDER BY next_hop, domain"
+    )
     return [(NextHop(next_hop), domain) for next_hop, domain in rows]
 
 

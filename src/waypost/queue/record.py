@@ -27,14 +27,18 @@ from waypost.mail.envelope import (
     Recipient,
 )
 from waypost.mail.explain import as_details, plain, report_fields
+from waypost.mail.outcome import PolicyRefused, Rejected
 from waypost.net.clock import Instant
-from waypost.queue.storage import HistoryEvent, Notice, Report, ReportedRecipient, Settled, Wait
+from waypost.queue.storage import Gone, HistoryEvent, Notice, Report, ReportedRecipient, Settled, Wait
 from waypost.smtp.extension import MailParameters, Notify, RcptParameters
 from waypost.smtp.path import AddressLiteral, DomainName, ForwardPath, Mailbox, NullPath, Postmaster, ReversePath
+from waypost.smtp.reply import EnhancedStatus
 
 NOT_IN_DOUBT: Final = NotInDoubt()
 NULL_PATH: Final = NullPath()
 POSTMASTER: Final = Postmaster()
+#: "Other or undefined mail system status" (RFC 3463 §3.4): a person decided, and none of the finer codes says that.
+BOUNCED: Final = EnhancedStatus(5, 3, 0)
 
 
 # ---- paths as text: the local-part unquoted, so that text and path name one another
@@ -276,6 +280,22 @@ def reported(settled: Settled, after_attempt: QueuedRecipient, at: Instant) -> R
         last_attempt=at,
         retry_until=settled.retry_until,
     )
+
+
+def bounced(recipient: QueuedRecipient, reason: str, at: Instant) -> ReportedRecipient:
+    """What a report is to say of a recipient that an operator has given up."""
+    refused = Rejected(PolicyRefused(reason, BOUNCED), BOUNCED)
+    return reported(Settled(recipient, refused, Gone(), Notice.FAILED), recipient, at)
+
+
+def is_told_of_failure(recipient: QueuedRecipient, reverse_path: ReversePath) -> bool:
+    """Whether a report of its failure is due. One from `<>` is, too: report/ knows whom the postmaster hears of."""
+    return recipient.parameters.notify.wants_failure or isinstance(reverse_path, NullPath)
+
+
+def done_by(what: str, by: str, reason: str) -> str:
+    """What an operator did, in words: `deleted by root: sent twice`."""
+    return what + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
 
 
 def after(settled: Settled) -> QueuedRecipient:

@@ -34,6 +34,7 @@ _COPIED: Final = (
     "reports",
     "reported",
     "captured",
+    "binned",
     "events",
     "done",
     "kept",
@@ -303,7 +304,7 @@ def _makes_sense(table: _Table, row: Row) -> bool:
             case "messages" | "done":
                 record.addresses_in(str(of["envelope"]))
                 record.decode_message(MessageId(""), str(of["envelope"]), 0.0, 0)
-            case "recipients":
+            case "recipients" | "binned":
                 record.decode_recipient(0, str(of["address"]), str(of["parameters"]), 0, 0, "")
             case "reported":
                 record.decode_reported(str(of["details"]))
@@ -327,7 +328,7 @@ _GAP_IN_CHUNKS: Final = (
 _FORSAKEN: Final = (
     "SELECT id, received_at, envelope FROM messages WHERE id NOT IN (SELECT message FROM recipients)"
     " AND id NOT IN (SELECT message FROM reports) AND id NOT IN (SELECT message FROM done)"
-    " AND id NOT IN (SELECT message FROM captured)"
+    " AND id NOT IN (SELECT message FROM captured) AND id NOT IN (SELECT message FROM binned)"
 )
 _LOST: Final = (
     "SELECT message, address FROM seen WHERE message NOT IN (SELECT id FROM messages)"
@@ -340,8 +341,10 @@ _DROPS: Final = (
     "DELETE FROM reported WHERE report NOT IN (SELECT number FROM reports)",
     "DELETE FROM reports WHERE number NOT IN (SELECT report FROM reported)",
     "DELETE FROM captured WHERE message NOT IN (SELECT id FROM messages)",
+    "DELETE FROM binned WHERE message NOT IN (SELECT id FROM messages)",
     "DELETE FROM recipients WHERE message NOT IN (SELECT id FROM messages)",
-    "DELETE FROM messages WHERE id IN (SELECT message FROM done) AND id NOT IN (SELECT message FROM captured)",
+    "DELETE FROM messages WHERE id IN (SELECT message FROM done)"  # noqa: ISC004 - one statement
+    " AND id NOT IN (SELECT message FROM captured) AND id NOT IN (SELECT message FROM binned)",
     "DELETE FROM events WHERE message NOT IN (SELECT id FROM messages UNION SELECT message FROM done)",
     "DELETE FROM chunks WHERE position >> 20 NOT IN (SELECT draft FROM messages WHERE draft > 0)",
 )

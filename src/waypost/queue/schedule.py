@@ -13,6 +13,7 @@ from typing import Final, assert_never
 from waypost.mail.envelope import Doubt, PossiblyAt, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import Deferred, Delivered, Expired, InDoubt, Outcome, Rejected
 from waypost.net.clock import Instant
+from waypost.queue.record import is_told_of_failure
 from waypost.queue.storage import Gone, Notice, Settled, Wait
 from waypost.smtp.path import NullPath
 from waypost.smtp.reply import EnhancedStatus
@@ -124,8 +125,7 @@ def _notice_of_success(recipient: QueuedRecipient, outcome: Delivered) -> Notice
 
 def _notice_of_failure(message: QueuedMessage, recipient: QueuedRecipient) -> Notice:
     # A DSN carries NOTIFY=NEVER, which forbids to tell its sender; that it failed is the postmaster's to know.
-    is_due = recipient.parameters.notify.wants_failure or isinstance(message.reverse_path, NullPath)
-    return Notice.FAILED if is_due else Notice.NONE
+    return Notice.FAILED if is_told_of_failure(recipient, message.reverse_path) else Notice.NONE
 
 
 def _notice_of_delay(message: QueuedMessage, recipient: QueuedRecipient, policy: RetryPolicy, now: Instant) -> Notice:

@@ -33,6 +33,7 @@ from waypost.queue.shelf import Absent
 from waypost.queue.space import room
 from waypost.queue.spool import Spool, failed
 from waypost.queue.storage import (
+    BinnedEntry,
     CapturedMessage,
     Counts,
     Draft,
@@ -460,8 +461,7 @@ class SqliteStorage:
     async def entries(
         self, selection: Selection, *, after: tuple[MessageId, int], limit: int, now: Instant
     ) -> Sequence[QueueEntry]:
-        message, number = after
-        key = (ids.to_number(message), number) if message else _BEFORE_ALL
+        key = _key(after)
         return await self._opened().people.run(lambda connection: reads.entries(connection, selection, key, limit, now))
 
     async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
@@ -488,17 +488,51 @@ class SqliteStorage:
 
     # ---- operating: what is selected is found by a reader, and changed a slice at a time
     async def retry(self, selection: Selection, *, now: Instant) -> int:
-        return await self._in_slices(_selected(selection), lambda keys, writes: writes.retry(keys, now))
+        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.retry(keys, now))
 
-    async def delete(self, selection: Selection, *, now: Instant, by: str) -> int:
-        text = f"deleted by {by}"
-        return await self._in_slices(_selected(selection), lambda keys, writes: writes.delete(keys, now, text))
+    async def count(self, selection: Selection, *, now: Instant) -> int:
+        return await self._opened().people.run(lambda connection: reads.count(connection, selection, now))
 
-    async def hold(self, selection: Selection, *, reason: str, now: Instant) -> int:
-        return await self._in_slices(_selected(selection), lambda keys, writes: writes.hold(keys, now, reason))
+    async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        why = record.done_by("deleted", by, reason)
+        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.delete(keys, now, why))
 
-    async def unhold(self, selection: Selection, *, now: Instant) -> int:
-        return await self._in_slices(_selected(selection), lambda keys, writes: writes.unhold(keys, now))
+    async def bounce(self, selection: Selection, *, reason: str, now: Instant, by: str) -> int:
+        why = record.done_by("bounced", by, reason)
+        return await self._in_slices(
+            _selected(selection, now), lambda keys, writes: writes.delete(keys, now, why, reason)
+        )
+
+    async def reroute(self, selection: Selection, next_hop: NextHop, *, now: Instant, by: str, reason: str = "") -> int:
+        text = record.done_by(f"rerouted to {next_hop}", by, reason)
+        return await self._in_slices(
+            _selected(selection, now), lambda keys, writes: writes.reroute(keys, next_hop, now, text)
+        )
+
+    async def hold(self, selection: Selection, *, reason: str, now: Instant, by: str = "") -> int:
+        text = record.done_by("held", by, reason)
+        return await self._in_slices(
+            _selected(selection, now), lambda keys, writes: writes.hold(keys, now, reason, text)
+        )
+
+    async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
+        text = record.done_by("released", by, reason)
+        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.unhold(keys, now, text))
+
+    # ---- the bin
+    async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
+        key = _key(after)
+        return await self._opened().people.run(lambda connection: reads.binned(connection, selection, key, limit))
+
+    async def restore(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        def page(connection: sqlite3.Connection, after: Key) -> list[Key]:
+            return reads.binned_keys(connection, selection, after, SLICE)
+
+        text = record.done_by("brought back", by, reason)
+        return await self._in_slices(page, lambda keys, writes: writes.restore(keys, now, text))
+
+    async def empty_bin(self, *, before: Instant, limit: int) -> int:
+        return await self._write(lambda writes: writes.empty_bin(before, limit))
 
     async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
         def page(connection: sqlite3.Connection, after: Key) -> list[Key]:
@@ -568,8 +602,13 @@ def _page(
     return page(connection, after)
 
 
-def _selected(selection: Selection) -> Callable[[sqlite3.Connection, Key], list[Key]]:
-    return lambda connection, after: reads.keys(connection, selection, after, SLICE)
+def _selected(selection: Selection, now: Instant) -> Callable[[sqlite3.Connection, Key], list[Key]]:
+    return lambda connection, after: reads.keys(connection, selection, now, after, SLICE)
+
+
+def _key(after: tuple[MessageId, int]) -> Key:
+    message, number = after
+    return (ids.to_number(message), number) if message else _BEFORE_ALL
 
 
 # ---- from what others hand in to rows

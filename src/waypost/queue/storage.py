@@ -2,10 +2,12 @@
 
 Invariants, judged by one contract suite for every storage (tests/contract):
 - When `accept` returns Stored, octets, envelope and recipients are durable, all or none (RFC 5321 §4.2.5, §6.1).
-- A recipient leaves the queue only through `settle` (or an operator's `delete`), by the holder of its lease.
+- A recipient leaves the queue only through `settle`, by the holder of its lease, or by an operator's `delete` or
+  `bounce`, into the bin.
 - A lease has an owner, an epoch and an end. After its end, or under a newer epoch, another may claim, and a late
   `settle` changes nothing (fencing).
-- A message's octets live as long as one recipient, one report that is due, or one captured copy needs them.
+- A message's octets live as long as one recipient, in the queue or in the bin, one report that is due, or one captured
+  copy needs them.
 - Memory does not grow with the backlog.
 """
 
@@ -223,6 +225,26 @@ class Selection:
     address: str = ""  # reverse-path or forward-path
     domain: str = ""  # of the forward-path
     next_hop: str = ""
+    state: str = ""  # a RecipientState's value
+    text: str = ""  # part of the last outcome, or of why it is held; in any case
+    received_before: Instant = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BinnedEntry:
+    """One recipient that an operator took out of the queue, and that can be brought back. `why`: a sentence."""
+
+    id: MessageId
+    number: int
+    at: Instant
+    why: str
+    reverse_path: str
+    forward_path: str
+    next_hop: NextHop
+    attempts: int
+    received_at: Instant
+    size: int
+    last_outcome: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,22 +380,50 @@ class Storage(Shelf, Protocol):
         """Make waiting recipients due now; the number made so."""
         ...
 
-    async def delete(self, selection: Selection, *, now: Instant, by: str) -> int:
-        """Remove recipients nobody is just delivering, without a report; the number removed. History tells by whom."""
+    async def count(self, selection: Selection, *, now: Instant) -> int:
+        """How many recipients are selected. May read every one of them."""
         ...
 
-    async def hold(self, selection: Selection, *, reason: str, now: Instant) -> int:
+    async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        """Move recipients nobody is just delivering to the bin, without a report; the number moved."""
+        ...
+
+    async def bounce(self, selection: Selection, *, reason: str, now: Instant, by: str) -> int:
+        """The same, with a report to the author that says `reason`, where RCPT's NOTIFY does not forbid it."""
+        ...
+
+    async def reroute(self, selection: Selection, next_hop: NextHop, *, now: Instant, by: str, reason: str = "") -> int:
+        """Let recipients that nobody is just delivering go to another next hop, due now; the number moved.
+
+        `rehop` leaves them there from now on. Who is held stays so.
+        """
+        ...
+
+    async def hold(self, selection: Selection, *, reason: str, now: Instant, by: str = "") -> int:
         """Set recipients aside that nobody is just delivering; the number held."""
         ...
 
-    async def unhold(self, selection: Selection, *, now: Instant) -> int:
+    async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
         """Let held recipients be due now; the number released."""
+        ...
+
+    async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
+        """What is in the bin, in the order of `entries`. The selection's state means nothing here."""
+        ...
+
+    async def restore(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        """Bring recipients back from the bin, due now; the number brought back."""
+        ...
+
+    async def empty_bin(self, *, before: Instant, limit: int) -> int:
+        """Let go of at most `limit` recipients that have been in the bin since before then; the number let go."""
         ...
 
     async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
         """Move recipients of `domain` from one next hop to another (the route table changed); the number moved.
 
-        An attempt under way goes on; what it leaves waiting, waits for the new next hop.
+        An attempt under way goes on; what it leaves waiting, waits for the new next hop. Recipients that `reroute`
+        moved stay.
         """
         ...
 

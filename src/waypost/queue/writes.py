@@ -51,7 +51,15 @@ _FINISH: Final = (
 )
 _FINISH_END: Final = f") CROSS JOIN messages ON id = column1 WHERE NOT {_IS_NEEDED}"
 _BURY: Final = "DELETE FROM messages WHERE id IN ("
-_BURY_END: Final = f") AND NOT {_IS_NEEDED} AND NOT EXISTS (SELECT 1 FROM captured WHERE message = id)"
+_BURY_END: Final = (
+    f") AND NOT {_IS_NEEDED} AND NOT EXISTS (SELECT 1 FROM captured WHERE message = id)"
+    " AND NOT EXISTS (SELECT 1 FROM binned WHERE message = id)"
+)
+#: What the bin keeps of a recipient.
+_KEPT: Final = (
+    "message, number, address, domain, next_hop, parameters, attempts, delay_reported, doubt, last_outcome, priority,"
+    " pinned"
+)
 #: Who is claimed before whom: an index, what it is asked for, and the order of the rest.
 _TURNS: Final = (
     ("recipients_priority", "priority > 0 AND priority <> 0", "priority DESC, "),
@@ -364,20 +372,74 @@ class Writes:
         )
         return sum(self._one(update, now, now, *key, now) for key in keys)
 
-    def delete(self, keys: Sequence[Key], now: Instant, text: str) -> int:
-        """Remove recipients nobody is delivering."""
+    def delete(self, keys: Sequence[Key], now: Instant, why: str, reason: str = "") -> int:
+        """Move recipients nobody is delivering to the bin; with a `reason`, their authors are told."""
         removed = self._each(
             "DELETE FROM recipients WHERE message = ? AND number = ? AND (lease = 0 OR ready_at <= ?)"
-            " RETURNING message, address, held",
+            f" RETURNING held, {_KEPT}",
             [(*key, now) for key in keys],
         )
         self._new_recipients -= len(removed)
-        self._new_held -= sum(held != "" for _, _, held in removed)
-        for message in self._operated(((message, address) for message, address, _ in removed), now, text):
+        self._new_held -= sum(row[0] != "" for row in removed)
+        kept = [(now, why, *row[1:]) for row in removed]
+        self._many(f"INSERT OR REPLACE INTO binned (at, why, {_KEPT}) VALUES ", kept)
+        if reason:
+            self._report_bounced(kept, now, reason)
+        for message in self._operated(((row[2], row[4]) for row in kept), now, why):
             self._end(message, now, "")
         return len(removed)
 
-    def hold(self, keys: Sequence[Key], now: Instant, reason: str) -> int:
+    def _report_bounced(self, kept: Sequence[tuple[Any, ...]], now: Instant, reason: str) -> None:
+        for _, _, message, number, address, _, _, parameters, attempts, delay_reported, doubt, *_ in kept:
+            recipient = record.decode_recipient(number, address, parameters, attempts, delay_reported, doubt)
+            (envelope,) = self.connection.execute("SELECT envelope FROM messages WHERE id = ?", (message,)).fetchone()
+            if record.is_told_of_failure(recipient, record.reverse_path_of(record.reverse_path_in(envelope))):
+                details = record.encode_reported(record.bounced(recipient, reason, now))
+                self._add_notice(message, NoticeRow(Notice.FAILED, number, details))
+
+    def restore(self, keys: Sequence[Key], now: Instant, text: str) -> int:
+        """Bring recipients back from the bin."""
+        back = self._each(f"DELETE FROM binned WHERE message = ? AND number = ? RETURNING {_KEPT}", keys)
+        self._many(
+            f"INSERT INTO recipients (due_at, ready_at, lease, {_KEPT}) VALUES ", [(now, now, 0, *row) for row in back]
+        )
+        self._new_recipients += len(back)
+        for message in self._operated(((row[0], row[2]) for row in back), now, text):
+            self._begin_again(message)
+        return len(back)
+
+    def _begin_again(self, message: int) -> None:
+        """A message that was done has something to do again; the events gathered come after what its end told."""
+        ended = self.connection.execute(
+            "DELETE FROM done WHERE message = ? RETURNING at, attempt", (message,)
+        ).fetchall()
+        for at, attempt in ended:
+            self._new_messages += 1
+            if attempt:
+                self._one(f"{_INSERT_EVENTS}(?, ?, 'attempt', '', ?)", message, at, attempt)
+
+    def empty_bin(self, before: Instant, limit: int) -> int:
+        """Let go of what has been in the bin since before then; the number let go."""
+        rows = self.connection.execute(
+            "DELETE FROM binned WHERE (message, number) IN"
+            " (SELECT message, number FROM binned WHERE at < ? ORDER BY at LIMIT ?) RETURNING message",
+            (before, limit),
+        ).fetchall()
+        self._many(_BURY, sorted({(message,) for (message,) in rows}), _BURY_END)
+        return len(rows)
+
+    def reroute(self, keys: Sequence[Key], next_hop: str, now: Instant, text: str) -> int:
+        """Let recipients nobody is delivering go elsewhere, and stay on that way."""
+        moved = self._each(
+            "UPDATE recipients SET next_hop = ?, pinned = 1, lease = 0, due_at = ?, ready_at = ?"
+            " WHERE message = ? AND number = ? AND next_hop <> ? AND (lease = 0 OR ready_at <= ?)"
+            " RETURNING message, address",
+            [(next_hop, now, now, *key, next_hop, now) for key in keys],
+        )
+        self._operated(moved, now, text)
+        return len(moved)
+
+    def hold(self, keys: Sequence[Key], now: Instant, reason: str, text: str) -> int:
         """Set aside recipients nobody is delivering."""
         held = self._each(
             "UPDATE recipients SET held = ?, lease = 0, ready_at = due_at"
@@ -386,10 +448,10 @@ class Writes:
             [(reason, *key, now) for key in keys],
         )
         self._new_held += len(held)
-        self._operated(held, now, f"held: {reason}")
+        self._operated(held, now, text)
         return len(held)
 
-    def unhold(self, keys: Sequence[Key], now: Instant) -> int:
+    def unhold(self, keys: Sequence[Key], now: Instant, text: str) -> int:
         """Let held recipients be due."""
         released = self._each(
             "UPDATE recipients SET held = '', due_at = ?, ready_at = ?"
@@ -397,12 +459,12 @@ class Writes:
             [(now, now, *key) for key in keys],
         )
         self._new_held -= len(released)
-        self._operated(released, now, "released")
+        self._operated(released, now, text)
         return len(released)
 
     def rehop(self, keys: Sequence[Key], old: str, new: str) -> int:
         """Move recipients to another next hop."""
-        update = "UPDATE recipients SET next_hop = ? WHERE message = ? AND number = ? AND next_hop = ?"
+        update = "UPDATE recipients SET next_hop = ? WHERE message = ? AND number = ? AND next_hop = ? AND pinned = 0"
         return sum(self._one(update, new, *key, old) for key in keys)
 
     def _operated(self, rows: Iterable[tuple[int, str]], now: Instant, text: str) -> list[int]:
