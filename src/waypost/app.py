@@ -76,6 +76,7 @@ from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
 from waypost.queue import salvage
+from waypost.queue.frost import Frost
 from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
 from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
@@ -109,6 +110,8 @@ REVIVAL: Final = timedelta(seconds=1)
 #: How often old history and captured mail are cleared away, and how many messages at a time.
 SWEEP: Final = timedelta(minutes=5)
 SWEPT_AT_ONCE: Final = 1000
+#: How often it is asked what is frozen.
+FROST_LOOK: Final = timedelta(seconds=5)
 #: How often the wall clock is compared with one that cannot be set, and what counts as set back; less is drift.
 CLOCK_LOOK: Final = timedelta(minutes=1)
 CLOCK_STEP: Final = timedelta(minutes=5)
@@ -205,7 +208,9 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         receiver = _receiver(base, dispatcher, parts)
         stack.push_async_callback(receiver.stop, DRAIN_RECEIVING)
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
+        await _heed_frost(base, dispatcher)
         watch.keep("dispatcher", dispatcher.run)
+        watch.keep("frost watcher", lambda: _follow_frost(base, dispatcher))
         watch.keep("reporter", reporter.run)
         watch.keep("token keeper", base.keeper.run)
         watch.keep("disk watcher", base.room.watch)
@@ -439,6 +444,7 @@ def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: 
         changed=dispatcher.wake,
         retried=dispatcher.try_again,
         delivering=dispatcher.destinations,
+        refrozen=dispatcher.freeze,
     )
 
 
@@ -489,12 +495,28 @@ class _Watch:
 async def _keep_house(config: Config, storage: Storage, clock: Clock) -> None:
     while True:
         before = clock.now() - config.history.keep.total_seconds()
+        binned_before = clock.now() - min(config.history.bin, config.history.keep).total_seconds()
         with contextlib.suppress(StorageError):  # a store in trouble is told of by those who need it; this can wait
+            while await storage.empty_bin(before=binned_before, limit=SWEPT_AT_ONCE):
+                await clock.sleep(timedelta(milliseconds=10))
             while await storage.forget(before=before, limit=SWEPT_AT_ONCE):
                 await clock.sleep(timedelta(milliseconds=10))
             await storage.discard_captured(keep=config.history.captured)
             await storage.clear_shelf(now=clock.now(), limit=SWEPT_AT_ONCE)
         await clock.sleep(SWEEP)
+
+
+async def _heed_frost(base: _Base, dispatcher: Dispatcher) -> None:
+    """Let the dispatcher know what is frozen."""
+    dispatcher.freeze(await Frost(base.storage, base.clock).all())
+
+
+async def _follow_frost(base: _Base, dispatcher: Dispatcher) -> None:
+    """Another process of this queue may have frozen or thawed something."""
+    while True:
+        await base.clock.sleep(FROST_LOOK)
+        with contextlib.suppress(StorageError):  # a store in trouble is told of by those who need it; this can wait
+            await _heed_frost(base, dispatcher)
 
 
 async def _follow_clock(base: _Base, changed: Callable[[], None]) -> None:

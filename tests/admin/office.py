@@ -87,6 +87,8 @@ class Office:
     #: What the dispatcher would tell, and what it was told.
     delivering: list[DestinationState] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    #: The places that it was told are frozen, each time.
+    frozen: list[list[str]] = field(default_factory=list)
 
     async def accept(self, to: str, next_hop: NextHop, *, octets: bytes = BODY) -> Lease:
         """A message received now, leased."""
@@ -160,7 +162,7 @@ async def office() -> AsyncIterator[Office]:
         return reasons
 
     finder = HostFinder(dns, own_names={"mx.example.net"}, own_addresses=set(), own_ports={25}, dice=DICE)
-    delivering, told = list[DestinationState](), list[str]()
+    delivering, told, frozen = list[DestinationState](), list[str](), list[list[str]]()
     table = found.route_table()
     desk = Operations(
         storage=storage,
@@ -176,8 +178,9 @@ async def office() -> AsyncIterator[Office]:
         changed=lambda: told.append("changed"),
         retried=lambda: told.append("retried"),
         delivering=lambda: delivering,
+        refrozen=lambda now: frozen.append(list(now)),
     )
-    yield Office(storage, desk, reasons, MessageIds(clock, DICE), delivering, told)
+    yield Office(storage, desk, reasons, MessageIds(clock, DICE), delivering, told, frozen)
     await storage.close()
 
 

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.admin.office import destination, office, served
-from waypost.admin.answers import FailureKind, OperationError
+from tests.admin.office import RELAYED, destination, office, served
+from waypost.admin.answers import ActBody, FailureKind, FreezeBody, OperationError
 from waypost.admin.client import ServiceDesk
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Selection
@@ -64,8 +64,16 @@ async def test_every_question_passes_through_and_comes_back_as_the_same_value() 
         number = inbox.messages[0].number
         assert await desk.captured(number) == await found.desk.captured(number)
         assert await desk.captured_octets(number) == await found.desk.captured_octets(number)
-        assert (await desk.act("hold", everything, everything=False, by="me", reason="why")).recipients == 1
+        assert (await desk.act("hold", ActBody(ids=(waiting,), by="me", reason="why"))).recipients == 1
         assert (await desk.queue(everything)).entries[0].reason == "why"
+        assert (await desk.why(waiting)).recipients == (await found.desk.why(waiting)).recipients
+        odd = Selection(state="held", text="why", received_before=4e9)
+        assert (await desk.queue(odd)).entries == (await found.desk.queue(odd)).entries != ()
+        assert (await desk.freeze(FreezeBody(RELAYED, by="me"))).frozen == (await desk.frozen()).frozen
+        assert (await desk.thaw(FreezeBody(RELAYED))).frozen == ()
+        assert (await desk.act("delete", ActBody(ids=(waiting,), by="me"))).recipients == 1
+        assert await desk.bin(Selection(ids=(waiting,))) == await found.desk.bin(Selection())
+        assert (await desk.restore(ActBody(everything=True))).recipients == 1
 
 
 async def test_what_the_service_refuses_keeps_its_kind() -> None:

@@ -58,6 +58,8 @@ async def test_the_queue_is_changed_by_post_with_a_selection() -> None:
         assert await posted(browser, f"/api/queue/{waiting}/hold", {"reason": "why not"}) == {
             "action": "hold",
             "recipients": 1,
+            "dry_run": False,
+            "next": "",
         }
         assert (await got(browser, "/api/queue"))["entries"][0]["reason"] == "why not"
         assert (await posted(browser, "/api/queue/release", {"domain": "example.com"}))["recipients"] == 1

@@ -4,7 +4,7 @@ import pytest
 
 from tests.admin.office import destination, office
 from waypost.admin import words
-from waypost.admin.answers import FailureKind, OperationError
+from waypost.admin.answers import ActBody, FailureKind, OperationError
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.queue.storage import RecipientState, Selection
 from waypost.route.state import Phase
@@ -57,7 +57,7 @@ async def test_recipients_are_held_released_retried_and_deleted() -> None:
         one = Selection(ids=(await found.waiting(),))
 
         async def act(action: str, *, reason: str = "") -> int:
-            return (await found.desk.act(action, one, everything=False, by="me", reason=reason)).recipients
+            return (await found.desk.act(action, ActBody(ids=one.ids, by="me", reason=reason))).recipients
 
         async def state() -> tuple[RecipientState, str]:
             [entry] = (await found.desk.queue(one)).entries
@@ -77,7 +77,7 @@ async def test_recipients_are_held_released_retried_and_deleted() -> None:
 async def test_a_waiting_recipient_is_made_due() -> None:
     async with office() as found:
         await found.waiting()
-        acted = await found.desk.act("retry", Selection(domain="example.com"), everything=False, by="me")
+        acted = await found.desk.act("retry", ActBody(domain="example.com", by="me"))
         assert acted.recipients == 1
         assert (await found.desk.queue(Selection())).entries[0].state is RecipientState.DUE
 
@@ -85,10 +85,10 @@ async def test_a_waiting_recipient_is_made_due() -> None:
 async def test_an_empty_selection_needs_to_be_meant() -> None:
     async with office() as found:
         await found.waiting()
-        with pytest.raises(OperationError, match="the whole queue") as refused:
-            await found.desk.act("delete", Selection(), everything=False, by="me")
+        with pytest.raises(OperationError, match="everything there is") as refused:
+            await found.desk.act("delete", ActBody(by="me"))
         assert refused.value.kind is FailureKind.BAD_REQUEST
-        assert (await found.desk.act("delete", Selection(), everything=True, by="me")).recipients == 1
+        assert (await found.desk.act("delete", ActBody(everything=True, by="me"))).recipients == 1
 
 
 async def test_a_life_is_found_by_id_and_by_either_address() -> None:
@@ -206,5 +206,5 @@ async def test_destinations_in_trouble_come_first_and_the_busiest_of_them_before
 async def test_a_retry_ends_rests_and_no_other_act_does() -> None:
     async with office() as found:
         for action in ("hold", "release", "retry"):
-            await found.desk.act(action, Selection(), everything=True, by="me")
+            await found.desk.act(action, ActBody(everything=True, by="me", reason="why not", to="capture:"))
         assert found.told == ["changed", "changed", "retried"]

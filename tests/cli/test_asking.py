@@ -196,7 +196,7 @@ def test_holding_releasing_retrying_and_deleting_say_how_many() -> None:
         assert "2 recipients are held" in service.asked("queue", "hold", "--all", "--reason", "moving house")
         assert "moving house" in service.asked("queue", "list")
         assert "1 recipient is released" in service.asked("queue", "release", "--address", "b@example.com")
-        assert service.asked_json("queue", "delete", "--all", "--yes") == {"action": "delete", "recipients": 2}
+        assert service.asked_json("queue", "delete", "--all", "--yes")["recipients"] == 2
         assert "nothing of that kind" in service.asked("queue", "list")
 
 
@@ -208,13 +208,13 @@ def test_deleting_for_a_program_asks_nothing_and_answers_in_json(service: Servic
 
 def test_nobody_is_asked_whether_to_delete_nothing(service: Service) -> None:
     result = waypost("queue", "delete", "--domain", "elsewhere.example", service.admin)
-    assert (result.exit_code, "for good?" in result.output) == (1, False)
+    assert (result.exit_code, "?" in result.output) == (1, False)
 
 
 def test_who_cannot_answer_deletes_nothing(service: Service) -> None:
     result = waypost("queue", "delete", "--all", service.admin)
     assert result.exit_code == 1
-    assert "nothing was deleted" in result.stderr
+    assert "nothing was done" in result.stderr
 
 
 def test_deleting_asks_first_and_no_means_no() -> None:
@@ -223,8 +223,69 @@ def test_deleting_asks_first_and_no_means_no() -> None:
         service.asked("queue", "delete", "--domain", "example.com", typed="n\n", code=1)
         assert "b@example.com" in service.asked("queue", "list")
         result = waypost("queue", "delete", "--domain", "example.com", service.admin, typed="y\n")
-        assert "Delete 1 recipient for good?" in result.stderr
+        assert "Delete 1 recipient?" in result.stderr
         assert result.exit_code == 0
+
+
+def test_why_names_the_cause_the_time_and_the_remedy(service: Service) -> None:
+    text = service.asked("queue", "why", "example.com")
+    assert "<b@example.com>  retry time" in text
+    assert "450 4.2.1 later" in text
+    assert "    until " in text
+    assert "to try it now: waypost queue retry --id" in text
+    assert service.asked_json("queue", "why", "b@example.com")["recipients"][0]["limiting"] == "retry time"
+    service.asked("queue", "why", "nobody@example.com", code=1)
+
+
+def test_mail_is_bounced_found_in_the_bin_and_brought_back() -> None:
+    with running() as service:
+        service.does(lambda office: office.waiting())
+        some = ("--domain", "example.com", "--state", "waiting", "--text", "LATER")
+        assert "would be done to 1 recipient" in service.asked("queue", "bounce", *some, "--reason", "x", "--dry-run")
+        service.asked("queue", "bounce", *some, "--yes", code=2)  # a bounce needs a reason
+        assert "1 recipient is bounced" in service.asked("queue", "bounce", *some, "--reason", "gone", "--yes")
+        assert "(command line): gone" in service.asked("queue", "bin")
+        service.asked("queue", "restore", code=2)
+        assert "1 recipient is back in the queue" in service.asked("queue", "restore", "--all")
+        assert "The bin has nothing" in service.asked("queue", "bin")
+        service.asked("queue", "restore", "--all", code=1)
+
+
+def test_only_what_is_old_enough_is_meant() -> None:
+    with running() as service:
+        service.does(lambda office: office.waiting())
+        service.asked("queue", "hold", "--older-than", "1h", code=1)
+        service.asked("queue", "hold", "--older-than", "soon", code=2)
+        service.asked("queue", "list", "--state", "asleep", code=2)
+
+
+def test_mail_is_rerouted_by_a_next_hop_or_a_name() -> None:
+    with running() as service:
+        service.does(lambda office: office.waiting())
+        assert "no route leads to" in waypost(
+            "queue", "reroute", "--all", "--to", "mx:nowhere", service.admin
+        ).stderr.replace("'", "")
+        assert "1 recipient is rerouted" in service.asked("queue", "reroute", "--all", "--to", "capture:")
+        assert "by capture:" in service.asked("queue", "list")
+
+
+def test_a_next_hop_is_frozen_and_thawed() -> None:
+    with running() as service:
+        hop = "smtp://127.0.0.9:2599"
+        assert "Nothing is frozen." in service.asked("queue", "frozen")
+        assert f"{hop}  frozen by " in service.asked("queue", "freeze", hop, "--reason", "disk full")
+        assert "disk full" in service.asked("queue", "frozen")
+        service.asked("queue", "freeze", "nobody", code=2)
+        service.asked("queue", "thaw", hop)
+        service.asked("queue", "thaw", hop, code=1)
+
+
+def test_much_is_changed_with_a_sign_of_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waypost.admin.queueing.SLICE", 2)
+    with running() as service:
+        for _ in range(5):
+            service.does(lambda office: office.waiting())
+        assert "5 recipients are held" in service.asked("queue", "hold", "--all")
 
 
 # ---- where no service runs

@@ -18,6 +18,7 @@ from waypost.mail.envelope import MessageId, NextHop
 from waypost.mail.explain import describe
 from waypost.mail.outcome import Deferred, Delivered, InDoubt
 from waypost.net.stream import Fault, FaultKind
+from waypost.queue.frost import Frozen
 from waypost.queue.storage import (
     CLAIM,
     Gone,
@@ -29,10 +30,12 @@ from waypost.queue.storage import (
 from waypost.route.route import (
     Capture,
     Discard,
+    Limits,
     NoRoute,
     Reject,
     Route,
 )
+from waypost.route.state import Phase
 from waypost.smtp.client import Credentials
 from waypost.smtp.reply import Reply
 
@@ -48,6 +51,42 @@ async def test_mail_handed_over_and_mail_found_in_the_queue_are_both_delivered()
         assert await town.left() == 0
         assert len(town.notes.attempts) == 4
         assert all(type(settled[0].next) is Gone for _, settled in town.notes.attempts)
+
+
+@virtual
+async def test_a_frozen_destination_keeps_its_mail_untried_until_it_is_thawed() -> None:
+    peer = Peer()
+    async with Town(peer) as town:
+        town.dispatcher.freeze({"hop0": Frozen("hop0", "eve", "disk full", 0.0)})
+        await town.queue("hop0", 2)
+        await asyncio.sleep(3600)
+        town.dispatcher.try_again()
+        await asyncio.sleep(60)
+        assert peer.accepted == []
+        (state,) = town.dispatcher.destinations()
+        assert (state.phase, state.cause) == (Phase.FROZEN, "frozen by eve: disk full")
+
+        town.dispatcher.freeze({})
+        await asyncio.sleep(1)
+        assert len(peer.accepted) == 2
+        (state,) = town.dispatcher.destinations()
+        assert (state.tally.delivered, state.tally.deferred) == (2, 0)
+        assert [(last.outcome, "250" in last.text) for last in state.tally.last] == [("delivered", True)] * 2
+
+
+@virtual
+async def test_a_frozen_route_freezes_each_of_its_next_hops_and_gives_back_what_waits_in_memory() -> None:
+    peer = Peer(pauses={"MAIL": 100.0})
+    async with Town(peer) as town:
+        town.change("hop0", name="inner", limits=Limits(concurrency=1))
+        await town.queue("hop0", 3)
+        await asyncio.sleep(1)
+        town.dispatcher.freeze({"route inner": Frozen("route inner", "eve", "", 0.0)})
+        await asyncio.sleep(3600)
+        assert len(peer.accepted) == 1  # what was under way has ended as it would have
+        (state,) = town.dispatcher.destinations()
+        assert (state.phase, state.waiting, state.more) == (Phase.FROZEN, 0, True)
+        assert await town.left() == 2
 
 
 @virtual

@@ -32,13 +32,14 @@ from tests.scenarios.whole import (
     whole,
 )
 from tests.virtual import elapsed, virtual
+from waypost.admin.answers import ActBody
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, Origin, Recipient
 from waypost.net.clock import Instant, SystemClock
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.sqlite import SqliteStorage
-from waypost.queue.storage import Draft, Lease, Selection, Settlement, StorageError, Stored, StoreFault
+from waypost.queue.storage import Draft, Lease, Settlement, StorageError, Stored, StoreFault
 from waypost.smtp.path import parse_mailbox
 
 ONE, TWO = "192.0.2.1", "192.0.2.2"
@@ -115,7 +116,7 @@ async def test_a_crash_between_the_peer_s_answer_and_our_record_of_it_costs_one_
             for entry in await service.queue():
                 await until_told(service, entry.id, "the service was killed before it had written down")
                 assert accepted_by(after) == []  # the host may have it: nothing is sent before somebody could look
-                await service.running.operations.act("retry", Selection(ids=(entry.id,)), everything=False, by="a test")
+                await service.running.operations.act("retry", ActBody(ids=(entry.id,), by="a test"))
             await until_empty(service)
     assert accepted_by(after) == ["a@far.example"]
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from waypost.admin.explanation import Explanation, Question
 from waypost.mail.envelope import MessageId
 from waypost.net.clock import Instant
-from waypost.queue.storage import CapturedMessage, HistoryEvent, QueueEntry, Selection
+from waypost.queue.frost import Frozen
+from waypost.queue.storage import BinnedEntry, CapturedMessage, HistoryEvent, QueueEntry, Selection
 from waypost.route.state import DestinationState
 
 Value = TypeVar("Value")
+
+#: What can be done to recipients in the queue.
+ACTIONS: Final = ("retry", "delete", "hold", "release", "bounce", "reroute")
 
 
 class FailureKind(Enum):
@@ -125,23 +129,110 @@ class QueuedDetail:
 
 @dataclass(frozen=True, slots=True)
 class ActBody:
-    """What is asked for: which recipients (each field narrows), who asks, and for `hold` why."""
+    """What is asked for: which recipients (each field narrows), who asks, and why.
+
+    `to`: for `reroute`, a next hop the route table knows, or a route's name. `dry_run`: only count. `limit` above 0:
+    act on the messages of so many recipients after `after`, and say where to go on.
+    """
 
     ids: tuple[MessageId, ...] = ()
     address: str = ""
     domain: str = ""
     next_hop: str = ""
+    state: str = ""
+    text: str = ""
+    received_before: Instant = 0.0
     everything: bool = False
+    by: str = "admin API"
+    reason: str = ""
+    to: str = ""
+    dry_run: bool = False
+    after: str = ""
+    limit: int = 0
+
+    @property
+    def selection(self) -> Selection:
+        """Which recipients are meant."""
+        return Selection(
+            self.ids, self.address, self.domain, self.next_hop, self.state, self.text, self.received_before
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """How many recipients an operation changed, or with `dry_run` would.
+
+    `next`: what to pass as `after` for those that follow; empty at the end.
+    """
+
+    action: str
+    recipients: int
+    dry_run: bool = False
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BinPage:
+    """What operators took out of the queue, in order; `next` is what to pass as `after`, empty at the end."""
+
+    entries: tuple[BinnedEntry, ...]
+    next: str
+
+
+class Limiting(Enum):
+    """The one thing a recipient waits for."""
+
+    IN_DELIVERY = "in delivery"
+    NOT_RUNNING = "service"  # nothing is delivered
+    HOLD = "hold"
+    FROZEN = "frozen"
+    AUTHORISATION = "authorisation"
+    BREAKER = "breaker"  # its destination rests
+    CONCURRENCY = "concurrency"
+    TURN = "turn"
+    RELEASE = "release"  # its author wants it held until then (RFC 4865)
+    DNS = "DNS"
+    TLS = "TLS policy"
+    ROUTE = "route"  # none leads there
+    RETRY = "retry time"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why one recipient waits. `clears_at`: when that ends by itself; 0 where nobody can tell. `remedy`: what to do."""
+
+    entry: QueueEntry
+    limiting: Limiting
+    text: str
+    clears_at: Instant
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why mail waits, a recipient each, and the destinations it waits for. `more`: there are others."""
+
+    asked: str
+    at: Instant
+    recipients: tuple[Waiting, ...]
+    destinations: tuple[DestinationState, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeBody:
+    """What is to be frozen or thawed: a next hop, or `route ` and a route's name; who asks, and why."""
+
+    place: str
     by: str = "admin API"
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Acted:
-    """How many recipients an operation changed."""
+class Froze:
+    """All that is frozen now."""
 
-    action: str
-    recipients: int
+    frozen: tuple[Frozen, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +332,25 @@ class Desk(Protocol):
 
     async def show(self, id: str) -> QueuedDetail: ...  # noqa: A002 - the field's own name
 
-    async def act(self, action: str, selection: Selection, *, everything: bool, by: str, reason: str = "") -> Acted:
-        """`action` is retry, delete, hold or release. `everything`: an empty selection is meant to be all."""
+    async def act(self, action: str, body: ActBody) -> Acted:
+        """`action` is one of ACTIONS. `everything`: an empty selection is meant to be all."""
         ...
+
+    async def why(self, asked: str, *, limit: int = 100) -> Why:
+        """Why mail waits: of a message id, a domain, an address or a next hop."""
+        ...
+
+    async def bin(self, selection: Selection, *, after: str = "", limit: int = 100) -> BinPage: ...
+
+    async def restore(self, body: ActBody) -> Acted:
+        """Bring back from the bin what is selected."""
+        ...
+
+    async def frozen(self) -> Froze: ...
+
+    async def freeze(self, body: FreezeBody) -> Froze: ...
+
+    async def thaw(self, body: FreezeBody) -> Froze: ...
 
     async def destinations(self, *, limit: int = 100) -> Destinations: ...
 

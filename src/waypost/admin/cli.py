@@ -5,8 +5,7 @@ What is asked is answered by a desk (answers.py) and worded by words.py; termina
 
 from __future__ import annotations
 
-import getpass
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -14,22 +13,16 @@ from rich.text import Text
 from waypost import __version__, is_compiled, with_build
 from waypost.admin import words
 from waypost.admin.accounts import user_commands
-from waypost.admin.answers import Acted
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
 from waypost.admin.oauth import oauth_commands
+from waypost.admin.queueing import queue_commands
 from waypost.admin.send import with_crlf
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
-    AddressOption,
     AdminOption,
-    AllOption,
     ConfigOption,
-    Context,
-    DomainOption,
-    IdOption,
     JsonOption,
-    NextHopOption,
     as_json,
     complain,
     configured,
@@ -41,10 +34,8 @@ from waypost.admin.terminal import (
 from waypost.admin.tools import octets_of, peer, send_command
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.parts import keyring
-from waypost.mail.envelope import MessageId
 from waypost.net.clock import SystemClock
 from waypost.queue.spool import REMEDY, why_ephemeral
-from waypost.queue.storage import Selection
 from waypost.route.table import describe
 
 
@@ -98,169 +89,6 @@ def version(json: JsonOption = False) -> None:  # noqa: FBT002
     """
     told = {"waypost": __version__, "compiled": is_compiled()}
     show(told, lambda _: [Text(_release())], as_json_value=json)
-
-
-# ---- the queue
-def queue_list(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many recipients.")] = 100,
-    after: Annotated[str, typer.Option("--after", help="Those after this place; the answer's end names it.")] = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """List the recipients that wait, each with why.
-
-    Example: waypost queue list --domain example.com
-    """
-    wanted = selection(id, address, domain, next_hop)
-    asked = context(config, admin, json=json)
-    show(asked.answer(lambda found: found.queue(wanted, after=after, limit=limit)), words.queue, as_json_value=json)
-
-
-def queue_show(
-    id: Annotated[str, typer.Argument(help="The message's id.", metavar="ID")],  # noqa: A002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Show one message in the queue: envelope, recipients, header.
-
-    Example: waypost queue show 1dvq3kbaxm00g
-    """
-    show(context(config, admin, json=json).answer(lambda found: found.show(id)), words.queued, as_json_value=json)
-
-
-def queue_destinations(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many next hops.")] = 100,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Show what each next hop is doing, those in trouble first.
-
-    What waits in memory, which attempts run, and where nothing is tried for a while, why and until when.
-
-    Example: waypost queue destinations
-    """
-    asked = context(config, admin, json=json)
-    show(asked.answer(lambda found: found.destinations(limit=limit)), words.destinations, as_json_value=json)
-
-
-def queue_retry(
-    id: IdOption = None,  # noqa: A002
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Try waiting recipients now.
-
-    Example: waypost queue retry --domain example.com
-    """
-    wanted = selection(id, address, domain, next_hop)
-    _act("retry", wanted, everything=everything, asked=context(config, admin, json=json))
-
-
-def queue_delete(
-    id: IdOption = None,  # noqa: A002
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Delete recipients from the queue, without a report.
-
-    The history keeps who did it.
-
-    Example: waypost queue delete --id 1dvq3kbaxm00g --yes
-    """
-    wanted, asked = selection(id, address, domain, next_hop), context(config, admin, json=json)
-    if json and not yes:
-        fail("with --json nothing is asked, so nothing was deleted", "give --yes", as_json_value=True, code=2)
-    if not yes and (everything or wanted != Selection()):
-        page = asked.answer(lambda found: found.queue(wanted, limit=1000))
-        count = words.counted(len(page.entries), "recipient") + (" or more" if page.next else "")
-        if page.entries and not _agreed(f"Delete {count} for good?"):
-            fail("nothing was deleted", "answer y, or give --yes")
-    _act("delete", wanted, everything=everything, asked=asked)
-
-
-def _agreed(question: str) -> bool:
-    """Whether a person said yes; whoever cannot answer did not."""
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
-        typer.echo(err=True)  # the end of the line on which nothing was answered
-        return False
-
-
-def queue_hold(
-    id: IdOption = None,  # noqa: A002
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    reason: Annotated[str, typer.Option("--reason", help="A sentence that `queue list` shows.")] = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Set recipients aside: they are not tried until released.
-
-    Example: waypost queue hold --domain example.com --reason "moving house"
-    """
-    wanted = selection(id, address, domain, next_hop)
-    _act("hold", wanted, everything=everything, asked=context(config, admin, json=json), reason=reason)
-
-
-def queue_release(
-    id: IdOption = None,  # noqa: A002
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Let held recipients be tried again, now.
-
-    Example: waypost queue release --domain example.com
-    """
-    wanted = selection(id, address, domain, next_hop)
-    _act("release", wanted, everything=everything, asked=context(config, admin, json=json))
-
-
-def selection(ids: list[str] | None, address: str, domain: str, next_hop: str) -> Selection:
-    """What the filters say."""
-    return Selection(tuple(MessageId(each) for each in ids or ()), address, domain, next_hop)
-
-
-_DONE: Final = {"retry": "due now", "delete": "deleted", "hold": "held", "release": "released"}
-
-
-def _act(action: str, wanted: Selection, *, everything: bool, asked: Context, reason: str = "") -> None:
-    """Do it, say how many; exit code 1 where there was nothing to do."""
-    by = f"{getpass.getuser()} (command line)"
-    acted = asked.answer(lambda found: found.act(action, wanted, everything=everything, by=by, reason=reason))
-    show(acted, lambda done: [Text(_done(done))], as_json_value=asked.json)
-    raise typer.Exit(0 if acted.recipients else 1)
-
-
-def _done(acted: Acted) -> str:
-    is_or_are = "is" if acted.recipients == 1 else "are"
-    return f"{words.counted(acted.recipients, 'recipient')} {is_or_are} {_DONE[acted.action]}."
 
 
 # ---- what happened, and where mail goes
@@ -398,20 +226,12 @@ def commands() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_program)
-    queue = typer.Typer(help="See and change what waits.", no_args_is_help=True)
-    queue.command("list")(queue_list)
-    queue.command("show")(queue_show)
-    queue.command("destinations")(queue_destinations)
-    queue.command("retry")(queue_retry)
-    queue.command("delete")(queue_delete)
-    queue.command("hold")(queue_hold)
-    queue.command("release")(queue_release)
     inbox = typer.Typer(help="Read the messages that `capture:` routes kept.", no_args_is_help=True)
     inbox.command("list")(inbox_list)
     inbox.command("show")(inbox_show)
     app.command("check")(check)
     app.command("send")(send_command)
-    app.add_typer(queue, name="queue")
+    app.add_typer(queue_commands(), name="queue")
     app.command("trace")(trace)
     app.command("resolve")(resolve)
     app.command("explain")(explain)

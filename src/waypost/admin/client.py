@@ -19,10 +19,13 @@ from waypost import __version__
 from waypost.admin.answers import (
     ActBody,
     Acted,
+    BinPage,
     CapturedDetail,
     Desk,
     Destinations,
     FailureKind,
+    FreezeBody,
+    Froze,
     InboxPage,
     OperationError,
     QueuedDetail,
@@ -30,6 +33,7 @@ from waypost.admin.answers import (
     Resolution,
     Status,
     Traces,
+    Why,
     from_json,
     to_json,
 )
@@ -63,10 +67,7 @@ class ServiceDesk:
         return await self._get("/api/status", Status)
 
     async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage:
-        asked: list[tuple[str, str]] = [("id", each) for each in selection.ids]
-        asked += [(name, getattr(selection, name)) for name in ("address", "domain", "next_hop")]
-        asked += [("after", after), ("limit", str(limit))]
-        return await self._get(f"/api/queue?{urlencode([pair for pair in asked if pair[1]])}", QueuePage)
+        return await self._get(f"/api/queue?{_query(selection, after, limit)}", QueuePage)
 
     async def destinations(self, *, limit: int = 100) -> Destinations:
         return await self._get(f"/api/destinations?limit={limit}", Destinations)
@@ -74,12 +75,26 @@ class ServiceDesk:
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
         return await self._get(f"/api/queue/{_segment(id)}", QueuedDetail)
 
-    async def act(self, action: str, selection: Selection, *, everything: bool, by: str, reason: str = "") -> Acted:
-        body = ActBody(
-            selection.ids, selection.address, selection.domain, selection.next_hop, everything, by=by, reason=reason
-        )
-        answer = await self._ask("POST", f"/api/queue/{_segment(action)}", to_json(body))
-        return _understood(answer, Acted)
+    async def act(self, action: str, body: ActBody) -> Acted:
+        return _understood(await self._ask("POST", f"/api/queue/{_segment(action)}", to_json(body)), Acted)
+
+    async def why(self, asked: str, *, limit: int = 100) -> Why:
+        return await self._get(f"/api/why/{_segment(asked)}?limit={limit}", Why)
+
+    async def bin(self, selection: Selection, *, after: str = "", limit: int = 100) -> BinPage:
+        return await self._get(f"/api/bin?{_query(selection, after, limit)}", BinPage)
+
+    async def restore(self, body: ActBody) -> Acted:
+        return _understood(await self._ask("POST", "/api/bin/restore", to_json(body)), Acted)
+
+    async def frozen(self) -> Froze:
+        return await self._get("/api/frozen", Froze)
+
+    async def freeze(self, body: FreezeBody) -> Froze:
+        return _understood(await self._ask("POST", "/api/frozen/freeze", to_json(body)), Froze)
+
+    async def thaw(self, body: FreezeBody) -> Froze:
+        return _understood(await self._ask("POST", "/api/frozen/thaw", to_json(body)), Froze)
 
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
         return await self._get(f"/api/trace/{_segment(asked)}?limit={limit}", Traces)
@@ -130,6 +145,14 @@ class ServiceDesk:
                 return True
         except OSError:
             return False
+
+
+def _query(selection: Selection, after: str, limit: int) -> str:
+    asked: list[tuple[str, str]] = [("id", each) for each in selection.ids]
+    asked += [(name, getattr(selection, name)) for name in ("address", "domain", "next_hop", "state", "text")]
+    asked.append(("received_before", str(int(selection.received_before)) if selection.received_before else ""))
+    asked += [("after", after), ("limit", str(limit))]
+    return urlencode([pair for pair in asked if pair[1]])
 
 
 def _segment(text: str) -> str:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Final, Self, TypeAlias, TypeVar
+from typing import Final, Self, TypeAlias, TypedDict, TypeVar
 
 import structlog
 from aiohttp import web
 
 from waypost.admin import page
-from waypost.admin.answers import ActBody, Desk, FailureKind, OperationError, from_json, to_json
+from waypost.admin.answers import ACTIONS, ActBody, Desk, FailureKind, FreezeBody, OperationError, from_json, to_json
 from waypost.admin.explanation import Question
-from waypost.admin.operations import ACTIONS, Readiness
+from waypost.admin.operations import Readiness
 from waypost.mail.envelope import MessageId
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Selection
@@ -106,7 +106,13 @@ def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Ap
             web.get("/api/queue/{id}", api.show),
             web.post(f"/api/queue/{{action:{'|'.join(ACTIONS)}}}", api.act),
             web.post(f"/api/queue/{{id}}/{{action:{'|'.join(ACTIONS)}}}", api.act_on_one),
+            web.get("/api/why/{asked}", api.why),
+            web.get("/api/bin", api.bin),
+            web.post("/api/bin/restore", api.restore),
             web.get("/api/destinations", api.destinations),
+            web.get("/api/frozen", api.frozen),
+            web.post("/api/frozen/freeze", api.freeze),
+            web.post("/api/frozen/thaw", api.thaw),
             web.get("/api/trace/{asked}", api.trace),
             web.get("/api/resolve/{domain}", api.resolve),
             web.post("/api/explain", api.explain),
@@ -199,15 +205,7 @@ class _Api:
         return _json(await self.desk.status())
 
     async def queue(self, request: web.Request) -> web.Response:
-        query = request.query
-        selection = Selection(
-            ids=tuple(MessageId(each) for each in query.getall("id", [])),
-            address=query.get("address", ""),
-            domain=query.get("domain", ""),
-            next_hop=query.get("next_hop", ""),
-        )
-        after, limit = query.get("after", ""), _number(query.get("limit", "100"), "limit")
-        return _json(await self.desk.queue(selection, after=after, limit=limit))
+        return _json(await self.desk.queue(_selection(request), **_page(request)))
 
     async def destinations(self, request: web.Request) -> web.Response:
         return _json(await self.desk.destinations(limit=_number(request.query.get("limit", "100"), "limit")))
@@ -220,14 +218,41 @@ class _Api:
 
     async def act_on_one(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        one = ActBody(ids=(MessageId(request.match_info["id"]),), by=body.by, reason=body.reason)
-        return await self._act(request.match_info["action"], one)
+        return await self._act(request.match_info["action"], replace(body, ids=(MessageId(request.match_info["id"]),)))
 
     async def _act(self, action: str, body: ActBody) -> web.Response:
-        selection = Selection(body.ids, body.address, body.domain, body.next_hop)
-        acted = await self.desk.act(action, selection, everything=body.everything, by=body.by, reason=body.reason)
-        _LOG.info("operator acted", action=action, recipients=acted.recipients, by=body.by)
+        acted = await self.desk.act(action, body)
+        if not acted.dry_run:
+            _acted(action, body.by, body.reason, recipients=acted.recipients)
         return _json(acted)
+
+    async def why(self, request: web.Request) -> web.Response:
+        limit = _number(request.query.get("limit", "100"), "limit")
+        return _json(await self.desk.why(request.match_info["asked"], limit=limit))
+
+    async def bin(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.bin(_selection(request), **_page(request)))
+
+    async def restore(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        acted = await self.desk.restore(body)
+        _acted("restore", body.by, body.reason, recipients=acted.recipients)
+        return _json(acted)
+
+    async def frozen(self, _request: web.Request) -> web.Response:
+        return _json(await self.desk.frozen())
+
+    async def freeze(self, request: web.Request) -> web.Response:
+        body = _read(await request.read(), FreezeBody)
+        froze = await self.desk.freeze(body)
+        _acted("freeze", body.by, body.reason, place=body.place)
+        return _json(froze)
+
+    async def thaw(self, request: web.Request) -> web.Response:
+        body = _read(await request.read(), FreezeBody)
+        froze = await self.desk.thaw(body)
+        _acted("thaw", body.by, body.reason, place=body.place)
+        return _json(froze)
 
     async def trace(self, request: web.Request) -> web.Response:
         limit = _number(request.query.get("limit", "10"), "limit")
@@ -268,6 +293,32 @@ class _Probes:
     async def ready(self, _request: web.Request) -> web.Response:
         reasons = tuple(await self.not_ready())
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+class _Page(TypedDict):
+    after: str
+    limit: int
+
+
+def _page(request: web.Request) -> _Page:
+    return {"after": request.query.get("after", ""), "limit": _number(request.query.get("limit", "100"), "limit")}
+
+
+def _selection(request: web.Request) -> Selection:
+    query = request.query
+    return Selection(
+        ids=tuple(MessageId(each) for each in query.getall("id", [])),
+        address=query.get("address", ""),
+        domain=query.get("domain", ""),
+        next_hop=query.get("next_hop", ""),
+        state=query.get("state", ""),
+        text=query.get("text", ""),
+        received_before=float(_number(query.get("received_before", "0"), "received_before")),
+    )
+
+
+def _acted(action: str, by: str, reason: str, **what: object) -> None:
+    _LOG.info("operator acted", action=action, by=by, **({"reason": reason} if reason else {}), **what)
 
 
 async def _body(request: web.Request) -> ActBody:

@@ -6,16 +6,21 @@ The API (http.py) and the command line (cli.py) are two faces of it; what it ans
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
 from waypost.admin.answers import (
+    ACTIONS,
+    ActBody,
     Acted,
+    BinPage,
     CapturedDetail,
     Destinations,
     FailureKind,
+    FreezeBody,
+    Froze,
     HostTls,
     InboxPage,
     OperationError,
@@ -28,12 +33,15 @@ from waypost.admin.answers import (
     Status,
     Trace,
     Traces,
+    Waiting,
+    Why,
 )
 from waypost.admin.explanation import Explanation, Journey, Question
 from waypost.admin.journey import MAX_ASKED, Explainer, NotRunning
 from waypost.admin.reading import taken_apart
+from waypost.admin.why import Circumstances, Unknown, last_outcome, limiting, released_at
 from waypost.config import Config
-from waypost.mail.envelope import MessageId, Octets, QueuedMessage
+from waypost.mail.envelope import MessageId, NextHop, Octets, QueuedMessage
 from waypost.mail.explain import plain
 from waypost.net.clock import Clock
 from waypost.net.resolver import (
@@ -50,8 +58,9 @@ from waypost.net.resolver import (
     Standing,
 )
 from waypost.policy.admission import Admission
+from waypost.queue.frost import ROUTE, Frost, Frozen
 from waypost.queue.ids import to_number
-from waypost.queue.storage import QueueEntry, Selection, Storage, StorageError
+from waypost.queue.storage import QueueEntry, RecipientState, Selection, Storage, StorageError
 from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
@@ -74,11 +83,14 @@ ENTRIES: Final = 1000
 PAGE: Final = 1000
 #: MX records that are shown; live mail looks at twenty.
 SHOWN: Final = 50
-ACTIONS: Final = ("retry", "delete", "hold", "release")
 
 
 def _nobody() -> None:
     """Nobody waits to be told."""
+
+
+def _not_told(_frozen: Mapping[str, Frozen]) -> None:
+    """Nobody delivers, so nobody need heed it."""
 
 
 def _no_destinations() -> Sequence[DestinationState]:
@@ -109,6 +121,7 @@ class Operations:
     changed: Callable[[], None] = _nobody  # told when recipients may have become due
     retried: Callable[[], None] = _nobody  # told when somebody wants mail tried now, whatever rests
     delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
+    refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
 
     @property
     def chooser(self) -> TlsChooser:
@@ -154,31 +167,167 @@ class Operations:
             header=head.partition(b"\r\n\r\n")[0].decode("utf-8", "replace"),
         )
 
-    async def act(self, action: str, selection: Selection, *, everything: bool, by: str, reason: str = "") -> Acted:
+    async def act(self, action: str, body: ActBody) -> Acted:
         if action not in ACTIONS:
             raise OperationError(
                 FailureKind.BAD_REQUEST, f"no operation {action!r} on the queue", f"use {', '.join(ACTIONS)}"
             )
-        if selection == Selection() and not everything:
-            raise OperationError(
-                FailureKind.BAD_REQUEST,
-                f"{action} without a selection would mean the whole queue",
-                "give an id, an address, a domain or a next hop, or say that all is meant",
-            )
+        selection, act = self._meant(action, body), self._doing(action, body)
+        if body.dry_run:
+            with _storage_trouble():
+                return Acted(action, await self.storage.count(selection, now=self.clock.now()), dry_run=True)
+        following = ""
+        if body.limit > 0:
+            page = await self.queue(selection, after=body.after, limit=body.limit)
+            if not page.entries:
+                return Acted(action, 0)
+            selection, following = replace(selection, ids=tuple({entry.id: None for entry in page.entries})), page.next
         with _storage_trouble():
-            acted = Acted(action, await self._act(action, _known(selection), by, reason))
+            acted = Acted(action, await act(selection), next=following)
         (self.retried if action == "retry" else self.changed)()
         return acted
 
-    async def _act(self, action: str, selection: Selection, by: str, reason: str) -> int:
-        now = self.clock.now()
-        if action == "retry":
-            return await self.storage.retry(selection, now=now)
-        if action == "release":
-            return await self.storage.unhold(selection, now=now)
-        if action == "hold":
-            return await self.storage.hold(selection, reason=reason or f"held by {by}", now=now)
-        return await self.storage.delete(selection, now=now, by=by)
+    @staticmethod
+    def _meant(action: str, body: ActBody) -> Selection:
+        if body.selection == Selection() and not body.everything:
+            raise OperationError(
+                FailureKind.BAD_REQUEST,
+                f"{action} without a selection would mean everything there is",
+                "give an id, an address, a domain or a next hop, or say that all is meant",
+            )
+        return _known(body.selection)
+
+    def _doing(self, action: str, body: ActBody) -> Callable[[Selection], Awaitable[int]]:
+        """What the storage is told to do."""
+        storage, now, by, reason = self.storage, self.clock.now(), body.by, body.reason
+        match action:
+            case "retry":
+                return lambda chosen: storage.retry(chosen, now=now)
+            case "release":
+                return lambda chosen: storage.unhold(chosen, now=now, by=by, reason=reason)
+            case "hold":
+                return lambda chosen: storage.hold(chosen, reason=reason or f"held by {by}", now=now, by=by)
+            case "bounce":
+                why = _reason(reason)
+                return lambda chosen: storage.bounce(chosen, reason=why, now=now, by=by)
+            case "reroute":
+                where = self._next_hop(body.to)
+                return lambda chosen: storage.reroute(chosen, where, now=now, by=by, reason=reason)
+            case _:
+                return lambda chosen: storage.delete(chosen, now=now, by=by, reason=reason)
+
+    def _next_hop(self, to: str) -> NextHop:
+        """Where mail is to go: a next hop that a route leads to, or the route of that name."""
+        for found in (self.table.by_next_hop(NextHop(to)), self.table.named(to)):
+            if isinstance(found, Route):
+                return found.next_hop
+        raise OperationError(
+            FailureKind.BAD_REQUEST,
+            f"no route leads to {to!r}" if to else "nothing says where to",
+            "name a next hop as `queue destinations` shows it, or a [[route]] by its name; one without domains will do",
+        )
+
+    # ---- why it waits
+    async def why(self, asked: str, *, limit: int = 100) -> Why:
+        selection = self._asked_about(asked)
+        page = await self.queue(selection, limit=limit)
+        states = {state.next_hop: state for state in self.delivering()}
+        places = {entry.next_hop for entry in page.entries} | self._places(selection)
+        recipients = [await self._waiting(entry, states) for entry in page.entries]
+        if not recipients and not (places & states.keys()):
+            raise OperationError(
+                FailureKind.NOT_FOUND, f"nothing waits for {asked}", f"what became of it: waypost trace {asked}"
+            )
+        found = tuple(states[place] for place in sorted(places & states.keys()))
+        return Why(asked, self.clock.now(), tuple(recipients), found, more=bool(page.next))
+
+    def _asked_about(self, asked: str) -> Selection:
+        if "@" in asked:
+            return Selection(address=asked.strip("<>"))
+        if ":" in asked and not asked.startswith("["):
+            return Selection(next_hop=asked)
+        if "." in asked or asked.startswith("["):
+            return Selection(domain=str(_domain(asked)))
+        return Selection(ids=(_message_id(asked),))
+
+    def _places(self, selection: Selection) -> set[NextHop]:
+        """The next hops a question means, whether or not something waits for them."""
+        if selection.next_hop:
+            return {NextHop(selection.next_hop)}
+        found = self.table.route_domain(selection.domain) if selection.domain else NoRoute("")
+        return {found.next_hop} if isinstance(found, Route) else set()
+
+    async def _waiting(self, entry: QueueEntry, states: Mapping[NextHop, DestinationState]) -> Waiting:
+        with _storage_trouble():
+            events = await self.storage.history(entry.id)
+        route = self.table.by_next_hop(entry.next_hop)
+        facts = Circumstances(
+            now=self.clock.now(),
+            is_running=self.facts.is_running,
+            state=states.get(entry.next_hop, Unknown()),
+            no_route=route.detail if isinstance(route, NoRoute) else "",
+            frozen={place: str(one) for place, one in (await self._all_frozen()).items()},
+            route=route.name if isinstance(route, Route) else "",
+            last=last_outcome(events, entry.number),
+            released_at=released_at(events),
+        )
+        return limiting(entry, facts)
+
+    # ---- the bin
+    async def bin(self, selection: Selection, *, after: str = "", limit: int = 100) -> BinPage:
+        page = min(max(limit, 1), PAGE)
+        with _storage_trouble():
+            entries = await self.storage.binned(_known(selection), after=_position(after), limit=page + 1)
+        following = f"{entries[page - 1].id}:{entries[page - 1].number}" if len(entries) > page else ""
+        return BinPage(tuple(entries[:page]), following)
+
+    async def restore(self, body: ActBody) -> Acted:
+        selection = self._meant("restore", body)
+        with _storage_trouble():
+            back = await self.storage.restore(selection, now=self.clock.now(), by=body.by, reason=body.reason)
+        self.changed()
+        return Acted("restore", back)
+
+    # ---- frost
+    async def frozen(self) -> Froze:
+        return Froze(tuple((await self._all_frozen()).values()))
+
+    async def freeze(self, body: FreezeBody) -> Froze:
+        self._place(body.place)
+        with _storage_trouble():
+            await self._frost.freeze(body.place, by=body.by, reason=body.reason)
+        return await self._refrozen()
+
+    async def thaw(self, body: FreezeBody) -> Froze:
+        with _storage_trouble():
+            if not await self._frost.thaw(body.place):
+                raise OperationError(
+                    FailureKind.NOT_FOUND, f"{body.place!r} is not frozen", "see what is: waypost queue frozen"
+                )
+        return await self._refrozen()
+
+    def _place(self, place: str) -> None:
+        name = place.removeprefix(ROUTE)
+        known = any(rule.name == name for rule in self.table.rules) if name != place else False
+        if not (known or isinstance(self.table.by_next_hop(NextHop(place)), Route)):
+            raise OperationError(
+                FailureKind.BAD_REQUEST,
+                f"there is no next hop or route {place!r}",
+                "name a next hop as `queue destinations` shows it, or `route NAME` for all next hops of a [[route]]",
+            )
+
+    async def _refrozen(self) -> Froze:
+        now = await self._all_frozen()
+        self.refrozen(now)
+        return Froze(tuple(now.values()))
+
+    async def _all_frozen(self) -> Mapping[str, Frozen]:
+        with _storage_trouble():
+            return await self._frost.all()
+
+    @property
+    def _frost(self) -> Frost:
+        return Frost(self.storage, self.clock)
 
     async def _entries(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[QueueEntry]:
         with _storage_trouble():
@@ -370,10 +519,26 @@ def _message_id(text: str) -> MessageId:
 
 
 def _known(selection: Selection) -> Selection:
-    """The selection, its ids checked."""
+    """The selection, its ids and its state checked."""
     for id in selection.ids:  # noqa: A001 - the field's own name
         _message_id(id)
+    states = [state.value for state in RecipientState]
+    if selection.state and selection.state not in states:
+        raise OperationError(
+            FailureKind.BAD_REQUEST, f"no recipient is {selection.state!r}", f"a state is one of {', '.join(states)}"
+        )
     return selection
+
+
+def _reason(reason: str) -> str:
+    """What the author of a message is told. Raises: OperationError, where that would be nothing, or no one line."""
+    if reason.strip() and reason.isprintable() and len(reason) <= 500:
+        return reason.strip()
+    raise OperationError(
+        FailureKind.BAD_REQUEST,
+        "a bounce needs a reason of one line and up to 500 characters",
+        "say why: the author of the message will read it",
+    )
 
 
 def _position(after: str) -> tuple[MessageId, int]:

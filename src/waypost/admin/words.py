@@ -14,8 +14,10 @@ from rich.text import Text
 
 from waypost import with_build
 from waypost.admin.answers import (
+    BinPage,
     CapturedDetail,
     Destinations,
+    Froze,
     InboxPage,
     QueuedDetail,
     QueuePage,
@@ -23,6 +25,7 @@ from waypost.admin.answers import (
     Status,
     Trace,
     Traces,
+    Why,
 )
 from waypost.mail.explain import plain
 from waypost.net.clock import Instant
@@ -102,20 +105,78 @@ def destinations(answer: Destinations) -> Iterator[Text]:
     elif not answer.destinations:
         yield Text("There is nothing to deliver at present.")
     for one in answer.destinations:
-        yield Text.assemble((plain(one.next_hop), "bold"), f"  {_doing(one)}")
-        waiting = f"{counted(one.waiting, 'message')} in memory{', more on disk' if one.more else ''}"
-        running = f"{counted(one.running, 'attempt')} running, {one.window} allowed now, {one.limit} at most"
-        yield Text(f"    {waiting}; {running}", "dim")
-        if one.cause:
-            yield Text(f"    {plain(one.cause)}", style="yellow")
+        yield from _destination(one)
     if answer.more:
         yield Text("… and more: --limit", style="dim")
+
+
+def _destination(one: DestinationState) -> Iterator[Text]:
+    yield Text.assemble((plain(one.next_hop), "bold"), f"  {_doing(one)}")
+    waiting = f"{counted(one.waiting, 'message')} in memory{', more on disk' if one.more else ''}"
+    running = f"{counted(one.running, 'attempt')} running, {one.window} allowed now, {one.limit} at most"
+    yield Text(f"    {waiting}; {running}", "dim")
+    if one.cause:
+        yield Text(f"    {plain(one.cause)}", style="yellow")
+
+
+def _tally(one: DestinationState) -> Iterator[Text]:
+    """What came of it, and the last replies."""
+    tally = one.tally
+    tried = tally.delivered + tally.deferred + tally.rejected + tally.in_doubt
+    if not tried:
+        return
+    parts = (
+        f"{tally.delivered} delivered, {tally.deferred} deferred, {tally.rejected} rejected, {tally.in_doubt} in doubt"
+    )
+    yield Text(f"    since {when(tally.since)}: {tally.delivered / tried:.0%} succeeded ({parts})", "dim")
+    for last in tally.last:
+        yield Text(f"    {when(last.at)}  {plain(last.text)}", "green" if last.outcome == "delivered" else "yellow")
+
+
+# ---- why it waits
+def why(answer: Why) -> Iterator[Text]:
+    """A few lines a recipient, the cause first; then the destinations."""
+    for one in answer.recipients:
+        entry = one.entry
+        yield Text.assemble((entry.id, "bold"), f"  <{plain(entry.forward_path)}>  {one.limiting.value}")
+        yield Text(f"    {plain(one.text)}", "yellow")
+        if one.clears_at:
+            yield Text(f"    until {when(one.clears_at)}")
+        if one.remedy:
+            yield Text(f"    {plain(one.remedy)}", "dim")
+    if answer.more:
+        yield Text("… and more: --limit", style="dim")
+    for state in answer.destinations:
+        yield Text("")
+        yield from _destination(state)
+        yield from _tally(state)
+
+
+def binned(page: BinPage) -> Iterator[Text]:
+    """Two lines a recipient: what it is, and who put it there."""
+    if not page.entries:
+        yield Text("The bin has nothing of that kind.")
+    for entry in page.entries:
+        yield Text.assemble((entry.id, "bold"), f"  <{plain(entry.forward_path)}>  from <{plain(entry.reverse_path)}>")
+        yield Text(f"    {when(entry.at)}  {plain(entry.why)}", "yellow")
+    if page.next:
+        yield Text(f"… and more: --after {page.next}", style="dim")
+
+
+def frozen(answer: Froze) -> Iterator[Text]:
+    """A line each."""
+    if not answer.frozen:
+        yield Text("Nothing is frozen.")
+    for one in answer.frozen:
+        yield Text.assemble((plain(one.place), "bold"), f"  {plain(str(one))}, {when(one.at)}")
 
 
 def _doing(one: DestinationState) -> str:
     match one.phase:
         case Phase.RESTING:
             return f"resting until {when(one.rests_until)}, then one attempt decides for the others"
+        case Phase.FROZEN:
+            return "frozen: neither tried nor given up until somebody thaws it"
         case Phase.HELD:
             return "held: neither tried nor given up until somebody has logged in"
         case Phase.PROBING:

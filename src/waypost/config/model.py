@@ -845,6 +845,11 @@ class History(Section):
     keep: Duration = Field(
         default=timedelta(days=30), description="How long `trace` can tell what became of a message."
     )
+    bin: Duration = Field(
+        default=timedelta(days=7),
+        description="How long `waypost queue restore` can bring back what an operator deleted or bounced; never longer "
+        "than `keep`.",
+    )
     captured: Count = Field(default=1000, description="Messages kept of those `capture:` took; the oldest go first.")
 
 

@@ -17,14 +17,15 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Final
 
+from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import InMemory, NextHop
-from waypost.mail.explain import describe_cause
-from waypost.mail.outcome import Cause, LocalTrouble
+from waypost.mail.explain import as_details, describe_cause
+from waypost.mail.outcome import Cause, Deferred, Delivered, InDoubt, LocalTrouble, Outcome, Rejected
 from waypost.net.clock import Instant
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import Lease
 from waypost.route.route import NoRoute, Route
-from waypost.route.state import DestinationState, Phase
+from waypost.route.state import DestinationState, LastReply, Phase, Tally
 from waypost.smtp.client import Credentials, NoCredentials
 from waypost.smtp.path import ReversePath
 
@@ -39,6 +40,8 @@ SHORTER: Final = 0.9
 #: Attempts run, and for so long none of them has ended: the destination has stalled. Healthy ones answer in a second or
 #: two; few that delay their greeting on purpose do so for longer.
 STALLED: Final = timedelta(seconds=10)
+#: Outcomes remembered of each destination, to be shown.
+LAST: Final = 5
 
 
 class Held:
@@ -140,13 +143,18 @@ class Destination:
     """The state of one next hop."""
 
     __slots__ = (
+        "_counts",
+        "_ended",
         "_failures",
         "_is_known",
         "_is_stuck",
+        "_last",
         "_policy",
         "_rests",
+        "_since",
         "_window",
         "cause",
+        "frozen",
         "has_more",
         "in_turn",
         "is_held",
@@ -162,7 +170,7 @@ class Destination:
         "waiting",
     )
 
-    def __init__(self, next_hop: NextHop, route: Route | NoRoute, policy: RetryPolicy) -> None:
+    def __init__(self, next_hop: NextHop, route: Route | NoRoute, policy: RetryPolicy, *, since: Instant = 0.0) -> None:
         self.next_hop = next_hop
         self.route = route
         self.waiting = Line()
@@ -182,8 +190,14 @@ class Destination:
         #: Seconds from one attempt to the next (0: none), and when the next may begin.
         self.pace = route.limits.pace if isinstance(route, Route) else 0.0
         self.paced_until = 0.0
-        #: Whether its mail stays in the queue, neither tried nor deferred, until `let_go`.
+        #: Whether its mail stays in the queue, neither tried nor deferred, until `let_go` or `thaw`.
         self.is_held = False
+        #: By whom it is frozen, and why; empty where it is not.
+        self.frozen = ""
+        self._ended = False  # an authorisation that it needs
+        self._since = since
+        self._counts: dict[type[Outcome], int] = dict.fromkeys((Delivered, Deferred, Rejected, InDoubt), 0)
+        self._last: deque[tuple[Instant, Outcome]] = deque(maxlen=LAST)
         #: Why the last attempt found no session; of no meaning once one was had.
         self.cause: Cause = LocalTrouble("nothing has happened yet")
         self._policy = policy
@@ -258,15 +272,28 @@ class Destination:
     def hold(self, cause: Cause) -> None:
         """Try nothing until `let_go`, and defer nothing either: no attempt is counted, and nobody's time runs out."""
         self.cause = cause
-        self.is_held = True
+        self._ended = self.is_held = True
 
     def let_go(self) -> None:
         """What it was held for is mended."""
-        self.is_held = False
+        self._ended = False
+        self.is_held = bool(self.frozen)
+
+    def freeze(self, why: str) -> None:
+        """Try nothing until `thaw` (or `freeze("")`), and give nothing up."""
+        self.frozen = why
+        self.is_held = self._ended or bool(why)
+
+    def note(self, attempt: Attempt) -> None:
+        """An attempt is written down: count what came of it, and keep it to be shown."""
+        counts, last, at = self._counts, self._last, attempt.ended_at
+        for _, outcome in attempt.outcomes:
+            counts[type(outcome)] += 1
+            last.append((at, outcome))
 
     def state(self, now: float, at: Instant) -> DestinationState:
         """What it is doing; `at` is what the wall clock says at `now` (monotonic)."""
-        in_trouble = self.is_held or self._failures > 0 or self._rests > 0
+        in_trouble = self._ended or self._failures > 0 or self._rests > 0
         return DestinationState(
             next_hop=self.next_hop,
             phase=self._phase(now, in_trouble=in_trouble),
@@ -275,11 +302,25 @@ class Destination:
             running=self.running,
             window=int(self._window),
             limit=self.limit,
-            cause=describe_cause(self.cause) if in_trouble else "",
+            cause=self.frozen or (describe_cause(self.cause) if in_trouble else ""),
             rests_until=at + self.rests_until - now if in_trouble and self.rests_until else 0.0,
+            tally=self._tally(),
+            route=self.route.name if isinstance(self.route, Route) else "",
+        )
+
+    def _tally(self) -> Tally:
+        return Tally(
+            self._since,
+            self._counts[Delivered],
+            self._counts[Deferred],
+            self._counts[Rejected],
+            self._counts[InDoubt],
+            tuple(_reply(at, outcome) for at, outcome in reversed(self._last)),
         )
 
     def _phase(self, now: float, *, in_trouble: bool) -> Phase:
+        if self.frozen:
+            return Phase.FROZEN
         if self.is_held:
             return Phase.HELD
         if now < self.rests_until:
@@ -298,3 +339,8 @@ class Destination:
         """Whether nothing waits, runs or rests here, and has not for a while."""
         idle = not (self.waiting or self.running or self.in_turn or self.has_more or self.is_held)
         return idle and now >= max(self.rests_until, self.used_at) + after.total_seconds()
+
+
+def _reply(at: Instant, outcome: Outcome) -> LastReply:
+    details = as_details(outcome)
+    return LastReply(at, str(details["outcome"]), str(details["text"]))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
@@ -26,6 +26,7 @@ from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import AuthorisationEnded, CredentialsRefused, Reach, Reached, Unreachable
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.net.clock import Clock, Instant
+from waypost.queue.frost import ROUTE, Frozen
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import CLAIM, Lease, Never, Settled, Settlement, Storage, StorageError, Wait
 from waypost.route.route import NoRoute, Route
@@ -89,6 +90,7 @@ class Dispatcher:
         self._journal = journal
         self._capacity = capacity
         self._destinations: dict[NextHop, Destination] = {}
+        self._frozen: Mapping[str, Frozen] = {}
         self._turns: deque[Destination] = deque()
         self._held = Memory(capacity)
         self._surplus: list[Lease] = []
@@ -146,6 +148,24 @@ class Dispatcher:
                 destination.end_rest(self._clock.monotonic())
                 destination.let_go()
         self._wake.set()
+
+    def freeze(self, frozen: Mapping[str, Frozen]) -> None:
+        """What is frozen from now on; all else is not. What is under way there ends as it would have."""
+        if frozen == self._frozen:
+            return
+        self._frozen = frozen
+        for destination in self._destinations.values():
+            self._freeze(destination)
+            if destination.is_held:
+                self._give_back(destination, destination.waiting.take_if(lambda _: True))
+        self._wake.set()
+
+    def _freeze(self, destination: Destination) -> None:
+        route = destination.route
+        place = self._frozen.get(destination.next_hop)
+        if place is None and isinstance(route, Route):
+            place = self._frozen.get(ROUTE + route.name)
+        destination.freeze(str(place) if place else "")
 
     def authorised(self, name: str) -> None:
         """Somebody has logged in: what was held for the want of this OAuth authorisation may go."""
@@ -271,8 +291,9 @@ class Dispatcher:
     def _destination(self, next_hop: NextHop) -> Destination:
         found = self._destinations.get(next_hop)
         if found is None:
-            found = Destination(next_hop, self._routes.by_next_hop(next_hop), self._policy)
-            self._destinations[next_hop] = found
+            route, since = self._routes.by_next_hop(next_hop), self._clock.now()
+            found = self._destinations[next_hop] = Destination(next_hop, route, self._policy, since=since)
+            self._freeze(found)
         found.used_at = self._clock.monotonic()
         return found
 
@@ -408,6 +429,7 @@ class Dispatcher:
             settlement = Settlement(held.lease, tried.attempt, tried.settled)
             if await self._settler.settle(settlement):
                 self._expect(tried.settled)
+                destination.note(tried.attempt)
                 tell(self._journal.attempted, tried.attempt, tried.settled)
         except Exception as error:  # noqa: BLE001 - the last net: the lease comes back when it ends
             tell(self._journal.crashed, held.lease.message, held.lease.next_hop, error)
@@ -462,7 +484,7 @@ class Dispatcher:
                 until = self._clock.now() + rest.total_seconds()
                 tell(self._journal.credentials_refused, destination.next_hop, cause, until)
             case AuthorisationEnded(cause):
-                if not destination.is_held:
+                if not destination.is_held or destination.frozen:
                     tell(self._journal.authorisation_ended, destination.next_hop, cause)
                 destination.hold(cause)
                 self._give_back(destination, destination.waiting.take_if(lambda _: True))

@@ -436,11 +436,7 @@ class MemoryStorage:
     # ---- the bin
     async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
         self._require_open()
-        found = [
-            (life, *binned)
-            for life, *binned in self._in_bin(selection)
-            if (life.message.id, binned[0].recipient.number) > after
-        ]
+        found = [one for one in self._in_bin(selection) if (one[0].message.id, one[1].recipient.number) > after]
         found.sort(key=lambda one: (one[0].message.id, one[1].recipient.number))
         return [_binned(*one) for one in found[:limit]]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from waypost.mail.envelope import NextHop
 from waypost.net.clock import Instant
@@ -20,8 +21,33 @@ class Phase(Enum):
     DELIVERING = "delivering"
     STALLED = "stalled"  # attempts run, and for a while none of them has ended
     PROBING = "probing"  # the last attempt found no session: one goes ahead, and decides for the others
+    FROZEN = "frozen"  # an operator wants nothing tried, nor given up, until it is thawed
     HELD = "held"  # its authorisation has ended: nothing is tried, nor given up, until somebody logs in
     RESTING = "resting"  # nothing is tried; what is due meanwhile is deferred for the same cause
+
+
+@dataclass(frozen=True, slots=True)
+class LastReply:
+    """What one of the last attempts came to for one recipient. `text`: a sentence, with the host's reply."""
+
+    at: Instant
+    outcome: str  # delivered, deferred, rejected, in doubt
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What came of the recipients tried there since `since`, and the last few of them, newest first."""
+
+    since: Instant
+    delivered: int = 0
+    deferred: int = 0
+    rejected: int = 0
+    in_doubt: int = 0
+    last: tuple[LastReply, ...] = ()
+
+
+_NOTHING_YET: Final = Tally(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +63,5 @@ class DestinationState:
     limit: int  # and at most, as its route says
     cause: str  # a sentence on the failure it has not recovered from; "" where there is none
     rests_until: Instant  # when the next attempt is made; in the past, or 0, where it does not rest
+    tally: Tally = _NOTHING_YET
+    route: str = ""  # the route's name

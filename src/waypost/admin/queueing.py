@@ -1,0 +1,494 @@
+"""`waypost queue`: see and change what waits, ask why, and bring back what was taken out.
+
+What changes the queue takes the same filters everywhere, can be counted first (`--dry-run`), and is written down with
+who did it and why. Not here: what is done (operations.py), and how it is worded (words.py).
+"""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import replace
+from typing import Annotated, Final
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from waypost.admin import words
+from waypost.admin.answers import ActBody, Acted, Desk, FreezeBody, Froze
+from waypost.admin.terminal import (
+    DEFAULT_CONFIG,
+    AddressOption,
+    AdminOption,
+    AllOption,
+    ConfigOption,
+    Context,
+    DomainOption,
+    IdOption,
+    JsonOption,
+    NextHopOption,
+    context,
+    err,
+    fail,
+    show,
+)
+from waypost.config.units import parse_duration
+from waypost.mail.envelope import MessageId
+from waypost.net.clock import SystemClock
+from waypost.queue.frost import ROUTE
+from waypost.queue.storage import Selection
+
+#: Recipients that are changed before a progress bar moves; what is less is done at once.
+SLICE: Final = 1000
+
+StateOption = Annotated[str, typer.Option("--state", help='Only due, waiting, held or "in delivery".')]
+TextOption = Annotated[str, typer.Option("--text", help="Whose last outcome, or reason for being held, contains this.")]
+OlderOption = Annotated[str, typer.Option("--older-than", metavar="TIME", help="Received longer ago, as 2h or 3d.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; the history keeps it, a bounce tells it.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Change nothing; say how many it would be.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many recipients.")]
+AfterOption = Annotated[str, typer.Option("--after", help="Those after this place; the answer's end names it.")]
+PlaceArgument = Annotated[str, typer.Argument(metavar="NEXT_HOP|ROUTE", help="As `queue destinations` names it.")]
+
+
+# ---- seeing
+def queue_list(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    state: StateOption = "",
+    text: TextOption = "",
+    older_than: OlderOption = "",
+    limit: LimitOption = 100,
+    after: AfterOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List the recipients that wait, each with what came of it so far.
+
+    Example: waypost queue list --domain example.com --text greylist
+    """
+    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json).selection
+    asked = context(config, admin, json=json)
+    show(asked.answer(lambda found: found.queue(wanted, after=after, limit=limit)), words.queue, as_json_value=json)
+
+
+def queue_show(
+    id: Annotated[str, typer.Argument(help="The message's id.", metavar="ID")],  # noqa: A002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show one message in the queue: envelope, recipients, header.
+
+    Example: waypost queue show 1dvq3kbaxm00g
+    """
+    show(context(config, admin, json=json).answer(lambda found: found.show(id)), words.queued, as_json_value=json)
+
+
+def queue_why(
+    asked_about: Annotated[
+        str, typer.Argument(metavar="ID|DOMAIN|ADDRESS|NEXT_HOP", help="What waits, or what it waits for.")
+    ],
+    limit: LimitOption = 20,
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Say why mail waits, and when that ends.
+
+    For each recipient the one thing it waits for, and what to do. Then of each destination it waits for: what it is doing, its last replies, how many succeeded, when it is tried
+    next. Exit code 1: nothing waits.
+
+    Example: waypost queue why example.com
+    """
+    asked = context(config, admin, json=json)
+    show(asked.answer(lambda found: found.why(asked_about, limit=limit)), words.why, as_json_value=json)
+
+
+def queue_destinations(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many next hops.")] = 100,
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Show what each next hop is doing, those in trouble first.
+
+    What waits in memory, which attempts run, and where nothing is tried for a while, why and until when.
+
+    Example: waypost queue destinations
+    """
+    asked = context(config, admin, json=json)
+    show(asked.answer(lambda found: found.destinations(limit=limit)), words.destinations, as_json_value=json)
+
+
+# ---- changing
+
+
+def queue_retry(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    state: StateOption = "",
+    text: TextOption = "",
+    older_than: OlderOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Try waiting recipients now, whatever rests.
+
+    Example: waypost queue retry --domain example.com
+    """
+    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
+    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
+    _act("retry", body, context(config, admin, json=json))
+
+
+def queue_hold(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    state: StateOption = "",
+    text: TextOption = "",
+    older_than: OlderOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Set recipients aside: they are not tried until released.
+
+    Example: waypost queue hold --domain example.com --reason "moving house"
+    """
+    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
+    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
+    _act("hold", body, context(config, admin, json=json))
+
+
+def queue_release(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    state: StateOption = "",
+    text: TextOption = "",
+    older_than: OlderOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Let held recipients be tried again, now.
+
+    Example: waypost queue release --domain example.com
+    """
+    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
+    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
+    _act("release", body, context(config, admin, json=json))
+
+
+def queue_reroute(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    state: StateOption = "",
+    text: TextOption = "",
+    older_than: OlderOption = "",
+    to: Annotated[str, typer.Option("--to", metavar="NEXT_HOP|ROUTE", help="Where they are to go.")] = "",
+    everything: AllOption = False,  # noqa: FBT002
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Let recipients go another way, now, and stay on it.
+
+    The way is one that a route leads to: a next hop as `queue destinations` names it, or a [[route]] by its name, for
+    which one without domains will do.
+
+    Example: waypost queue reroute --domain example.com --to spare
+    """
+    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
+    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run, to=to)
+    _act("reroute", body, context(config, admin, json=json))
+
+
+def queue_bounce(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    state: StateOption = "",
+    text: TextOption = "",
+    older_than: OlderOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,  # noqa: FBT002
+    yes: YesOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Give recipients up, with a report to their authors that says why.
+
+    The bin keeps them for a while. Who said NOTIFY=NEVER is not told.
+
+    Example: waypost queue bounce --domain example.com --reason "this domain is gone" --yes
+    """
+    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
+    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
+    _act("bounce", body, context(config, admin, json=json), yes=yes)
+
+
+def queue_delete(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    state: StateOption = "",
+    text: TextOption = "",
+    older_than: OlderOption = "",
+    everything: AllOption = False,  # noqa: FBT002
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,  # noqa: FBT002
+    yes: YesOption = False,  # noqa: FBT002
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Delete recipients from the queue, without a report.
+
+    The bin keeps them for a while.
+
+    Example: waypost queue delete --id 1dvq3kbaxm00g --yes
+    """
+    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
+    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
+    _act("delete", body, context(config, admin, json=json), yes=yes)
+
+
+# ---- the bin
+def queue_bin(
+    id: IdOption = None,  # noqa: A002 - the field's own name
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    limit: LimitOption = 100,
+    after: AfterOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List what was deleted or bounced, and can be brought back.
+
+    Example: waypost queue bin
+    """
+    wanted = Selection(tuple(map(MessageId, id or ())), address, domain, next_hop)
+    asked = context(config, admin, json=json)
+    show(asked.answer(lambda found: found.bin(wanted, after=after, limit=limit)), words.binned, as_json_value=json)
+
+
+def queue_restore(
+    id: IdOption = None,  # noqa: A002
+    address: AddressOption = "",
+    domain: DomainOption = "",
+    next_hop: NextHopOption = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that is in the bin is meant.")] = False,  # noqa: FBT002
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Bring deleted or bounced recipients back; they are due at once.
+
+    Example: waypost queue restore --id 1dvq3kbaxm00g
+    """
+    selected = tuple(map(MessageId, id or ()))
+    body = ActBody(selected, address, domain, next_hop, everything=everything, by=_by(), reason=reason)
+    _told(context(config, admin, json=json).answer(lambda found: found.restore(body)), json=json)
+
+
+# ---- frost
+def queue_freeze(
+    place: PlaceArgument,
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Try nothing at a next hop or route until it is thawed.
+
+    Nothing is given up there either. It outlasts a restart. Attempts under way end as they would have.
+
+    Example: waypost queue freeze smtp://inner.example.com:25 --reason "disk full there"
+    """
+    body = FreezeBody(_place(place), _by(), reason)
+    _frozen(context(config, admin, json=json).answer(lambda found: found.freeze(body)), json=json)
+
+
+def queue_thaw(
+    place: PlaceArgument,
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Let a frozen next hop or route be tried again, now.
+
+    Example: waypost queue thaw smtp://inner.example.com:25
+    """
+    body = FreezeBody(_place(place), _by(), reason)
+    _frozen(context(config, admin, json=json).answer(lambda found: found.thaw(body)), json=json)
+
+
+def queue_frozen(
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List what is frozen, by whom and why.
+
+    Example: waypost queue frozen
+    """
+    _frozen(context(config, admin, json=json).answer(lambda found: found.frozen()), json=json)
+
+
+def _place(text: str) -> str:
+    """A next hop has a colon in it, and a route's name stands behind its word."""
+    return text if ":" in text or text.startswith(ROUTE) else ROUTE + text
+
+
+def _frozen(answer: Froze, *, json: bool) -> None:
+    show(answer, words.frozen, as_json_value=json)
+
+
+# ---- what they share
+def _body(
+    ids: list[str] | None,
+    address: str,
+    domain: str,
+    next_hop: str,
+    state: str,
+    text: str,
+    older_than: str,
+    *,
+    json: bool,
+) -> ActBody:
+    """What the filters say, and who asks."""
+    selected = tuple(MessageId(each) for each in ids or ())
+    before = _before(older_than, json=json) if older_than else 0.0
+    return ActBody(selected, address, domain, next_hop, state, text, before, by=_by())
+
+
+def _before(age: str, *, json: bool) -> float:
+    try:
+        return float(int(SystemClock().now() - parse_duration(age).total_seconds()))
+    except ValueError as error:
+        fail(str(error), "write it as 90m, 2h or 3d", as_json_value=json, code=2)
+
+
+def _by() -> str:
+    return f"{getpass.getuser()} (command line)"
+
+
+_DONE: Final = {
+    "retry": "due now",
+    "delete": "in the bin",
+    "hold": "held",
+    "release": "released",
+    "bounce": "bounced, and in the bin",
+    "reroute": "rerouted",
+    "restore": "back in the queue",
+}
+
+
+def _act(action: str, body: ActBody, asked: Context, *, yes: bool = True) -> None:
+    """Ask where that is due, do it, say how many; exit code 1 where there was nothing to do."""
+    if not (yes or body.dry_run):
+        _agree(action, body, asked)
+    _told(asked.answer(lambda desk: _in_slices(desk, action, body)), json=asked.json)
+
+
+async def _in_slices(desk: Desk, action: str, body: ActBody) -> Acted:
+    """All of it; where it is much, a slice at a time, and a person sees how far it has come."""
+    counted = await desk.act(action, replace(body, dry_run=True))
+    if body.dry_run or counted.recipients <= SLICE:
+        return counted if body.dry_run else await desk.act(action, body)
+    total, after = 0, ""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err(), transient=True) as progress:
+        bar = progress.add_task(action, total=counted.recipients)
+        while True:
+            acted = await desk.act(action, replace(body, after=after, limit=SLICE))
+            total, after = total + acted.recipients, acted.next
+            progress.advance(bar, acted.recipients)
+            if not after:
+                return Acted(action, total)
+
+
+def _agree(action: str, body: ActBody, asked: Context) -> None:
+    """Go on only where a person agrees."""
+    if asked.json:
+        fail(f"with --json nothing is asked, so nothing was done ({action})", "give --yes", as_json_value=True, code=2)
+    if not body.everything and body.selection == Selection():
+        return  # the service refuses that, in its own words
+    count = asked.answer(lambda desk: desk.act(action, replace(body, dry_run=True))).recipients
+    if count and not _agreed(f"{action.capitalize()} {words.counted(count, 'recipient')}?"):
+        fail("nothing was done", "answer y, or give --yes")
+
+
+def _agreed(question: str) -> bool:
+    """Whether a person said yes; whoever cannot answer did not."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        typer.echo(err=True)  # the end of the line on which nothing was answered
+        return False
+
+
+def _told(acted: Acted, *, json: bool) -> None:
+    show(acted, lambda done: [Text(_done(done))], as_json_value=json)
+    raise typer.Exit(0 if acted.recipients else 1)
+
+
+def _done(acted: Acted) -> str:
+    if acted.dry_run:
+        return f"{acted.action} would be done to {words.counted(acted.recipients, 'recipient')}; nothing was changed."
+    is_or_are = "is" if acted.recipients == 1 else "are"
+    return f"{words.counted(acted.recipients, 'recipient')} {is_or_are} {_DONE[acted.action]}."
+
+
+def queue_commands() -> typer.Typer:
+    """The group `waypost queue`."""
+    app = typer.Typer(help="See and change what waits.", no_args_is_help=True)
+    app.command("list")(queue_list)
+    app.command("show")(queue_show)
+    app.command("why")(queue_why)
+    app.command("destinations")(queue_destinations)
+    app.command("retry")(queue_retry)
+    app.command("hold")(queue_hold)
+    app.command("release")(queue_release)
+    app.command("reroute")(queue_reroute)
+    app.command("bounce")(queue_bounce)
+    app.command("delete")(queue_delete)
+    app.command("bin")(queue_bin)
+    app.command("restore")(queue_restore)
+    app.command("freeze")(queue_freeze)
+    app.command("thaw")(queue_thaw)
+    app.command("frozen")(queue_frozen)
+    return app
