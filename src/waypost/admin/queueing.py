@@ -100,8 +100,8 @@ def queue_why(
 ) -> None:
     """Say why mail waits, and when that ends.
 
-    For each recipient the one thing it waits for, and what to do. Then of each destination it waits for: what it is doing, its last replies, how many succeeded, when it is tried
-    next. Exit code 1: nothing waits.
+    For each recipient the one thing it waits for, and what to do. Then of each destination it waits for: what it is
+    doing, its last replies, how many succeeded, when it is tried next. Exit code 1: nothing waits.
 
     Example: waypost queue why example.com
     """
