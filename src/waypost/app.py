@@ -35,6 +35,7 @@ from waypost.auth.authenticator import Authenticator
 from waypost.auth.keeper import Keeper
 from waypost.auth.tokens import TokenStoreError
 from waypost.config import Config
+from waypost.config.model import Listener
 from waypost.config.parts import (
     access,
     authenticator,
@@ -81,9 +82,12 @@ from waypost.queue.ids import MessageIds
 from waypost.queue.space import Room
 from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
 from waypost.receive.body import InFlight
+from waypost.receive.http import Guard, HttpDoor
+from waypost.receive.intake import NOWHERE, Intake
+from waypost.receive.pickup import Pickup
 from waypost.receive.resent import Resent
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
+from waypost.receive.session import MAX_RECIPIENTS, House
 from waypost.receive.settings import Door, ReceiveSettings, Relaying
 from waypost.receive.turns import QueueTurns
 from waypost.report.alarm import AuthorisationAlarm
@@ -222,8 +226,12 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
             watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
+        web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver)]
+        if config.pickup.directory:
+            watch.keep("pickup", _pickup(base, receiver).run)
+        endpoints = _endpoints(config, receiver, web_doors)
 
-        operations = _operations(base, receiver, dispatcher, watch)
+        operations = _operations(base, endpoints, dispatcher, watch)
         admin = AdminServer(
             operations, config.admin.address, metrics=base.metrics.collect, not_ready=operations.not_ready
         )
@@ -241,7 +249,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
             await receiver.stop(timedelta())
             await dispatcher.stop(timedelta())
 
-        yield Running(tuple(receiver.endpoints), admin.endpoint, operations, base.log, hurry, partial(_reload, base))
+        yield Running(endpoints, admin.endpoint, operations, base.log, hurry, partial(_reload, base))
 
 
 # ---- the parts
@@ -428,7 +436,40 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
     return parts.receiver(_doors(config, base.keyring), house)
 
 
-def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: _Watch) -> Operations:
+def _web_doors(base: _Base, receiver: Receiver) -> Sequence[HttpDoor]:
+    """The listeners that take mail over HTTP."""
+    config = base.config
+    guard = Guard(base.logins, relay_policy(config), base.journal, base.clock, mechanisms(config))
+    return [
+        HttpDoor(_intake(base, receiver, _door(config, listener, base.keyring)), guard)
+        for listener in config.listeners
+        if listener.role == "http"
+    ]
+
+
+def _pickup(base: _Base, receiver: Receiver) -> Pickup:
+    config = base.config
+    settings = ServerSettings(
+        hostname=config.service.hostname,
+        size_limit=config.limits.message_size,
+        max_recipients=MAX_RECIPIENTS,
+        max_errors=MAX_RECIPIENTS,
+    )
+    door = Door(NOWHERE, settings, name="pickup", submission=True, protocol="local")
+    return Pickup(config.pickup_directory, _intake(base, receiver, door), base.clock, base.journal, config.pickup.poll)
+
+
+def _intake(base: _Base, receiver: Receiver, door: Door) -> Intake:
+    return Intake(receiver.serve, door, base.storage, base.clock, base.ids)
+
+
+def _endpoints(config: Config, receiver: Receiver, web_doors: Sequence[HttpDoor]) -> tuple[Endpoint, ...]:
+    """The addresses that are open, in the order of the configuration."""
+    mail, web = iter(receiver.endpoints), iter(door.endpoint for door in web_doors)
+    return tuple(next(web if listener.role == "http" else mail) for listener in config.listeners)
+
+
+def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatcher, watch: _Watch) -> Operations:
     return Operations(
         storage=base.storage,
         config=base.config,
@@ -438,7 +479,7 @@ def _operations(base: _Base, receiver: Receiver, dispatcher: Dispatcher, watch: 
         resolver=base.resolver,
         policies=base.policies,
         clock=base.clock,
-        facts=_facts(base.config, base.storage, receiver.endpoints, base.clock),
+        facts=_facts(base.config, base.storage, endpoints, base.clock),
         not_ready=lambda: _not_ready(base, watch),
         warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
@@ -641,35 +682,41 @@ _RELAYING: Final = {"": Relaying.AS_LISTED, "always": Relaying.ALWAYS, "never": 
 
 
 def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
-    only_ours = config.service.mode == "outbound"
-    return tuple(
-        Door(
-            listener.address,
-            ServerSettings(
-                hostname=config.service.hostname,
-                size_limit=listener.message_size or config.limits.message_size,
-                lmtp=listener.role == "lmtp",
-                etrn=listener.role != "lmtp",
-                max_recipients=listener.recipients or config.limits.recipients,
-                max_errors=config.limits.errors,
-                future_release=config.limits.future_release if listener.role == "submission" else timedelta(),
-                mechanisms=mechanisms(config) if login_at(listener, config) != "none" else (),
-                starttls=listener.tls in {"opportunistic", "required"},
-                tls_required=listener.tls == "required",
-            ),
-            name=listener.name,
-            relay_clients_only=only_ours
-            or (listener.role == "submission" and login_at(listener, config) != "required"),
-            submission=listener.role == "submission" and bool(mechanisms(config)),
-            demands_login=login_at(listener, config) == "required",
-            exempt=listener.exempt,
-            relaying=_RELAYING[listener.relay],
-            implicit_tls=listener.tls == "implicit",
-            context=partial(keyring.context, listener.client_ca),
-            proxies=listener.proxies,
-        )
-        for listener in config.listeners
+    return tuple(_door(config, listener, keyring) for listener in config.listeners if listener.role != "http")
+
+
+def _door(config: Config, listener: Listener, keyring: Keyring) -> Door:
+    is_web, is_submission = listener.role == "http", listener.role == "submission"
+    login, recipients = login_at(listener, config), listener.recipients or config.limits.recipients
+    return Door(
+        listener.address,
+        ServerSettings(
+            hostname=config.service.hostname,
+            size_limit=listener.message_size or config.limits.message_size,
+            lmtp=listener.role == "lmtp",
+            etrn=listener.role in {"mx", "submission"},
+            max_recipients=recipients,
+            max_errors=recipients if is_web else config.limits.errors,
+            future_release=config.limits.future_release if is_submission else timedelta(),
+            mechanisms=mechanisms(config) if login != "none" else (),
+            starttls=listener.tls in {"opportunistic", "required"},
+            tls_required=listener.tls == "required",
+        ),
+        name=listener.name,
+        relay_clients_only=config.service.mode == "outbound" or (is_submission and login != "required"),
+        submission=is_web or (is_submission and bool(mechanisms(config))),
+        demands_login=login == "required",
+        exempt=listener.exempt,
+        relaying=_RELAYING[listener.relay],
+        implicit_tls=listener.tls == "implicit",
+        context=partial(keyring.context, listener.client_ca),
+        proxies=listener.proxies,
+        protocol=_protocol(listener) if is_web else "",
     )
+
+
+def _protocol(listener: Listener) -> str:
+    return "HTTPS" if listener.tls == "implicit" else "HTTP"
 
 
 def _receive_settings(config: Config) -> ReceiveSettings:

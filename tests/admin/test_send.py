@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from waypost.admin.peer import FaultyPeer
-from waypost.admin.send import Letter, Sent, compose, send, with_crlf
+from waypost.admin.send import Sent, compose, send
+from waypost.mail.errand import Letter, with_crlf
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint
 from waypost.smtp.path import Mailbox, NullPath, parse_mailbox

@@ -478,3 +478,16 @@ def test_only_what_can_be_judged_is_offered() -> None:
     assert offered('pam_service = "login"') == ("PLAIN", "LOGIN")
     assert offered(by_token) == ("OAUTHBEARER", "XOAUTH2")
     assert offered('users = "users"\nmechanisms = ["SCRAM-SHA-256-PLUS", "XOAUTH2"]') == ("SCRAM-SHA-256-PLUS",)
+
+
+def test_a_listener_for_http_has_no_starttls() -> None:
+    problems = [each.problem for each in refused(GOOD + 'role = "http"\ntls = "required"\n')]
+    assert '"required" is STARTTLS, which HTTP does not have' in problems
+
+
+def test_a_pickup_directory_is_a_directory_or_the_place_of_one(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    pickup = GOOD + '[pickup]\ndirectory = "{}"\n'
+    assert accepted(pickup.format("box"), tmp_path).pickup_directory == tmp_path / "box"
+    (complaint,) = refused(pickup.format("file"), tmp_path)
+    assert complaint.problem == f"{tmp_path / 'file'} is not a directory"

@@ -34,6 +34,8 @@ from waypost.admin.terminal import (
 from waypost.admin.tools import octets_of, peer, send_command
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.parts import keyring
+from waypost.mail.envelope import MessageId
+from waypost.mail.errand import with_crlf
 from waypost.net.clock import SystemClock
 from waypost.queue.spool import REMEDY, why_ephemeral
 from waypost.route.table import describe

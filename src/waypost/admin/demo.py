@@ -18,8 +18,9 @@ from rich.text import Text
 from waypost.admin import words
 from waypost.admin.answers import Desk, Trace
 from waypost.admin.peer import FaultyPeer
-from waypost.admin.send import Letter, compose, send
+from waypost.admin.send import compose, send
 from waypost.config import Complaints, Config, parse
+from waypost.mail.errand import Letter
 from waypost.net.clock import Clock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint

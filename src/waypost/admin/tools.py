@@ -17,8 +17,9 @@ from rich.text import Text
 from waypost.admin import words
 from waypost.admin.fault_plan import ALWAYS, PlannedFault, State
 from waypost.admin.peer import FaultyPeer, PeerEvent, PeerSettings
-from waypost.admin.send import Letter, Sent, compose, send, with_crlf
+from waypost.admin.send import Sent, compose, send
 from waypost.admin.terminal import JsonOption, err, fail, json_line, out, server_address, show, with_progress
+from waypost.mail.errand import Letter, with_crlf
 from waypost.net.clock import SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint

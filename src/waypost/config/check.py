@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from waypost.auth.users import UsersError, load_users
 from waypost.config.lines import Path
 from waypost.config.model import Admin, Auth, Destination, Listener, Route, Service, TlsReporting
+from waypost.config.model import Admin, Auth, Listener, Pickup, Route, Service, TlsReporting
 from waypost.config.sections import Found, Reader
 from waypost.net.stream import Endpoint
 from waypost.route.route import LmtpServers, Server, SmtpServers
@@ -64,6 +65,14 @@ def check_spool(services: Sequence[Service], base: pathlib.Path, reader: Reader)
             reader.complain(
                 ("service", "spool"), f"{base / service.spool} is not a directory", "Name one, or a place for one"
             )
+
+
+def check_pickup(pickups: Sequence[Pickup], base: pathlib.Path, reader: Reader) -> None:
+    """A directory, or the place of one."""
+    for pickup in pickups:
+        directory = base / pickup.directory
+        if pickup.directory and directory.exists() and not directory.is_dir():
+            reader.complain(("pickup", "directory"), f"{directory} is not a directory", "Name one, or a place for one")
 
 
 def check_users(auths: Sequence[Auth], base: pathlib.Path, reader: Reader) -> None:

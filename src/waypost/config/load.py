@@ -15,6 +15,7 @@ from waypost.config.check import (
     check_destinations,
     check_listeners,
     check_loops,
+    check_pickup,
     check_routes,
     check_spool,
     check_tls_reporting,
@@ -40,6 +41,7 @@ from waypost.config.model import (
     Log,
     Map,
     OAuth,
+    Pickup,
     Relay,
     Retry,
     Route,
@@ -73,6 +75,7 @@ class Config:
     spool: Path
     listeners: tuple[Listener, ...]
     admin: Admin
+    pickup: Pickup
     relay: Relay
     access: Access
     senders: Senders
@@ -106,6 +109,11 @@ class Config:
         """Where an account whose name is no address has its own."""
         return (self.auth.domain or str(self.service.postmaster.domain)).lower()
 
+    @property
+    def pickup_directory(self) -> Path:
+        """Of meaning where `pickup.directory` names it."""
+        return (self.base / self.pickup.directory).absolute()
+
     def retry_policy(self) -> RetryPolicy:
         """`[retry]`, as the schedule wants it."""
         return RetryPolicy(self.retry.schedule, self.retry.expire, self.retry.delay_notice, self.retry.jitter)
@@ -136,6 +144,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     service, admin, relay = reader.table("service", Service), reader.table("admin", Admin), reader.table("relay", Relay)
     retry, limits = reader.table("retry", Retry), reader.table("limits", Limits)
     timeouts, dns = reader.table("timeouts", Timeouts), reader.table("dns", Dns)
+    pickup = reader.table("pickup", Pickup)
     history, log = reader.table("history", History), reader.table("log", Log)
     helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
     certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
@@ -152,6 +161,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
+    check_pickup(pickup, base, reader)
     check_listeners(listeners, reader)
     check_demands(listeners, auth, reader)
     check_mode(service, routes, rules, reader)
@@ -180,6 +190,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         spool=(base / service[0].spool).resolve(),
         listeners=tuple(complete_listener(found.section, base, files) for found in listeners),
         admin=admin[0],
+        pickup=pickup[0],
         relay=relay[0],
         access=access[0],
         senders=senders[0],

@@ -235,18 +235,19 @@ class Listener(Section):
         description="Numeric address and port; IPv6 in brackets; port 0 lets the system choose.",
         examples=["0.0.0.0:25"],
     )
-    role: Literal["mx", "submission", "lmtp"] = Field(
+    role: Literal["mx", "submission", "lmtp", "http"] = Field(
         default="mx",
         description="`mx`: mail for our domains from anyone, for others from `relay.networks`. `submission`: who has "
         "authenticated may send, to anywhere, under the reverse-paths of the account (RFC 6409); without accounts "
-        "(`[auth]`) `relay.networks` alone. `lmtp`: as `mx`, spoken over LMTP (RFC 2033).",
+        "(`[auth]`) `relay.networks` alone. `lmtp`: as `mx`, spoken over LMTP (RFC 2033). `http`: messages by "
+        '`POST /v1/messages`, from accounts and from `relay.networks`; over TLS with `tls = "implicit"`.',
     )
     name: Text = Field(default="listener", description="What logs and metrics call it.")
     tls: Literal["none", "opportunistic", "required", "implicit", ""] = Field(
         default="",
         description="`none`: never. `opportunistic`: STARTTLS is offered. `required`: and no mail is taken before it. "
-        "`implicit`: TLS from the first octet, as on port 465. Empty: `opportunistic` where there is a "
-        "`[[certificate]]`, else `none`.",
+        "`implicit`: TLS from the first octet, as on port 465. Empty: `opportunistic` (for `http` "
+        "`implicit`) where there is a `[[certificate]]`, else `none`.",
     )
     client_ca: Words = Field(
         default="",
@@ -321,6 +322,19 @@ class Admin(Section):
         default=Endpoint("127.0.0.1", 8025),
         description="Numeric loopback address and port: whoever reaches it may read and delete mail.",
     )
+
+
+class Pickup(Section):
+    """A directory for messages as files: `waypost-sendmail` writes there, and whatever program can rename a file."""
+
+    directory: Words = Field(
+        default="",
+        description="Files `NAME.eml` in it are taken and removed; those that never can be lie in `bad/`, with the "
+        "reason beside each. Made where it is missing, for every user to write and none but the service to list; "
+        "relative to the configuration file. Who may write there may send as anybody, to anywhere. Empty: none.",
+        examples=["/var/spool/waypost-pickup"],
+    )
+    poll: Duration = Field(default=timedelta(seconds=1), description="How often it is looked at.")
 
 
 class Relay(Section):
@@ -890,6 +904,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "service": Service,
     "tls": Tls,
     "admin": Admin,
+    "pickup": Pickup,
     "relay": Relay,
     "access": Access,
     "senders": Senders,

@@ -47,6 +47,12 @@ def check_listeners_tls(
                 f'"{listener.tls}" needs a certificate, and there is no [[certificate]]',
                 "Write [[certificate]], and below it certificate and key",
             )
+        if listener.role == "http" and listener.tls in {"opportunistic", "required"}:
+            reader.complain(
+                (*found.path, "tls"),
+                f'"{listener.tls}" is STARTTLS, which HTTP does not have',
+                'Write "implicit" or "none"',
+            )
         if listener.client_ca:
             _check_client_ca(found, base, reader)
 
@@ -65,6 +71,7 @@ def _check_client_ca(found: Found[Listener], base: Path, reader: Reader) -> None
 
 def complete_listener(listener: Listener, base: Path, certificates: Sequence[CertificateFiles]) -> Listener:
     """The listener, with what it left to the rest of the file."""
-    tls = listener.tls or ("opportunistic" if certificates else "none")
+    offered = "implicit" if listener.role == "http" else "opportunistic"
+    tls = listener.tls or (offered if certificates else "none")
     client_ca = str(base / listener.client_ca) if listener.client_ca else ""
     return listener.model_copy(update={"tls": tls, "client_ca": client_ca})

@@ -12,6 +12,7 @@ from waypost.auth.account import Account
 from waypost.auth.authenticator import WELCOME, Accepted, Dialogue, Refused
 from waypost.auth.exchange import Challenge
 from waypost.auth.scram import NO_BINDINGS, PLUS, Bindings
+from waypost.mail.envelope import MessageId
 from waypost.net.stream import Endpoint, is_local
 from waypost.receive.ports import ReceiveLog
 from waypost.smtp.reply import Reply
@@ -50,6 +51,21 @@ class Anonymous:
 
 ANONYMOUS: Final = Anonymous()
 Client: TypeAlias = Account | Anonymous
+
+
+_ANY: Final = MessageId("")
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """Who comes by another way than SMTP (intake.py), and was recognised there. `id`: what his message is called."""
+
+    client: Client = ANONYMOUS
+    id: MessageId = _ANY
+
+
+#: Whoever connects: nobody knows him, and his messages get new names.
+STRANGER: Final = Guest()
 
 
 class Login:

@@ -18,6 +18,7 @@ from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
 from waypost.net.stream import Endpoint, Fault, Stream
 from waypost.policy.access import DRAINING, NOT_FROM_YOU
 from waypost.policy.admission import RelayPolicy
+from waypost.receive.login import STRANGER, Guest
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, client_key, network_key
 from waypost.smtp.reply import Reply
@@ -63,7 +64,7 @@ class Receiver:
             await self.stop(timedelta())
             raise
 
-    async def serve(self, door: Door, banner: Reply, stream: Stream) -> None:
+    async def serve(self, door: Door, banner: Reply, stream: Stream, guest: Guest = STRANGER) -> None:
         """One connection, to its end; turned away with 421 where there are too many (RFC 5321 §3.8)."""
         if door.proxies and RelayPolicy(door.proxies).trusts(stream.peer.host):
             trouble = await hear_proxy(stream)
@@ -76,7 +77,7 @@ class Receiver:
             door = door.at_ease
         client, network = client_key(stream.peer.host), network_key(stream.peer.host)
         limits = self._house.settings
-        session = Session(stream, door, self._house)
+        session = Session(stream, door, self._house, guest)
         if limits.draining:
             await session.run(DRAINING)
             return

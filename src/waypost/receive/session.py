@@ -61,7 +61,7 @@ from waypost.receive.judge import (
     not_yours,
     release_of,
 )
-from waypost.receive.login import NO_LOGINS, Anonymous, Client, Login, Logins
+from waypost.receive.login import NO_LOGINS, STRANGER, Anonymous, Client, Guest, Login, Logins
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
 from waypost.receive.resent import Resent, Sent, Unheard
 from waypost.receive.settings import Door, ReceiveSettings, Relaying, client_key
@@ -189,8 +189,9 @@ to leave."""
 class Session:
     """One client, from the banner to the end. `run` never raises but CancelledError."""
 
-    def __init__(self, stream: Stream, door: Door, house: House) -> None:
+    def __init__(self, stream: Stream, door: Door, house: House, guest: Guest = STRANGER) -> None:
         self._stream = stream
+        self._guest = guest
         self._door = door
         self._house = house
         self._smtp = ServerSession(door.smtp, secured=door.implicit_tls)
@@ -278,6 +279,7 @@ class Session:
         """Nobody has authenticated on this connection as it is now; offer what is safe on it."""
         house, peer = self._house, self._stream.peer
         self._login = Login(self._door.smtp.mechanisms, house.logins, house.log, peer, client_key(peer.host))
+        self._login.client = self._guest.client
         tls = self._tls
         self._smtp.permit_auth(self._login.permitted(secured=isinstance(tls, TlsFacts), bindings=bindings_of(tls)))
 
@@ -558,7 +560,8 @@ class Session:
     def _data(self) -> Reply:
         house, hello, transaction, tls = self._house, self._hello, self._transaction, self._tls
         origin = Origin(
-            protocol(
+            self._door.protocol
+            or protocol(
                 hello.verb,
                 smtputf8=transaction.parameters.smtputf8,
                 secured=isinstance(tls, TlsFacts),
@@ -570,7 +573,7 @@ class Session:
             self._login.client.name,
             str(tls) if isinstance(tls, TlsFacts) else "",
         )
-        name = house.ids.make()
+        name = self._guest.id or house.ids.make()
         body = Body(house.storage, house.in_flight, spill=house.settings.spill)
         hostname = self._door.smtp.hostname
         trace = received_line(origin, transaction.recipients, hostname=hostname, id=name, at=house.clock.now())

@@ -75,6 +75,7 @@ class Door:
     `exempt`: whose clients neither `demands_login` nor TLS is demanded of.
     `implicit_tls`: TLS from the first octet (RFC 8314 §3); whether STARTTLS is offered stands in `smtp`.
     `proxies`: whose connections begin with a PROXY header, which is believed; nobody else may say one.
+    `protocol`: what the trace says after "with", where mail comes by something else than SMTP or LMTP.
     """
 
     endpoint: Endpoint
@@ -88,6 +89,7 @@ class Door:
     implicit_tls: bool = False
     context: Context = NoCertificate
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    protocol: str = ""
 
     @cached_property
     def address(self) -> str:

@@ -99,6 +99,14 @@ class Journal:
             reply=str(reply),
         )
 
+    def put_aside(self, file: str, why: str) -> None:
+        """A file of the pickup directory can never be taken."""
+        self._say.error("put aside: see the file beside it", file=plain(file), why=plain(why))
+
+    def put_off(self, file: str, why: str) -> None:
+        """One cannot be taken now."""
+        self._say.warning("not taken now; it is tried again", file=plain(file), why=plain(why))
+
     def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002 - the field's own name
         """A message is durable."""
         self._metrics.received(size)
