@@ -41,6 +41,7 @@ from waypost.config.parts import (
     authenticator,
     copies,
     expander,
+    hooks,
     host_finder,
     https,
     keeper,
@@ -68,6 +69,9 @@ from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import SmtpDelivery
 from waypost.deliver.tls_watch import NoListener
 from waypost.deliver.webhook import WebhookDelivery
+from waypost.hooks.calls import Hooks
+from waypost.hooks.load import HookError
+from waypost.hooks.runtime import OwnThread, Runtime
 from waypost.mail.attempt import Attempt
 from waypost.net.certificates import BadCertificate, Certificate, Keyring
 from waypost.net.clock import Clock, SystemClock
@@ -76,6 +80,7 @@ from waypost.net.https import AiohttpHttps
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
+from waypost.policy.hooked import Hooked
 from waypost.queue import salvage
 from waypost.queue.frost import Frost
 from waypost.queue.ids import MessageIds
@@ -143,6 +148,7 @@ class Parts:
     storage: Callable[[Config], Storage] = spool
     dialer: Callable[[], Dialer] = AsyncioDialer
     receiver: Callable[[tuple[Door, ...], House], Receiver] = Receiver
+    runtime: Callable[[str], Runtime] = OwnThread  # where a module's hooks run
 
 
 _REAL: Final = Parts()
@@ -197,6 +203,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         stack.push_async_callback(base.storage.close)
         stack.push_async_callback(base.resolver.close)
         stack.callback(base.logins.close)
+        stack.callback(base.hooks.close)
         await _take_up(base)
         stack.push_async_callback(base.policies.close)
         stack.push_async_callback(_write_tally, base)
@@ -271,6 +278,7 @@ class _Base:
     journal: _Journal
     room: Room
     https: AiohttpHttps
+    hooks: Hooks
     policies: StsKeeper
     tls_tally: TlsTally
     logins: Authenticator
@@ -285,6 +293,7 @@ def _base(config: Config, parts: Parts) -> _Base:
     resolver = DnspythonResolver(resolver_settings(config), clock)
     client = https(resolver)
     log, metrics = _log(config, sys.stderr, clock), Metrics(storage)
+    journal = _Journal(log, metrics)
     table = config.route_table()
     return _Base(
         config=config,
@@ -298,8 +307,9 @@ def _base(config: Config, parts: Parts) -> _Base:
         ids=MessageIds(clock, dice),
         log=log,
         metrics=metrics,
-        journal=_Journal(log, metrics),
+        journal=journal,
         https=client,
+        hooks=_hooks(config, clock, journal, parts.runtime),
         policies=sts_keeper(config, resolver, client, clock),
         tls_tally=TlsTally(config.spool / "tls-reports", clock),
         logins=authenticator(config, clock),
@@ -347,6 +357,7 @@ def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
         clock=clock,
         dice=base.dice,
         journal=journal,
+        hooks=base.hooks,
     )
     dispatcher = Dispatcher(
         base.storage,
@@ -422,6 +433,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         access=access(config),
         senders=senders(config),
         copies=copies(config),
+        hooked=Hooked(base.hooks),
         settings=_receive_settings(config),
         clock=base.clock,
         ids=base.ids,
@@ -480,6 +492,7 @@ def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatch
         policies=base.policies,
         clock=base.clock,
         facts=_facts(base.config, base.storage, endpoints, base.clock),
+        hooked=Hooked(base.hooks),
         not_ready=lambda: _not_ready(base, watch),
         warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
@@ -671,6 +684,15 @@ class _Journal(Journal):
 
 
 # ---- from settings to what the parts take
+def _hooks(config: Config, clock: Clock, journal: Journal, runtime: Callable[[str], Runtime]) -> Hooks:
+    try:
+        found = hooks(config, clock, journal, runtime)
+    except HookError as error:
+        raise OSError(f"a hook cannot be loaded: {error}") from error
+    journal.watch_hooks(found.names)
+    return found
+
+
 def _keeper(config: Config, clock: Clock) -> Keeper:
     try:
         return keeper(config, clock)

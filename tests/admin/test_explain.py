@@ -20,11 +20,14 @@ from waypost.admin.explanation_words import explanation
 from waypost.admin.operations import Operations
 from waypost.auth.users import hashed, save_users
 from waypost.config import Config, parse
-from waypost.config.parts import expander
+from waypost.config.parts import expander, hooks
+from waypost.hooks.calls import NoHookLog
+from waypost.hooks.runtime import Inline
 from waypost.net.clock import SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.resolver import Addresses, MxRecord, MxRecords
 from waypost.policy.admission import Admission
+from waypost.policy.hooked import Hooked
 from waypost.queue.memory import MemoryStorage
 from waypost.route.hosts import HostFinder
 from waypost.route.state import DestinationState, Phase
@@ -182,3 +185,48 @@ def test_the_place_of_a_setting_is_its_line_or_that_it_is_not_written() -> None:
     places = config().places
     assert places.of("route", 1, "to") == "waypost.toml:14"
     assert places.of("route", 1, "tls") == "default"
+
+
+async def test_hooks_are_asked_as_live_mail_asks_them_and_the_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "policy.py").write_text(
+        "from waypost.hooks import Pass, Redirect, Refuse, Via\n"
+        "from waypost.smtp.path import parse_mailbox\n"
+        "async def mail(event):\n"
+        "    assert event.client.rehearsal\n"
+        "    return Refuse('not you') if str(event.reverse_path) == 'eve@far.example' else Pass()\n"
+        "async def rcpt(event): return Redirect((parse_mailbox('other@far.example'),))\n"
+        "async def route(event): return Via('aside')\n"
+        "async def data(event): return Pass()\n"
+    )
+    text = """
+[service]
+hostname = "mx.example.com"
+spool = "spool"
+postmaster = "postmaster@example.com"
+[[listener]]
+address = "127.0.0.1:2525"
+[relay]
+networks = ["127.0.0.0/8"]
+[[route]]
+domains = ["*"]
+to = "mx:"
+[[route]]
+name = "aside"
+to = "capture:"
+[[hook]]
+module = "policy.py"
+"""
+    asked = desk(text, base=tmp_path)
+    asked = replace(asked, hooked=Hooked(hooks(asked.config, asked.clock, NoHookLog(), lambda _: Inline())))
+    answer = await asked.explain(Question(("bob@far.example",), reverse_path="ann@far.example"))
+    (journey,) = answer.journeys
+    said = [(fact.step, fact.text, fact.place) for fact in journey.facts]
+    assert said == [
+        ("hook", "policy.rcpt: → other@far.example", "waypost.toml:16"),
+        ("hook", "policy.route: <other@far.example> goes by the route aside", "waypost.toml:16"),
+    ]
+    assert journey.legs[0].facts[0].text.startswith("capture:")
+    assert ("hook", "policy has a say later too: data") in [(fact.step, fact.text) for fact in answer.facts]
+    refused = await asked.explain(Question(("bob@far.example",), reverse_path="eve@far.example"))
+    assert not refused.is_taken
+    assert "policy.mail: 550 5.7.1 not you" in [fact.text for fact in refused.facts]

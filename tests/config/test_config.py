@@ -203,7 +203,7 @@ WRONG = [
     (SERVICE + "[[listener]]\naddress = '::1:25'\n", 6, "listener.address", "", '"'),
     (SERVICE + "[[listener]]\naddress = '[::1]:99999'\n", 6, "listener.address", "no port", "127.0.0.1:2525"),
     (SERVICE + "[[listener]]\naddress = 25\n", 6, "listener.address", "25 is no address", "0.0.0.0:25"),
-    (GOOD + "role = 'mda'\n", 7, "listener.role", '"mda" is not', "'mx', 'submission' or 'lmtp'"),
+    (GOOD + "role = 'mda'\n", 7, "listener.role", '"mda" is not', "'mx', 'submission', 'lmtp' or 'http'"),
     (GOOD + LISTENER, 8, "listener.address", "taken by the listener on line 5", "its own"),
     (GOOD + "[[listener]]\naddress = '0.0.0.0:2525'\n", 8, "listener.address", "taken", "its own"),
     (GOOD + "[admin]\naddress = '127.0.0.1:2525'\n", 8, "admin.address", "taken", "its own"),
@@ -491,3 +491,14 @@ def test_a_pickup_directory_is_a_directory_or_the_place_of_one(tmp_path: Path) -
     assert accepted(pickup.format("box"), tmp_path).pickup_directory == tmp_path / "box"
     (complaint,) = refused(pickup.format("file"), tmp_path)
     assert complaint.problem == f"{tmp_path / 'file'} is not a directory"
+
+
+def test_hooks_are_modules_that_are_there_and_each_has_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "policy.py").write_text("async def mail(event): ...\nraise SystemExit  # nobody runs it to check\n")
+    text = GOOD + '[[hook]]\nmodule = "policy.py"\nsettings = { limit = 3 }\n'
+    (hook,) = accepted(text, tmp_path).hooks
+    assert (hook.section.settings, hook.section.budget, hook.place) == ({"limit": 3}, timedelta(seconds=5), "w.toml:7")
+    (twice,) = refused(text + '[[hook]]\nmodule = "policy.py"\n', tmp_path)
+    assert twice.problem == 'the hook on line 7 is "policy" too'
+    (missing,) = refused(GOOD + '[[hook]]\nmodule = "none.py"\n', tmp_path)
+    assert "none.py cannot be read" in missing.problem

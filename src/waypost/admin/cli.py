@@ -17,7 +17,6 @@ from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
 from waypost.admin.oauth import oauth_commands
 from waypost.admin.queueing import queue_commands
-from waypost.admin.send import with_crlf
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
     AdminOption,
@@ -34,7 +33,6 @@ from waypost.admin.terminal import (
 from waypost.admin.tools import octets_of, peer, send_command
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.parts import keyring
-from waypost.mail.envelope import MessageId
 from waypost.mail.errand import with_crlf
 from waypost.net.clock import SystemClock
 from waypost.queue.spool import REMEDY, why_ephemeral

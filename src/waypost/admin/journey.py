@@ -19,10 +19,12 @@ from waypost.config import Config
 from waypost.config.model import Listener
 from waypost.config.parts import access, login_at, relay_policy, senders
 from waypost.config.units import format_duration, format_size
+from waypost.hooks.values import Client, Connect, Defer, MailFrom, Point, Refuse
 from waypost.mail.envelope import NextHop
 from waypost.mail.explain import plain
 from waypost.policy.access import DRAINING, NOT_FROM_YOU, RELAY_CLIENTS_ONLY, Entry, Network, SenderBlock, refusal_of
 from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned, is_nested
+from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.route.level import is_fixed
 from waypost.route.route import LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, TlsPolicy
 from waypost.route.state import DestinationState, Phase
@@ -65,6 +67,7 @@ class Explainer:
 
     config: Config
     admission: Admission
+    hooked: Hooked = UNHOOKED
 
     # ---- before RCPT
     def session(self, question: Question) -> tuple[tuple[Fact, ...], bool]:
@@ -196,18 +199,43 @@ class Explainer:
             yield Fact("message", "8-bit text: hosts without 8BITMIME need it converted", "the message")
 
     # ---- RCPT
+    async def hooks(self, question: Question) -> Sequence[Fact]:
+        """What hooks say before RCPT."""
+        client, hooks = _client_of(question), self.hooked.hooks
+        path = reverse_path(question.reverse_path)
+        asked = (
+            (Point.CONNECT, Connect(client)),
+            (Point.MAIL, MailFrom(client, path, question.message.size)),
+        )
+        facts = []
+        for point, event in asked:
+            decided = await hooks.ask(point, event)
+            if isinstance(decided.verdict, Refuse | Defer):
+                text = f"{decided.by}: {decided.verdict.reply}"
+                facts.append(Fact("hook", text, decided.place, stops=True))
+        return (*facts, *self._later_hooks())
+
+    def _later_hooks(self) -> Iterator[Fact]:
+        """Those that would be asked about the message itself, or its delivery: there is neither yet."""
+        for module in self.hooked.hooks.modules:
+            later = [point.value for point in (Point.DATA, Point.BEFORE_DELIVERY) if point in module.hooks]
+            if later:
+                text = f"{module.name} has a say later too: {', '.join(later)}"
+                yield Fact("hook", text, module.place)
+
     async def recipient(self, asked: str, question: Question, *, trusted: bool) -> tuple[Journey, Sequence[Destined]]:
         """What RCPT would be answered, and whom the message would go to; their ways are the caller's to add."""
         try:
             path = _forward_path(asked)
         except PathError as error:
             return Journey(asked, f"501 5.1.3 {error}", is_taken=False, facts=(), legs=()), ()
-        admitted = await self.admission.admit(
+        admitted = await self.hooked.recipient(
+            self.admission,
+            _client_of(question),
+            reverse_path(question.reverse_path),
             path,
             RcptParameters(),
             trusted=trusted,
-            reverse_path=reverse_path(question.reverse_path),
-            account=question.account,
         )
         facts = tuple(Fact(step.what, step.text, self._place(step.place)) for step in admitted.steps)
         match admitted:
@@ -314,6 +342,11 @@ def reverse_path(text: str) -> ReversePath:
         return parse_mailbox(text.removeprefix("<").removesuffix(">"))
     except PathError as error:
         raise OperationError(FailureKind.BAD_REQUEST, str(error), "give one such as user@example.org") from error
+
+
+def _client_of(question: Question) -> Client:
+    """Who would ask, as hooks know him."""
+    return Client(question.client, account=question.account, rehearsal=True)
 
 
 def _forward_path(text: str) -> ForwardPath:

@@ -16,12 +16,15 @@ from waypost import __version__, is_compiled
 from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
 from waypost.admin.operations import Operations
 from waypost.config import Complaints, Config, parse
-from waypost.config.parts import expander, host_finder, https, resolver_settings
+from waypost.config.parts import expander, hooks, host_finder, https, resolver_settings
 from waypost.config.parts import spool as config_spool
-from waypost.net.clock import Instant, SystemClock
+from waypost.hooks.calls import NoHookLog
+from waypost.hooks.load import HookError
+from waypost.net.clock import Clock, Instant, SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
+from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage, StorageError
 from waypost.route.sts_keeper import NoShelf, StsKeeper
@@ -71,6 +74,7 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
             policies=StsKeeper(resolver, https(resolver), NoShelf(), clock),
             clock=clock,
             facts=_facts(config, storage, clock.now()),
+            hooked=UNHOOKED if spool else _hooked(config, clock),
             not_ready=_not_running,
         )
     except StorageError as error:
@@ -82,6 +86,15 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
     finally:
         await resolver.close()
         await storage.close()
+
+
+def _hooked(config: Config, clock: Clock) -> Hooked:
+    """The hooks, for questions about mail that is not there yet; whoever looks at the queue need not run their code."""
+    try:
+        return Hooked(hooks(config, clock, NoHookLog()))
+    except HookError as error:
+        problem, _, remedy = str(error).partition("; ")
+        raise OperationError(FailureKind.UNAVAILABLE, problem, remedy or "mend the hook") from error
 
 
 def _existing_spool(config: Config) -> Storage:

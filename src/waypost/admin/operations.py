@@ -58,6 +58,7 @@ from waypost.net.resolver import (
     Standing,
 )
 from waypost.policy.admission import Admission
+from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.frost import ROUTE, Frost, Frozen
 from waypost.queue.ids import to_number
 from waypost.queue.storage import QueueEntry, RecipientState, Selection, Storage, StorageError
@@ -117,6 +118,7 @@ class Operations:
     clock: Clock
     facts: ServiceFacts
     not_ready: Readiness
+    hooked: Hooked = UNHOOKED
     warnings: Readiness = _nothing
     changed: Callable[[], None] = _nobody  # told when recipients may have become due
     retried: Callable[[], None] = _nobody  # told when somebody wants mail tried now, whatever rests
@@ -391,8 +393,9 @@ class Operations:
                 f"{len(question.recipients)} recipients are asked about",
                 f"name 1 to {MAX_ASKED}",
             )
-        explainer = Explainer(self.config, self.admission)
+        explainer = Explainer(self.config, self.admission, self.hooked)
         facts, trusted = await asyncio.to_thread(explainer.session, question)  # it may read the users' file
+        facts = (*facts, *await explainer.hooks(question))
         journeys = [await self._journey(explainer, each, question, trusted=trusted) for each in question.recipients]
         return Explanation(question, facts, not any(fact.stops for fact in facts), tuple(journeys))
 

@@ -9,9 +9,9 @@ from ipaddress import ip_address
 
 from waypost.auth.users import UsersError, load_users
 from waypost.config.lines import Path
-from waypost.config.model import Admin, Auth, Destination, Listener, Route, Service, TlsReporting
-from waypost.config.model import Admin, Auth, Listener, Pickup, Route, Service, TlsReporting
+from waypost.config.model import Admin, Auth, Destination, Hook, Listener, Pickup, Route, Service, TlsReporting
 from waypost.config.sections import Found, Reader
+from waypost.hooks.load import HookError, Source, looked_at
 from waypost.net.stream import Endpoint
 from waypost.route.route import LmtpServers, Server, SmtpServers
 from waypost.route.target import RecipientMx, is_address, server_text
@@ -73,6 +73,22 @@ def check_pickup(pickups: Sequence[Pickup], base: pathlib.Path, reader: Reader) 
         directory = base / pickup.directory
         if pickup.directory and directory.exists() and not directory.is_dir():
             reader.complain(("pickup", "directory"), f"{directory} is not a directory", "Name one, or a place for one")
+
+
+def check_hooks(hooks: Sequence[Found[Hook]], base: pathlib.Path, reader: Reader) -> None:
+    """Modules that are there and define hooks, and no two of one name. None of their code is run."""
+    names: dict[str, int] = {}
+    for found in hooks:
+        source = Source(found.section.module, base)
+        try:
+            looked_at(source)
+        except HookError as error:
+            problem, _, remedy = str(error).partition("; ")
+            reader.complain((*found.path, "module"), problem, remedy[:1].upper() + remedy[1:])
+        name = found.section.name or source.name
+        if name in names:
+            reader.complain(found.path, f'the hook on line {names[name]} is "{name}" too', "Give one another name")
+        names.setdefault(name, reader.lines[found.path])
 
 
 def check_users(auths: Sequence[Auth], base: pathlib.Path, reader: Reader) -> None:

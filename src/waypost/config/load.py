@@ -13,6 +13,7 @@ from waypost.config.authorisations import Authorisations, build_authorisations, 
 from waypost.config.check import (
     check_admin,
     check_destinations,
+    check_hooks,
     check_listeners,
     check_loops,
     check_pickup,
@@ -36,6 +37,7 @@ from waypost.config.model import (
     Domain,
     HeloMemory,
     History,
+    Hook,
     Limits,
     Listener,
     Log,
@@ -80,6 +82,7 @@ class Config:
     access: Access
     senders: Senders
     copies: tuple[Placed[Copy], ...]
+    hooks: tuple[Placed[Hook], ...]
     auth: Auth
     #: Of meaning where `auth.users` names it.
     users: Path
@@ -162,6 +165,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_pickup(pickup, base, reader)
+    hooks = reader.array("hook", Hook)
+    check_hooks(hooks, base, reader)
     check_listeners(listeners, reader)
     check_demands(listeners, auth, reader)
     check_mode(service, routes, rules, reader)
@@ -195,6 +200,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         access=access[0],
         senders=senders[0],
         copies=placed(copies, where, reader),
+        hooks=placed(hooks, where, reader),
         auth=auth[0],
         users=(base / auth[0].users).absolute(),
         oauth=authorisations,

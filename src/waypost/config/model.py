@@ -7,7 +7,7 @@ What a single value must look like is judged here; how values go together is jud
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -740,6 +740,32 @@ class Route(Going):
     )
 
 
+def _plain_table(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("waypost", "{problem}", {"problem": f"{value!r} is no table", "remedy": ""})
+    return value
+
+
+class Hook(Section):
+    """A Python module that has a say in what becomes of mail; docs/howto/hooks.md tells what it may define.
+
+    Hooks are asked in the order of the file, and about what the service would take itself.
+    """
+
+    module: Text = Field(
+        description="A file, relative to the configuration file, or the dotted name of an installed module.",
+        examples=["policy.py"],
+    )
+    name: Words = Field(default="", description="What log, replies and metrics call it; empty: the module's name.")
+    budget: Duration = Field(
+        default=timedelta(seconds=5),
+        description="How long one call may take. One that takes longer, or raises, defers its message, and no other.",
+    )
+    settings: Annotated[Mapping[str, object], PlainValidator(_plain_table), Kind("table")] = Field(
+        default={}, description="What its `configure(settings)` is called with.", examples=[{"limit": 100}]
+    )
+
+
 class Retry(Section):
     """When to try again, and when to give up (RFC 5321 §4.5.4.1)."""
 
@@ -927,4 +953,5 @@ ARRAYS: Final[dict[str, type[Section]]] = {
     "domain": Domain,
     "map": Map,
     "copy": Copy,
+    "hook": Hook,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import ssl
+from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from typing import Literal, assert_never
@@ -24,6 +25,9 @@ from waypost.config.domains import Ground, build_expander
 from waypost.config.load import Config
 from waypost.config.model import Dns, Listener
 from waypost.config.tls import MINIMUM
+from waypost.hooks.calls import HookLog, Hooks, Module
+from waypost.hooks.load import Source, loaded
+from waypost.hooks.runtime import OwnThread, Runtime
 from waypost.mail.tls_report import Reporter
 from waypost.net.certificates import Keyring
 from waypost.net.clock import Clock
@@ -161,6 +165,17 @@ def expander(config: Config, clock: Clock, dialer: Dialer) -> Expander:
     """What follows aliases, as `[[domain]]` and `[[map]]` say."""
     ground = Ground(config.base, config.service.hostname, clock, dialer)
     return build_expander(config.domains, config.maps, config.service.postmaster, ground)
+
+
+def hooks(config: Config, clock: Clock, log: HookLog, runtime: Callable[[str], Runtime] = OwnThread) -> Hooks:
+    """The modules of `[[hook]]`, loaded: their code runs now. Raises: HookError."""
+    modules = []
+    for each in config.hooks:
+        source = Source(each.section.module, config.base)
+        name = each.section.name or source.name
+        found = loaded(source, each.section.settings)
+        modules.append(Module(name, each.place, each.section.budget, found, runtime(name)))
+    return Hooks(tuple(modules), clock, log)
 
 
 def keyring(config: Config) -> Keyring:

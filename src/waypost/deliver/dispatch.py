@@ -24,6 +24,9 @@ from waypost.deliver.pool import Pool
 from waypost.deliver.runner import Runner, Tried, Untried
 from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import AuthorisationEnded, CredentialsRefused, Reach, Reached, Unreachable
+from waypost.hooks.calls import NO_HOOKS, Hooks
+from waypost.hooks.values import Ended, Point
+from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.net.clock import Clock, Instant
 from waypost.queue.frost import ROUTE, Frozen
@@ -79,6 +82,7 @@ class Dispatcher:
         clock: Clock,
         journal: Journal,
         capacity: Capacity,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self._storage = storage
         self._routes = routes
@@ -89,6 +93,8 @@ class Dispatcher:
         self._clock = clock
         self._journal = journal
         self._capacity = capacity
+        self._hooks = hooks
+        self._tells_hooks = hooks.at(Point.AFTER_OUTCOME)
         self._destinations: dict[NextHop, Destination] = {}
         self._frozen: Mapping[str, Frozen] = {}
         self._turns: deque[Destination] = deque()
@@ -431,6 +437,8 @@ class Dispatcher:
                 self._expect(tried.settled)
                 destination.note(tried.attempt)
                 tell(self._journal.attempted, tried.attempt, tried.settled)
+                if self._tells_hooks:
+                    await self._hooks.ended(_end_of(tried.attempt))
         except Exception as error:  # noqa: BLE001 - the last net: the lease comes back when it ends
             tell(self._journal.crashed, held.lease.message, held.lease.next_hop, error)
         finally:
@@ -491,6 +499,13 @@ class Dispatcher:
                 self._wake.set()
             case _:
                 assert_never(reach)
+
+
+def _end_of(attempt: Attempt) -> Ended:
+    """An attempt's end, as hooks hear of it."""
+    message = attempt.message
+    outcomes = tuple((recipient.forward_path, outcome) for recipient, outcome in attempt.outcomes)
+    return Ended(message.id, message.reverse_path, attempt.next_hop, outcomes)
 
 
 def _key(lease: Lease) -> tuple[MessageId, int]:

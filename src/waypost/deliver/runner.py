@@ -19,6 +19,8 @@ from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.pipe import PipeDelivery
 from waypost.deliver.smtp import AuthorisationEnded, Reach, Reached, SmtpDelivery
 from waypost.deliver.webhook import WebhookDelivery
+from waypost.hooks.calls import NO_HOOKS, Hooks
+from waypost.hooks.values import Defer, Delivery, Point, Refuse
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused, Rejected
@@ -94,6 +96,7 @@ class Runner:
         clock: Clock,
         dice: random.Random,
         journal: Journal,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         self._smtp = carriers.smtp
         self._carriers = carriers
@@ -101,6 +104,8 @@ class Runner:
         self._clock = clock
         self._dice = dice
         self._journal = journal
+        self._hooks = hooks
+        self._asks = hooks.at(Point.BEFORE_DELIVERY)
         self._crashes: OrderedDict[MessageId, int] = OrderedDict()
         self._under_way: dict[asyncio.Task[object] | None, tuple[NextHop, Fates]] = {}
 
@@ -161,6 +166,8 @@ class Runner:
     async def _deliver(self, lease: Lease, route: Route | NoRoute, fates: Fates, transcript: Transcript) -> Reach:
         if not fates.has_open:
             return _REACHED
+        if self._asks and await self._is_turned(lease, fates, transcript):
+            return Reached()
         if isinstance(route, NoRoute):
             remedy = f"{route.detail}; write a [[route]] for its domain and start again, or use `waypost queue delete`"
             local.record_all(fates, deferred(PolicyRefused(remedy, EnhancedStatus(4, 4, 4))))
@@ -189,6 +196,23 @@ class Runner:
             case _:
                 assert_never(route.transport)
         return Reached()
+
+    async def _is_turned(self, lease: Lease, fates: Fates, transcript: Transcript) -> bool:
+        """Let hooks say whether the attempt is not to be made; then that is its outcome for all."""
+        waiting = fates.open()
+        paths = tuple(each.forward_path for each in waiting)
+        attempts = max(each.attempts for each in waiting)
+        message = lease.message
+        asked = Delivery(message.id, message.reverse_path, paths, lease.next_hop, attempts, message.size)
+        decided = await self._hooks.ask(Point.BEFORE_DELIVERY, asked)
+        verdict = decided.verdict
+        if not isinstance(verdict, Refuse | Defer):
+            return False
+        transcript.add(self._clock.monotonic(), "*", f"the hook {decided.by} says {verdict.reply}")
+        cause = PolicyRefused(f"the hook {decided.by} ({decided.place}) says {verdict.reply}", verdict.reply.status)
+        is_refused = isinstance(verdict, Refuse)
+        local.record_all(fates, Rejected(cause, cause.status) if is_refused else deferred(cause))
+        return True
 
     def _ended(
         self,

@@ -29,6 +29,7 @@ TOO_LARGE_FOR_ROUTE: Final = Reply.of(552, "5.3.4", "the message is larger than 
 TOO_MANY_RECIPIENTS: Final = Reply.of(452, "4.5.3", "the recipients stand for too many; send to the rest separately")
 #: An error of ours: nothing is stored, and the client keeps the message (RFC 5321 §4.2.5).
 LOCAL_ERROR: Final = Reply.of(451, "4.3.0", "local error in processing; try again later")
+NO_MEMORY: Final = Reply.of(452, "4.3.1", "no memory to show the message to a hook; try again later")
 SPOOL_FULL: Final = Reply.of(452, "4.3.1", "no space to store the message; try again later")
 NOT_STORED: Final = Reply.of(451, "4.3.0", "the message could not be stored; try again later")
 LOOPING: Final = Reply.of(554, "5.4.6", "too many Received lines: the message goes in circles")

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias, assert_never
 
 from waypost.auth.account import Account
 from waypost.auth.exchange import Challenge
+from waypost.hooks.values import Client as HookClient
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.trace import protocol, received_line
 from waypost.net.binding import bindings_of
@@ -38,6 +39,7 @@ from waypost.policy.access import (
     refusal_of,
 )
 from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken, Turned
+from waypost.policy.hooked import UNHOOKED, Hooked, Unturned
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
 from waypost.receive.completion import Completion
@@ -48,6 +50,7 @@ from waypost.receive.judge import (
     LOGIN_FIRST,
     LOOPING,
     LOWERED,
+    NO_MEMORY,
     NO_TLS_NOW,
     OK_MAIL,
     OK_RCPT,
@@ -133,6 +136,7 @@ class House:
     copies: Copies = NO_COPIES
     logins: Logins = NO_LOGINS
     turns: Turns = NO_TURNS
+    hooked: Hooked = UNHOOKED
 
 
 @dataclass(slots=True)
@@ -180,7 +184,17 @@ _NO_BODY: Final = _NoBody()
 _NO_TRANSACTION: Final = _Transaction(NullPath(), MailParameters(), [])
 _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
 _Due: TypeAlias = (
-    NeedOctets | TlsGranted | Auth | AuthResponse | Etrn | Rcpt | DataChunk | DataEnd | TransactionReset | Closing
+    NeedOctets
+    | TlsGranted
+    | Auth
+    | AuthResponse
+    | Etrn
+    | Mail
+    | Rcpt
+    | DataChunk
+    | DataEnd
+    | TransactionReset
+    | Closing
 )
 """What takes a wait: for the client, for who knows its password or its recipient, for the spool, or for what is written
 to leave."""
@@ -192,6 +206,7 @@ class Session:
     def __init__(self, stream: Stream, door: Door, house: House, guest: Guest = STRANGER) -> None:
         self._stream = stream
         self._guest = guest
+        self._hooked = house.hooked
         self._door = door
         self._house = house
         self._smtp = ServerSession(door.smtp, secured=door.implicit_tls)
@@ -246,6 +261,9 @@ class Session:
                 return failed
             self._begin_anonymous()
         self._hear_early_talker()
+        if self._hooked.connects and greeting.is_positive:
+            verdict = await self._hooked.connect(self._as_client())
+            greeting = greeting if isinstance(verdict, Unturned) else self._refuse("connection", verdict)
         self._smtp.greet(greeting)
         return await self._converse()
 
@@ -314,6 +332,8 @@ class Session:
                     await self._authenticate(due)
                 case Etrn():
                     await self._start_queue(due)
+                case Mail():
+                    await self._ask_mail(due)
                 case Rcpt():
                     await self._look_up(due)
                 case TlsGranted():
@@ -343,7 +363,9 @@ class Session:
             match event:  # what comes most often is asked for first
                 case NeedOctets():
                     return event
-                case Rcpt(path) if self._house.admission.asks(path):
+                case Mail() if self._hooked.mails:
+                    return event
+                case Rcpt(path) if self._hooked.recipients or self._house.admission.asks(path):
                     return event
                 case Mail() | Rcpt() | DataStart() | Hello():
                     self._smtp.reply(self._answer(event))
@@ -527,17 +549,44 @@ class Session:
         """Answer a recipient of a domain of ours: who it stands for is asked of maps, each with its time-out."""
         path = rcpt.forward_path
         try:
-            admitted = await self._house.admission.admit(
-                path,
-                rcpt.parameters,
-                trusted=self._trusted(),
-                reverse_path=self._transaction.reverse_path,
-                account=self._login.client.name,
-            )
+            admitted = await self._judged(rcpt)
             self._smtp.reply(self._admitted(path, admitted))
         except Exception as error:  # noqa: BLE001 - as in `_answer`
             self._trouble("Rcpt", error)
             self._smtp.reply(LOCAL_ERROR)
+
+    async def _judged(self, rcpt: Rcpt) -> Admitted:
+        path, parameters, admission = rcpt.forward_path, rcpt.parameters, self._house.admission
+        author = self._transaction.reverse_path
+        if not self._hooked.recipients:
+            return await admission.admit(
+                path, parameters, trusted=self._trusted(), reverse_path=author, account=self._login.client.name
+            )
+        return await self._hooked.recipient(
+            admission, self._as_client(), author, path, parameters, trusted=self._trusted()
+        )
+
+    async def _ask_mail(self, mail: Mail) -> None:
+        """Answer MAIL where hooks have a say: in what we would take ourselves."""
+        reply = self._answer(mail)
+        try:
+            if reply.is_positive:
+                verdict = await self._hooked.mail(self._as_client(), mail.reverse_path, mail.parameters.size)
+                reply = reply if isinstance(verdict, Unturned) else verdict
+                if not reply.is_positive:
+                    self._transaction = _NO_TRANSACTION
+                    self._refuse(f"MAIL FROM:<{mail.reverse_path}>", reply)
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
+            self._trouble("MAIL", error)
+            self._transaction = _NO_TRANSACTION
+            reply = LOCAL_ERROR
+        self._smtp.reply(reply)
+
+    def _as_client(self) -> HookClient:
+        """The client, as hooks know him."""
+        tls = str(self._tls) if isinstance(self._tls, TlsFacts) else ""
+        name, account = self._hello.client_name, self._login.client.name
+        return HookClient(self._stream.peer.host, name, account, tls, self._door.name)
 
     def _admitted(self, path: ForwardPath, admitted: Admitted) -> Reply:
         match admitted:
@@ -574,7 +623,8 @@ class Session:
             str(tls) if isinstance(tls, TlsFacts) else "",
         )
         name = self._guest.id or house.ids.make()
-        body = Body(house.storage, house.in_flight, spill=house.settings.spill)
+        spill = house.in_flight.limit if self._hooked.data else house.settings.spill
+        body = Body(house.storage, house.in_flight, spill=spill)
         hostname = self._door.smtp.hostname
         trace = received_line(origin, transaction.recipients, hostname=hostname, id=name, at=house.clock.now())
         body.add(trace)
@@ -651,7 +701,21 @@ class Session:
             return self._refuse("final dot", judge_fault(error.fault))
         if incoming.body.hops > self._house.settings.hops:  # ours is one of them
             return self._refuse("final dot", LOOPING)
-        return await self._commit(incoming, octets)
+        return await (self._revised(incoming, octets) if self._hooked.data else self._commit(incoming, octets))
+
+    async def _revised(self, incoming: _Incoming, octets: InMemory | Draft) -> Reply:
+        """Show the message to hooks, and store what they make of it. It is whole in memory for that, or waits."""
+        if not isinstance(octets, InMemory):
+            return self._refuse("final dot", NO_MEMORY)
+        transaction, trace = self._transaction, octets.octets[: incoming.trace]
+        whole, recipients = octets.octets[incoming.trace :], tuple(transaction.recipients)
+        found = await self._hooked.message(
+            self._house.admission, self._as_client(), transaction.reverse_path, recipients, whole
+        )
+        if isinstance(found, Reply):
+            return self._refuse("final dot", found)
+        transaction.recipients = list(found.recipients)
+        return await self._commit(incoming, InMemory(trace + found.octets))
 
     async def _commit(self, incoming: _Incoming, octets: InMemory | Draft) -> Reply:
         house, transaction = self._house, self._transaction

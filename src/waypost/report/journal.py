@@ -99,6 +99,21 @@ class Journal:
             reply=str(reply),
         )
 
+    # ---- hooks
+    def watch_hooks(self, hooks: Sequence[str]) -> None:
+        """These will be asked."""
+        self._metrics.watch_hooks(hooks)
+
+    def hook_asked(self, hook: str, seconds: float) -> None:
+        """A hook came to a verdict."""
+        self._metrics.hook_asked(hook, seconds, failed=False)
+
+    def hook_failed(self, hook: str, why: str, seconds: float) -> None:
+        """A hook came to none: its message waits."""
+        self._metrics.hook_asked(hook, seconds, failed=True)
+        self._say.error("hook failed: its message was deferred", hook=hook, why=plain(why), seconds=round(seconds, 3))
+
+    # ---- files
     def put_aside(self, file: str, why: str) -> None:
         """A file of the pickup directory can never be taken."""
         self._say.error("put aside: see the file beside it", file=plain(file), why=plain(why))

@@ -81,6 +81,10 @@ class Metrics:
         # reporting
         self._reports = counters("reports", "DSNs queued, by kind", "notice", _REPORTED)
         self._reports_dropped = counter("reports_dropped", "Reports that were due and told to nobody")
+        # hooks; their names come with the configuration
+        self._hook_calls = counters("hook_calls", "Calls of hooks, by hook", "hook", ())
+        self._hook_failures = counters("hook_failures", "Calls that came to no verdict, by hook", "hook", ())
+        self._hook_seconds = counters("hook_seconds", "Seconds spent in hooks, by hook", "hook", ())
         # the queue
         self._storage_failures = counter("storage_failures", "Times the queue could not be asked or told")
         self._queue_messages = gauge("queue_messages", "Messages in the queue")
@@ -114,6 +118,20 @@ class Metrics:
         gauge = Level(f"waypost_{name}", help_text)
         self.registry.register(gauge)
         return gauge
+
+    # ---- hooks
+    def watch_hooks(self, hooks: Sequence[str]) -> None:
+        """Count from now on what these do."""
+        for family in (self._hook_calls, self._hook_failures, self._hook_seconds):
+            family.update({hook: Number() for hook in hooks if hook not in family})
+
+    def hook_asked(self, hook: str, seconds: float, *, failed: bool) -> None:
+        """A hook was asked, so long."""
+        if hook not in self._hook_calls:  # one that decided together with others
+            return
+        self._hook_calls[hook].value += 1
+        self._hook_failures[hook].value += failed
+        self._hook_seconds[hook].value += seconds
 
     # ---- receiving
     def session_opened(self) -> None:
