@@ -59,11 +59,14 @@ from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.dispatch import Dispatcher
 from waypost.deliver.dots import UNMARKED, Dots, Marked
+from waypost.deliver.health import HostHealth
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.memory import HostMemory
 from waypost.deliver.opener import Opener, TlsContexts
 from waypost.deliver.pipe import PipeDelivery
 from waypost.deliver.pool import Pool
+from waypost.deliver.quotas import Quotas
+from waypost.deliver.relays import Relays
 from waypost.deliver.runner import Carriers, Runner
 from waypost.deliver.settler import Settler
 from waypost.deliver.smtp import SmtpDelivery
@@ -231,6 +234,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         if config.tls_reporting.enabled:
             watch.keep("TLS tally", base.tls_tally.keep)
             watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
+        watch.keep("prober of servers", base.health.watch)
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
         web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver)]
@@ -284,6 +288,7 @@ class _Base:
     logins: Authenticator
     keyring: Keyring
     keeper: Keeper
+    health: HostHealth
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -316,6 +321,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         keeper=_keeper(config, clock),
         room=Room(storage.room, config.limits.free_space, clock),
         keyring=keyring(config),
+        health=HostHealth(parts.dialer(), clock),
     )
 
 
@@ -348,11 +354,12 @@ def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
     listener = base.tls_tally if config.tls_reporting.enabled else NoListener()
     runner = Runner(
         Carriers(
-            SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots),
+            SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots, base.health),
             MaildirDelivery(config.service.hostname, clock),
             WebhookDelivery(base.resolver, ssl.create_default_context(), clock),
             PipeDelivery(config.service.hostname, clock),
         ),
+        Relays(base.table, Quotas(base.storage, clock), clock),
         policy=policy,
         clock=clock,
         dice=base.dice,

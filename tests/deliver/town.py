@@ -18,6 +18,8 @@ from waypost.deliver.dots import UNMARKED, Dots
 from waypost.deliver.journal import NullJournal
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.pipe import PipeDelivery
+from waypost.deliver.quotas import Quotas
+from waypost.deliver.relays import Relays
 from waypost.deliver.runner import Carriers, Runner
 from waypost.deliver.settler import Settler
 from waypost.deliver.webhook import WebhookDelivery
@@ -132,6 +134,7 @@ class Town:
                 WebhookDelivery(WrittenResolver({}, {}), ssl.create_default_context(), self.clock),
                 PipeDelivery("us.example", self.clock),
             ),
+            Relays(self, Quotas(self.storage, self.clock), self.clock),
             policy=policy,
             clock=self.clock,
             dice=dice,
@@ -158,6 +161,9 @@ class Town:
 
     def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
         return self.routes[next_hop]
+
+    def named(self, name: str) -> Route | NoRoute:
+        return self.routes.get(name, NoRoute(f"no route is called {name}"))
 
     async def __aenter__(self) -> Self:
         await self.storage.open(owner="test")

@@ -8,6 +8,7 @@ from tests.deliver.peer import Peer
 from tests.scenarios.whole import HOUR, MINUTE, Whole, to_host, whole
 from tests.virtual import virtual
 from waypost.admin.explanation import Question
+from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
 
 GENERAL, BULK, ANN, OTHER = "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"
@@ -172,3 +173,123 @@ async def test_a_destination_within_a_route_by_mx_has_its_own_limits() -> None:
         facts = {fact.step: fact for fact in answer.journeys[0].legs[0].facts}
         assert "one every 10 s" in facts["limits"].text
         assert any("1 hour" in detail or "1h" in detail for detail in facts["retries"].details)
+
+
+# ---- quotas and fallbacks
+@virtual
+async def test_a_spent_quota_makes_mail_wait_until_there_is_room_and_the_queue_says_until_when() -> None:
+    hosts = peers(GENERAL)
+    async with whole(to_host("*", GENERAL, 'quota = ["3/1h"]'), hosts) as service:
+        for _ in range(4):
+            await service.take("you@world.example")
+            await asyncio.sleep(1)
+        assert len(hosts[GENERAL].accepted) == 3
+        (entry,) = await service.queue()
+        assert "3 messages in 1 hour, is spent" in entry.last_outcome
+        assert "not before 2026-01-01 01:" in entry.last_outcome
+        assert 50 * MINUTE < entry.due_at - service.clock.now() < 2 * HOUR
+        await asyncio.sleep(2 * HOUR)
+        assert len(hosts[GENERAL].accepted) == 4
+
+
+@virtual
+async def test_a_quota_is_one_for_all_routes_of_a_username_and_outlasts_the_process() -> None:
+    storage = MemoryStorage()
+    text = to_host("*", GENERAL, 'name = "shop"', 'quota = ["2 recipients/1d"]')
+    hosts = peers(GENERAL)
+    async with whole(text, hosts, storage=lambda _: storage) as service:
+        await service.take("a@world.example", "b@world.example")
+        await asyncio.sleep(5)
+    async with whole(text, hosts, storage=lambda _: storage) as service:
+        await service.take("c@world.example")
+        await asyncio.sleep(5)
+        assert len(hosts[GENERAL].accepted) == 1
+        assert len(await service.queue()) == 1
+
+
+@virtual
+async def test_a_spent_quota_spills_to_the_fallback() -> None:
+    hosts = peers(GENERAL, OTHER)
+    text = to_host("*", GENERAL, 'quota = ["2/1h"]', 'fallback = ["second"]')
+    text += f'[[route]]\nname = "second"\nto = "smtp://{OTHER}:25"\n'
+    async with whole(text, hosts) as service:
+        names = []
+        for _ in range(5):
+            names.append(await service.take("you@world.example"))
+            await asyncio.sleep(1)
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [2, 3]
+        assert "by the fallback, second" in str(await service.history(names[-1]))
+        answer = await service.running.operations.explain(Question(("x@world.example",)))
+        facts = {fact.step: fact for fact in answer.journeys[0].legs[0].facts}
+        assert "2 messages in 1 hour" in facts["quota"].text
+        assert "second, after 3 attempts, and when the quota is spent" in facts["fallback"].text
+
+
+@virtual
+async def test_what_was_not_sent_does_not_count() -> None:
+    hosts: dict[str, Peer] = {}
+    async with whole(to_host("*", GENERAL, 'quota = ["1/1d"]'), hosts) as service:
+        await service.take("you@world.example")
+        await asyncio.sleep(HOUR)
+        peer = Peer()
+        service.network.hosts[Endpoint(GENERAL, 25)] = peer
+        await asyncio.sleep(2 * HOUR)
+        assert len(peer.accepted) == 1
+
+
+@virtual
+async def test_after_three_attempts_in_vain_the_fallback_is_asked() -> None:
+    hosts = peers(OTHER)
+    async with whole(to_host("*", GENERAL, f'fallback = ["smtp://{OTHER}:25"]'), hosts) as service:
+        await service.take("you@world.example")
+        await asyncio.sleep(5 * MINUTE)
+        assert hosts[OTHER].accepted == []
+        await asyncio.sleep(HOUR)
+        assert len(hosts[OTHER].accepted) == 1
+        assert await service.queue() == []
+
+
+@virtual
+async def test_after_a_time_the_fallback_is_asked_though_the_next_hop_rests() -> None:
+    hosts = peers(OTHER)
+    text = to_host(
+        "*", GENERAL, f'fallback = ["smtp://{OTHER}:25"]', 'fallback_after = "10m"', "fallback_attempts = 99"
+    )
+    async with whole(text, hosts) as service:
+        for _ in range(5):
+            await service.take("you@world.example")
+        await asyncio.sleep(9 * MINUTE)
+        assert hosts[OTHER].accepted == []
+        await asyncio.sleep(40 * MINUTE)
+        assert len(hosts[OTHER].accepted) == 5
+
+
+@virtual
+async def test_where_the_fallback_fails_too_the_next_hop_is_asked_again() -> None:
+    hosts: dict[str, Peer] = {}
+    async with whole(to_host("*", GENERAL, f'fallback = ["smtp://{OTHER}:25"]'), hosts) as service:
+        await service.take("you@world.example")
+        await asyncio.sleep(2 * HOUR)
+        peer = Peer()
+        service.network.hosts[Endpoint(GENERAL, 25)] = peer
+        await asyncio.sleep(2 * HOUR)
+        assert len(peer.accepted) == 1
+
+
+@virtual
+async def test_a_server_that_fails_is_asked_last_until_it_greets_again() -> None:
+    hosts = peers(BULK)
+    text = f'[[route]]\ndomains = ["*"]\nto = ["smtp://{GENERAL}:25", "smtp://{BULK}:25"]\nmessages = 1\n'
+    async with whole(text, hosts) as service:
+        await service.take("you@world.example")
+        await asyncio.sleep(5)
+        dialled = service.network.dialled.count(Endpoint(GENERAL, 25))
+        await service.take("you@world.example")
+        await asyncio.sleep(5)
+        assert service.network.dialled.count(Endpoint(GENERAL, 25)) == dialled
+        first = Peer()
+        service.network.hosts[Endpoint(GENERAL, 25)] = first
+        await asyncio.sleep(2 * MINUTE)
+        await service.take("you@world.example")
+        await asyncio.sleep(5)
+        assert [len(first.accepted), len(hosts[BULK].accepted)] == [1, 2]

@@ -278,6 +278,7 @@ class Explainer:
             *_hosts(found),
             *self._means(route, found),
             self._limits(route),
+            *self._onward(route),
             _state(route.next_hop, states),
             self._retries(route),
         ]
@@ -309,6 +310,18 @@ class Explainer:
         keys = ("concurrency", "recipients", "messages", "rate", "size", "helo", "source")
         written = [key for key in keys if self._key(route, key) != "default"]
         return Fact("limits", text, ", ".join(self._key(route, key) for key in written) or "default")
+
+    def _onward(self, route: Route) -> Iterator[Fact]:
+        """Quotas and fallback, where there are any."""
+        onward = route.onward
+        if onward.quotas:
+            text = f"{' and '.join(map(str, onward.quotas))}, counted for {onward.credential}"
+            yield Fact("quota", text, self._key(route, "quota"))
+        if onward.fallback:
+            waited = f" or {format_duration(onward.after)}" if onward.after else ""
+            text = f"{onward.fallback}, after {onward.attempts} attempts{waited}"
+            text += ", and when the quota is spent" if onward.quotas else ""
+            yield Fact("fallback", text, self._key(route, "fallback"))
 
     def _retries(self, route: Route) -> Fact:
         retry, own = self.config.retry, route.retries

@@ -53,7 +53,7 @@ from waypost.config.model import (
     Tls,
     TlsReporting,
 )
-from waypost.config.rules import build_override, build_rule
+from waypost.config.rules import build_fallbacks, build_override, build_rule, check_fallbacks
 from waypost.config.sections import Placed, Reader, placed
 from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
 from waypost.net.certificates import CertificateFiles
@@ -162,6 +162,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     domains, maps = reader.array("domain", Domain), reader.array("map", Map)
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
+    fallbacks = [rule for route in routes for rule in build_fallbacks(route, reader, where=where)]
+    check_fallbacks(routes, reader)
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_pickup(pickup, base, reader)
@@ -204,7 +206,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         auth=auth[0],
         users=(base / auth[0].users).absolute(),
         oauth=authorisations,
-        rules=tuple(rules),
+        rules=(*rules, *fallbacks),
         overrides=tuple(
             build_override(found, place=f"{Path(where).name}:{reader.lines[found.path]}") for found in destinations
         ),

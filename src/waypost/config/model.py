@@ -20,6 +20,7 @@ from waypost.config.units import format_size, parse_duration, parse_size
 from waypost.net.stream import Endpoint
 from waypost.policy.access import parse_sender
 from waypost.route.domain import Pattern, host_name, literal
+from waypost.route.onward import PRESETS, Quota
 from waypost.route.route import Limits as RouteLimits
 from waypost.route.target import Target, is_address, parse_target
 from waypost.smtp.path import DomainName, Mailbox
@@ -94,6 +95,23 @@ def _sender(text: str) -> str | Pattern:
     if isinstance(found, str) and found != "<>":
         return str(_mailbox(found)).lower()
     return found
+
+
+_QUOTA: Final = re.compile(r"(?P<amount>[1-9]\d{0,8})(?: (?P<counts>messages|recipients))?/(?P<period>.+)")
+
+
+def _quota(text: str) -> tuple[Quota, ...]:
+    """What `500 recipients/1d`, `30/1m` or the name of a provider stands for."""
+    if text in PRESETS:
+        return PRESETS[text]
+    found = _QUOTA.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f'{text!r} is no quota; write one such as "2000/1d", "500 recipients/1d", or a provider: '
+            f"{', '.join(PRESETS)}"
+        )
+    counts: Literal["messages", "recipients"] = "recipients" if found["counts"] == "recipients" else "messages"
+    return (Quota(int(found["amount"]), max(_duration(found["period"]), timedelta(seconds=1)), counts),)
 
 
 def _mailbox(text: str) -> Mailbox:
@@ -692,6 +710,27 @@ class Route(Going):
         default=(),
         description="Recipients that go this way whatever the routes of their domains say.",
         examples=[("ann@example.com",)],
+    )
+    quota: tuple[
+        Annotated[tuple[Quota, ...], PlainValidator(_judged(_quota, "quota")), Kind("quota or provider")], ...
+    ] = Field(
+        default=(),
+        description='What may be sent this way in a time, sliding: `"2000/1d"` (messages), `"500 recipients/1d"` or '
+        f"what a provider publishes: {', '.join(f'`{name}`' for name in PRESETS)}. It is counted by username, over all "
+        "routes that log in with the same (without one, by route), and kept in the spool. Once it is spent, mail goes "
+        "to the fallback, or waits until there is room.",
+        examples=[("google-workspace", "100/1h")],
+    )
+    fallback: tuple[Text, ...] = Field(
+        default=(),
+        description="Who takes what this route cannot: the name of a route without domains, or smtp:// servers.",
+        examples=[("second",)],
+    )
+    fallback_attempts: Count = Field(
+        default=3, description="So many attempts in vain, and the fallback is asked before the next hop is."
+    )
+    fallback_after: Annotated[Duration | Literal[""], Kind("duration")] = Field(
+        default="", description="The same, once a message has waited so long; empty: by `fallback_attempts` alone."
     )
     accept_from: Literal["anyone", "relay", ""] = Field(
         default="",

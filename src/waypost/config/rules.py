@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_address
@@ -14,14 +14,18 @@ from typing import Any, Final
 from waypost.config.model import Destination, Going, Route
 from waypost.config.sections import Found, Reader
 from waypost.route.domain import Match
+from waypost.route.onward import STAY, Onward
 from waypost.route.route import (
     AS_EVER,
+    Capture,
+    Discard,
     HookFormat,
     Limits,
     LmtpServers,
     Maildir,
     Manner,
     Pipe,
+    Reject,
     Retries,
     SmtpMx,
     SmtpServers,
@@ -29,7 +33,7 @@ from waypost.route.route import (
     Webhook,
 )
 from waypost.route.table import Means, Override, Rule
-from waypost.route.target import RecipientMx, Target, is_address, target_text
+from waypost.route.target import RecipientMx, Target, is_address, parse_target, target_text
 from waypost.route.whose import Whose
 from waypost.smtp.client import Credentials, NoCredentials
 
@@ -48,9 +52,10 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         limits=Limits(**_limits(route)),
         manner=Manner(**_manner(route)),
         retries=_retries(route),
+        onward=_onward(found, reader),
     )
     return Rule(
-        name=route.name or next((str(pattern) for pattern in route.domains), ""),
+        name=route.name or _first(route),
         patterns=route.domains,
         target=_equipped(_absolute(route.to, base), found, reader, base, environment),
         means=means,
@@ -104,6 +109,74 @@ def _own_retries(going: Going) -> dict[str, Any]:
 def _retries(going: Going) -> Retries:
     own = Retries(**_own_retries(going))
     return AS_EVER if own == AS_EVER else own
+
+
+def build_fallbacks(found: Found[Route], reader: Reader, *, where: str) -> Iterable[Rule]:
+    """The rule behind a fallback that is written as servers: reached by its name alone."""
+    route = found.section
+    if not _are_servers(route.fallback):
+        return
+    try:
+        target = parse_target(route.fallback)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        reader.complain((*found.path, "fallback"), problem, remedy)
+        return
+    place = f"{Path(where).name}:{reader.lines[(*found.path, 'fallback')]}"
+    yield Rule(_fallback_name(route), (), target, relay_only=True, place=place)
+
+
+def check_fallbacks(routes: Sequence[Found[Route]], reader: Reader) -> None:
+    """A fallback that is named is there, has a next hop of its own, and leads back to nobody."""
+    by_name = {found.section.name: found.section for found in routes if found.section.name}
+    for found in routes:
+        path, names = (*found.path, "fallback"), found.section.fallback
+        if not names and {"fallback_attempts", "fallback_after"} & found.section.model_fields_set:
+            reader.complain(found.path, "says when the fallback is due, and has none", "Write fallback beside it")
+        if not names or _are_servers(names):
+            continue
+        route = by_name.get(names[0])
+        if len(names) > 1 or route is None or route.domains or isinstance(route.to, RecipientMx):
+            problem = f"no route without domains, with a next hop of its own, has the name {' and '.join(names)!r}"
+            reader.complain(path, problem, "Write the name of one, or smtp:// servers")
+        elif _comes_back(found.section, by_name):
+            reader.complain(path, "leads back to this route: mail would go in circles", "Name another")
+
+
+def _comes_back(route: Route, by_name: Mapping[str, Route]) -> bool:
+    seen, at = list[str](), route
+    while at.fallback and not _are_servers(at.fallback) and at.fallback[0] in by_name:
+        if at.fallback[0] in seen:
+            return True
+        seen.append(at.fallback[0])
+        at = by_name[at.fallback[0]]
+    return False
+
+
+def _onward(found: Found[Route], reader: Reader) -> Onward:
+    route = found.section
+    if not route.quota and not route.fallback:
+        return STAY
+    if isinstance(route.to, Capture | Discard | Reject):
+        key = "quota" if route.quota else "fallback"
+        problem = f"has no effect on {target_text(route.to)}, which takes everything"
+        reader.complain((*found.path, key), problem, "Leave it out")
+    fallback = _fallback_name(route) if _are_servers(route.fallback) else "".join(route.fallback[:1])
+    quotas = tuple(quota for quotas in route.quota for quota in quotas)
+    after = route.fallback_after or timedelta()
+    return Onward(quotas, route.username or route.name or _first(route), fallback, route.fallback_attempts, after)
+
+
+def _first(route: Route) -> str:
+    return next((str(pattern) for pattern in route.domains), "")
+
+
+def _fallback_name(route: Route) -> str:
+    return f"fallback of {route.name or _first(route)}"
+
+
+def _are_servers(words: Sequence[str]) -> bool:
+    return any(":" in word for word in words)
 
 
 def tls_policy(route: Route) -> TlsPolicy:

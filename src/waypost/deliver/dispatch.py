@@ -23,7 +23,7 @@ from waypost.deliver.journal import Journal, tell
 from waypost.deliver.pool import Pool
 from waypost.deliver.runner import Runner, Tried, Untried
 from waypost.deliver.settler import Settler
-from waypost.deliver.smtp import AuthorisationEnded, CredentialsRefused, Reach, Reached, Unreachable
+from waypost.deliver.smtp import AuthorisationEnded, CredentialsRefused, Elsewhere, Reach, Reached, Unreachable
 from waypost.hooks.calls import NO_HOOKS, Hooks
 from waypost.hooks.values import Ended, Point
 from waypost.mail.attempt import Attempt
@@ -448,6 +448,8 @@ class Dispatcher:
                 self._pump()
 
     async def _try(self, destination: Destination, held: Held, may: May) -> Tried | Untried:
+        if may is May.DEFER and self._runner.may_go_round(held.lease, destination.route):
+            return await self._runner.run(held.lease, destination.route, self._settler.known(held.lease), around=True)
         if may is May.DEFER:
             known = self._settler.known(held.lease)
             why = "not tried: the destination rests"
@@ -477,11 +479,13 @@ class Dispatcher:
         if for_it or for_all:
             self._wake.set()
 
-    def _learn(self, destination: Destination, reach: Reach) -> None:
+    def _learn(self, destination: Destination, reach: Reach | Elsewhere) -> None:
         now = self._clock.monotonic()
         match reach:
             case Reached():
                 destination.succeeded()
+            case Elsewhere():
+                pass
             case Unreachable(cause):
                 rest = destination.failed(cause, now)
                 if rest:

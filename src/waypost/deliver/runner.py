@@ -17,7 +17,8 @@ from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.pipe import PipeDelivery
-from waypost.deliver.smtp import AuthorisationEnded, Reach, Reached, SmtpDelivery
+from waypost.deliver.relays import Relays
+from waypost.deliver.smtp import AuthorisationEnded, Elsewhere, Reach, Reached, SmtpDelivery
 from waypost.deliver.webhook import WebhookDelivery
 from waypost.hooks.calls import NO_HOOKS, Hooks
 from waypost.hooks.values import Defer, Delivery, Point, Refuse
@@ -27,6 +28,7 @@ from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused, Re
 from waypost.net.clock import Clock
 from waypost.queue.schedule import RetryPolicy, settle_recipient
 from waypost.queue.storage import Hold, Lease, Settled, Wait
+from waypost.route.onward import STAY
 from waypost.route.route import (
     AS_EVER,
     Capture,
@@ -62,7 +64,7 @@ class Tried:
 
     attempt: Attempt
     settled: tuple[Settled, ...]
-    reach: Reach
+    reach: Reach | Elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Runner:
     def __init__(
         self,
         carriers: Carriers,
+        relays: Relays,
         *,
         policy: RetryPolicy,
         clock: Clock,
@@ -100,6 +103,7 @@ class Runner:
     ) -> None:
         self._smtp = carriers.smtp
         self._carriers = carriers
+        self._relays = relays
         self._policy = policy
         self._clock = clock
         self._dice = dice
@@ -109,8 +113,12 @@ class Runner:
         self._crashes: OrderedDict[MessageId, int] = OrderedDict()
         self._under_way: dict[asyncio.Task[object] | None, tuple[NextHop, Fates]] = {}
 
-    async def run(self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome]) -> Tried | Untried:
+    async def run(
+        self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome], *, around: bool = False
+    ) -> Tried | Untried:
         """One attempt. `known`: outcomes, by recipient number, that an earlier attempt came to and nobody wrote down.
+
+        `around`: by the route's fallback alone, for its next hop rests.
 
         Never raises: a bug is caught and told, a cancellation ends the attempt where it stands.
         """
@@ -122,13 +130,17 @@ class Runner:
             for recipient in lease.recipients:
                 if recipient.number in known:
                     fates.record(recipient, known[recipient.number])
-        reach: Reach = _REACHED
+        reach: Reach | Elsewhere = _REACHED
         unasked: Outcome = _NOBODY_ASKED
         held = ""
         task = asyncio.current_task()
         self._under_way[task] = lease.next_hop, fates
         try:
-            reach = await self._deliver(lease, route, fates, transcript)
+            if isinstance(route, Route) and route.onward is not STAY and fates.has_open:
+                way = self._relays.go_round if around else self._relays.deliver
+                reach = await way(lease, route, fates, transcript, self._deliver)
+            else:
+                reach = await self._deliver(lease, route, fates, transcript)
         except asyncio.CancelledError:
             if fates.is_blank:
                 return Untried()
@@ -153,6 +165,10 @@ class Runner:
         for task, fates in ours[keep:]:
             if task and fates.is_blank:
                 task.cancel()
+
+    def may_go_round(self, lease: Lease, route: Route | NoRoute) -> bool:
+        """Whether a message has another way while its next hop rests."""
+        return isinstance(route, Route) and route.onward is not STAY and self._relays.may_go_round(lease, route)
 
     def not_tried(
         self, lease: Lease, route: Route | NoRoute, cause: Cause, why: str, known: Mapping[int, Outcome]
@@ -220,7 +236,7 @@ class Runner:
         began: float,
         outcomes: tuple[tuple[QueuedRecipient, Outcome], ...],
         transcript: Transcript,
-        reach: Reach,
+        reach: Reach | Elsewhere,
         route: Route | NoRoute,
         held: str,
     ) -> Tried:

@@ -20,6 +20,7 @@ from waypost.deliver.tls_watch import NoListener, TlsListener, TlsWatch, tell_ba
 from waypost.deliver.transaction import After, transact
 from waypost.mail.attempt import Transcript
 from waypost.mail.envelope import PossiblyAt, QueuedRecipient
+from waypost.mail.explain import describe_cause
 from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, Rejected
 from waypost.mail.tls_report import ORIGIN
 from waypost.net.clock import Clock
@@ -40,6 +41,30 @@ class Finder(Protocol):
     """Where hosts come from (waypost.route.hosts.HostFinder)."""
 
     async def hosts(self, transport: SmtpServers | SmtpMx | LmtpServers) -> HostsAnswer: ...
+
+
+class Health(Protocol):
+    """Who knows which of several servers ail (waypost.deliver.health.HostHealth)."""
+
+    def in_order(self, hosts: Sequence[Host]) -> Sequence[Host]: ...
+    def failed(self, host: Host, why: str) -> None: ...
+    def recovered(self, host: Host) -> None: ...
+
+
+class Unwatched:
+    """Nobody watches: hosts are tried in their order."""
+
+    def in_order(self, hosts: Sequence[Host]) -> Sequence[Host]:
+        return hosts
+
+    def failed(self, host: Host, why: str) -> None:
+        pass
+
+    def recovered(self, host: Host) -> None:
+        pass
+
+
+_UNWATCHED: Final = Unwatched()
 
 
 class Chooser(Protocol):
@@ -75,6 +100,11 @@ class AuthorisationEnded:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another was asked in its place, or nobody: nothing is known of it."""
+
+
 Reach: TypeAlias = Reached | Unreachable | CredentialsRefused | AuthorisationEnded
 
 
@@ -90,8 +120,10 @@ class SmtpDelivery:
         clock: Clock,
         listener: TlsListener = _NOBODY,
         dots: Dots = UNMARKED,
+        health: Health = _UNWATCHED,
     ) -> None:
-        """`listener` hears what TLS comes to with mail exchangers."""
+        """`listener` hears what TLS comes to with mail exchangers, `health` how each of several servers fares."""
+        self._health = health
         self._dots = dots
         self._finder = finder
         self._chooser = chooser
@@ -113,9 +145,13 @@ class SmtpDelivery:
         found = await self._finder.hosts(transport)
         match found:
             case Hosts(hosts):
+                health: Health = _UNWATCHED
+                if len(hosts) > 1 and not isinstance(transport, SmtpMx):
+                    health = self._health
+                    hosts = tuple(health.in_order(hosts))
                 levels = self._levels(lease, route, transport)
                 attempt = _Attempt(
-                    self._opener, self._pool, self._clock, self._dots, levels, lease, route, fates, transcript
+                    self._opener, self._pool, self._clock, self._dots, levels, lease, route, fates, transcript, health
                 )
                 return await attempt.over(_possible_holders_first(hosts, lease.recipients))
             case NoSuchHost():
@@ -201,7 +237,9 @@ class _Attempt:
         route: Route,
         fates: Fates,
         transcript: Transcript,
+        health: Health,
     ) -> None:
+        self._health = health
         self._opener = opener
         self._pool = pool
         self._clock = clock
@@ -224,10 +262,12 @@ class _Attempt:
             reached = await self._at(host)
             match reached:
                 case Reached():
-                    pass
-                case Unreachable():
+                    if self._health is not _UNWATCHED:
+                        self._health.recovered(host)
+                case Unreachable(cause):
                     failed += 1
                     reach = reached
+                    self._health.failed(host, describe_cause(cause))
                 case CredentialsRefused() | AuthorisationEnded():
                     return reached
                 case _:

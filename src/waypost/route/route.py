@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from waypost.mail.envelope import NextHop
 from waypost.mail.outcome import DnsFailed, Host, NoSuchHost
+from waypost.route.onward import STAY, Onward
 from waypost.smtp.client import Credentials, NoCredentials
 from waypost.smtp.reply import Reply
 
@@ -163,6 +164,7 @@ class Route:
     limits: Limits = field(default_factory=Limits)
     manner: Manner = AS_OURSELVES
     retries: Retries = AS_EVER
+    onward: Onward = STAY
     #: Whether only those who may relay through us are let in to it, since the domain is not ours: `*` alone matched, or
     #: the route says so (`accept_from = "relay"`).
     relay_only: bool = False

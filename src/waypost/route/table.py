@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 from waypost.mail.envelope import NextHop
 from waypost.route.domain import Match, Pattern, literal, to_ascii
+from waypost.route.onward import STAY, Onward
 from waypost.route.route import (
     AS_EVER,
     AS_OURSELVES,
@@ -64,6 +65,7 @@ class Means:
     limits: Limits = field(default_factory=Limits)
     manner: Manner = AS_OURSELVES
     retries: Retries = AS_EVER
+    onward: Onward = STAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,7 @@ class RouteTable:
             limits=means.limits,
             manner=means.manner,
             retries=means.retries,
+            onward=means.onward,
             relay_only=rule.relay_only or pattern.match is Match.EVERYTHING,
             name=rule.name,
         )
