@@ -230,11 +230,10 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
         watch.keep("disk watcher", base.room.watch)
         watch.keep("certificate watcher", lambda: base.keyring.watch(base.clock, partial(_tell_certificates, base.log)))
         watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
-        watch.keep("keeper of MTA-STS policies", base.policies.keep)
+        _watch_peers(watch, base)
         if config.tls_reporting.enabled:
             watch.keep("TLS tally", base.tls_tally.keep)
             watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
-        watch.keep("prober of servers", base.health.watch)
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
         web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver)]
@@ -339,6 +338,12 @@ def _marks(base: _Base) -> Iterator[Dots]:
         return
     with contextlib.closing(marked):
         yield marked
+
+
+def _watch_peers(watch: _Watch, base: _Base) -> None:
+    """What is known of other servers is kept up to date."""
+    watch.keep("keeper of MTA-STS policies", base.policies.keep)
+    watch.keep("prober of servers", base.health.watch)
 
 
 def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
