@@ -44,11 +44,12 @@ OLDEST_SQLITE: Final = (3, 38, 0)
 CHECKED_WHOLE: Final = 32 * 2**20
 #: Operations in one transaction at most, so that the first does not wait long for the last.
 GROUP: Final = 256
-#: A group of so many or more is followed by a pause, in which the next one gathers. What a commit costs, however much
-#: it holds, then falls on more messages, and that saves more time than the pause takes. (PostgreSQL calls the two
-#: `commit_siblings` and `commit_delay`.) A client that sends alone does not wait.
+#: A group of so many or more is followed by pauses, in which the next one gathers: as long as it grows, and so many at
+#: most. What a commit costs, however much it holds, then falls on more messages, and that saves more time than the
+#: pauses take. (PostgreSQL calls the two `commit_siblings` and `commit_delay`.) A client that sends alone does not wait.
 COMPANY: Final = 4
 PAUSE: Final = timedelta(milliseconds=1)
+PAUSES: Final = 4
 
 PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
@@ -277,7 +278,7 @@ class Writer(Generic[X]):
         if first is None:
             return [], False
         if self._has_company:
-            time.sleep(PAUSE.total_seconds())  # noqa: TID251 - a thread, and the disk's time: no Clock rules either
+            self._gather()
         group = [first]
         while len(group) < GROUP:
             try:
@@ -288,6 +289,15 @@ class Writer(Generic[X]):
                 return group, False
             group.append(following)
         return group, True
+
+    def _gather(self) -> None:
+        """Let more operations come; where none did, all who might hand one in wait for an answer themselves."""
+        gathered = -1
+        for _ in range(PAUSES):
+            if self._pending.qsize() == gathered:
+                return
+            gathered = self._pending.qsize()
+            time.sleep(PAUSE.total_seconds())  # noqa: TID251 - a thread, and the disk's time: no Clock rules either
 
     def _run_group(self, group: Sequence[_Pending[X]]) -> None:
         """Optimistic: all at once; only if that fails, one by one."""
