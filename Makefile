@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 COMPILED := .compiled
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test lint compiled test-compiled test-live soak fuzz bench clean
+.PHONY: run test lint compiled test-compiled test-live soak fuzz bench-relay clean
 
 run: $(VENV)/.run-ready ## set up, then run the service on an embedded spool
 	$(BIN)/waypost serve --config examples/quickstart.toml
@@ -33,7 +33,7 @@ soak: $(VENV)/.dev-ready ## killed and stopped at random, its power cut, for SOA
 fuzz: $(VENV)/.fuzz-ready ## a coverage-guided fuzzer on each parser, for FUZZ_SECONDS (10) each; fuzz/__init__.py
 	$(BIN)/python -m fuzz --seconds $${FUZZ_SECONDS:-10}
 
-bench: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.md
+bench-relay: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.md
 	$(BIN)/python -m bench.relay
 
 clean:

@@ -1,15 +1,19 @@
 """How fast mail is relayed: smtp-source → X → smtp-sink, for X = Waypost and X = Postfix, in the same run.
 
-Where `make compiled` has been run, Waypost takes part a second time, compiled.
+All keep the same promise (250 to the final dot only after fsync) on the same disk, with the same load. The first table
+is the anchor: 4 kB messages, 20 sessions, a new connection for each message. The grid changes one thing of it at a
+time. Relays take turns in the order A B, B A, A B …, each on a fresh instance with an empty queue, so that a machine
+that warms up or is disturbed is so for all. Measured up to the moment the far end has the last message.
 
-Both keep the same promise (250 to the final dot only after fsync), on the same disk, with the same load: 4 kB
-messages, 20 sessions, a new connection for each message. They take turns in the order A B, B A, A B …, so that a
-machine that warms up or is disturbed is so for both. Measured up to the moment the far end has the last message.
+    python -m bench.relay                  the anchor, and the grid (half an hour)
+    python -m bench.relay --quick          three runs a cell, a fifth of the messages (eight minutes)
+    python -m bench.relay --cells anchor   some cells, or "all"; without the anchor nothing is written
+    python -m bench.relay --with exim --with haraka      others beside Waypost and Postfix, in the anchor
+    python -m bench.relay --only waypost --profile FILE  one alone, under cProfile; writes nothing
+    python -m bench.relay --python /usr/bin/python3      Waypost on another interpreter than this one
 
-    python -m bench.relay [--runs 3] [--messages 10000] [--only waypost|compiled|postfix|wire] [--profile]
-
-Writes bench/results/relay.json and the table in docs/performance.md. Needs root and Debian's `postfix` package, which
-also brings smtp-source and smtp-sink (tests/live/setup.sh installs it).
+Where `make compiled` has been run, Waypost takes part a second time, compiled. Writes bench/results/relay.json and the
+tables in docs/performance.md. Needs root and the peers of tests/live/setup.sh.
 """
 
 from __future__ import annotations
@@ -19,49 +23,40 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
-import platform
-import re
 import statistics
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from bench import results
+from bench.contestants import CONTESTANTS, Setting
+from bench.load import Load, Sink, push, sink, under_tls
 from bench.processes import cpu_of_machine, cpu_of_tree, memory_of_tree
-from tests.live.postfix import postfix, relay_to
-from tests.live.process import CouldNotRunError, answers, free_port, must_run, open_directory, until
-from tests.live.service import prepare, running
-from waypost import __version__
+from tests.live.process import free_port, must_run
 
-ROOT = Path(__file__).resolve().parent.parent
-COMPILED = ROOT / ".compiled"
-RESULTS = ROOT / "bench/results/relay.json"
-PAGE = ROOT / "docs/performance.md"
-BEGIN, END = "<!-- bench.relay writes from here -->", "<!-- to here -->"
-
-SESSIONS = 20
-OCTETS = 4096
-WARM_UP = 500
-PATIENCE = 120.0
-QUIET = 0.5
-"""The load average above which a machine is not fit for a benchmark."""
-
-
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """A system under test that runs: where it takes mail, and the process all its others descend from."""
-
-    name: str
-    port: int
-    pid: int
+ANCHOR: Final = Load("anchor")
+GRID: Final = (
+    Load("1 session", sessions=1, messages=1000),
+    Load("200 sessions", sessions=200),
+    Load("1 kB", octets=1000),
+    Load("100 kB", octets=100_000, messages=1000),
+    Load("10 MB", octets=10_000_000, messages=40),
+    Load("many a connection", many=True),
+    Load("1 session, many", sessions=1, messages=1000, many=True),
+    Load("200 sessions, many", sessions=200, many=True),
+    Load("50 recipients", messages=500, recipients=50),
+    Load("TLS", messages=3000, tls=True),
+    Load("TLS, many", messages=3000, many=True, tls=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One run. CPU in milliseconds a message: of the relay's own processes, and of the whole machine; memory in MiB."""
 
+    cell: str
     name: str
     messages_per_second: float
     cpu_ms: float
@@ -69,100 +64,22 @@ class Measured:
     memory_mib: float
 
 
-@contextlib.asynccontextmanager
-async def waypost_relay(sink_port: int, profile: Path | None, *, compiled: bool = False) -> AsyncIterator[Relay]:
-    """Waypost on its embedded spool, everything else as it comes."""
-    routes = f'[[route]]\ndomains = ["*"]\nto = ["smtp://127.0.0.1:{sink_port}"]\n'
-    with open_directory() as directory:
-        service = prepare(directory, routes, pause="1m")
-        if profile is not None:
-            service.wrapper = ("-m", "cProfile", "-o", str(profile), "-m", "waypost")
-        if compiled:
-            service.environment = {"PYTHONPATH": str(COMPILED)}
-        async with running(service):
-            yield Relay("compiled" if compiled else "waypost", service.port, service.pid)
-
-
-@contextlib.asynccontextmanager
-async def postfix_relay(sink_port: int) -> AsyncIterator[Relay]:
-    """Postfix with tests/live/postfix.py's settings: what hampers it on a benchmark's loopback is removed."""
-    with open_directory() as directory:
-        async with postfix(directory, relay_to(sink_port)) as instance:
-            yield Relay("postfix", instance.port, instance.master)
-
-
-@contextlib.asynccontextmanager
-async def no_relay(sink_port: int) -> AsyncIterator[Relay]:
-    """Nothing in between: what the load and the sink can do themselves."""
-    yield Relay("wire", sink_port, os.getpid())
-
-
-class Sink:
-    """smtp-sink as the far end; it counts on its standard output: `sess=7 quit=6 mesg=5` and a CR."""
-
-    def __init__(self, process: asyncio.subprocess.Process, words: asyncio.StreamReader) -> None:
-        self._process = process
-        self._words = words
-
-    async def has(self, messages: int) -> None:
-        """Return once it has taken so many messages since its start."""
-        heard = b""
-        while _count(heard) < messages:
-            chunk = await self._words.read(65536)
-            if not chunk:
-                raise CouldNotRunError(f"smtp-sink ended with {await self._process.wait()}")
-            # Nobody needs each count: to look a hundred times a second leaves the processors to those measured.
-            heard = (heard + chunk)[-200:]
-            await asyncio.sleep(0.01)
-
-
-def _count(heard: bytes) -> int:
-    counts = re.findall(rb"mesg=(\d+)\s", heard)
-    return int(counts[-1]) if counts else 0
-
-
-@contextlib.asynccontextmanager
-async def sink(port: int) -> AsyncIterator[Sink]:
-    """A far end on a port of our choice."""
-    process = await asyncio.create_subprocess_exec(
-        *("smtp-sink", "-u", "nobody", "-c", f"127.0.0.1:{port}", "1000"), stdout=asyncio.subprocess.PIPE
-    )
-    if process.stdout is None:
-        raise CouldNotRunError("smtp-sink was started without a pipe to count on")
-    try:
-        await until(lambda: answers(port), "smtp-sink greets")
-        yield Sink(process, process.stdout)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def push(relay: Relay, far_end: Sink, messages: int, *, before: int) -> float:
-    """Send so many messages through; seconds from the first to the moment the far end has the last."""
-    load = ("-s", SESSIONS, "-l", OCTETS, "-m", messages, "-f", "a@origin.test", "-t", "b@example.test")
-    began = time.perf_counter()
-    source = await asyncio.create_subprocess_exec("smtp-source", *map(str, load), f"127.0.0.1:{relay.port}")
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-        # Both at once: a sink whose counting nobody reads comes to a stop when the pipe is full.
-        group.create_task(far_end.has(before + messages))
-        if await source.wait() != 0:
-            raise CouldNotRunError(f"smtp-source ended with {source.returncode}")
-    return time.perf_counter() - began
-
-
-async def measure(relay: Relay, far_end: Sink, messages: int) -> Measured:
-    """One run, after a short one that warms up."""
-    await push(relay, far_end, WARM_UP, before=0)
-    own, machine = cpu_of_tree(relay.pid), cpu_of_machine()
-    seconds = await push(relay, far_end, messages, before=WARM_UP)
-    return Measured(
-        relay.name,
-        messages / seconds,
-        (cpu_of_tree(relay.pid) - own) * 1000 / messages,
-        (cpu_of_machine() - machine) * 1000 / messages,
-        memory_of_tree(relay.pid),
-    )
+async def measure(name: str, load: Load, setting: Setting, far_end: Sink) -> Measured:
+    """One run of a fresh relay, after a short one that warms up."""
+    async with contextlib.AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(CONTESTANTS[name](setting))
+        port = await stack.enter_async_context(under_tls(relay.port)) if load.tls else relay.port
+        await push(port, load, far_end, max(1, load.messages // 10))
+        own, machine = cpu_of_tree(relay.pid), cpu_of_machine()
+        seconds = await push(port, load, far_end, load.messages)
+        return Measured(
+            load.name,
+            name,
+            load.messages / seconds,
+            (cpu_of_tree(relay.pid) - own) * 1000 / load.messages,
+            (cpu_of_machine() - machine) * 1000 / load.messages,
+            memory_of_tree(relay.pid),
+        )
 
 
 def turns(names: Sequence[str], runs: int) -> list[str]:
@@ -170,146 +87,163 @@ def turns(names: Sequence[str], runs: int) -> list[str]:
     return [name for run in range(runs) for name in (names if run % 2 == 0 else tuple(reversed(names)))]
 
 
-async def compare(names: Sequence[str], runs: int, messages: int, profile: Path | None) -> list[Measured]:
-    """All runs, each on a fresh relay with an empty queue."""
+async def compare(names: Sequence[str], load: Load, runs: int, setting: Setting) -> list[Measured]:
+    """All runs of a cell."""
     found = []
     for name in turns(names, runs):
-        sink_port = free_port()
-        relays: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[Relay]]] = {
-            "waypost": lambda port=sink_port: waypost_relay(port, profile),  # type: ignore[misc]
-            "compiled": lambda port=sink_port: waypost_relay(port, profile, compiled=True),  # type: ignore[misc]
-            "postfix": lambda port=sink_port: postfix_relay(port),  # type: ignore[misc]
-            "wire": lambda port=sink_port: no_relay(port),  # type: ignore[misc]
-        }
-        async with sink(sink_port) as far_end, relays[name]() as relay:
-            measured = await measure(relay, far_end, messages)
-        print(row(measured), flush=True)
+        port = free_port()
+        async with sink(port) as far_end:
+            measured = await measure(name, load, replace(setting, sink_port=port), far_end)
+        print(f"{load.name:18} {row(measured)}", flush=True)
         found.append(measured)
     return found
 
 
-def median(name: str, found: Sequence[Measured]) -> Measured:
-    """The medians of a relay's runs, each figure for itself."""
-    runs = [dataclasses.astuple(run)[1:] for run in found if run.name == name]
-    return Measured(name, *(statistics.median(column) for column in zip(*runs, strict=True)))
+def medians(found: Sequence[Measured]) -> dict[str, Measured]:
+    """The medians of each relay's runs in a cell, each figure for itself."""
+    by_name: dict[str, list[Measured]] = {}
+    for run in found:
+        by_name.setdefault(run.name, []).append(run)
+    return {
+        name: Measured(
+            runs[0].cell,
+            name,
+            *(
+                statistics.median(column)
+                for column in zip(*[dataclasses.astuple(run)[2:] for run in runs], strict=True)
+            ),
+        )
+        for name, runs in by_name.items()
+    }
 
 
+# ---- the results
 def row(run: Measured) -> str:
-    """One run as a row of the table."""
+    """One run as a row of the anchor's table."""
     return (
         f"| {run.name:<8} | {run.messages_per_second:8,.0f} | {run.cpu_ms:6.3f} "
         f"| {run.machine_cpu_ms:6.3f} | {run.memory_mib:6.0f} |"
     )
 
 
-def table(medians: Sequence[Measured]) -> str:
-    """The medians as Markdown."""
-    head = (
-        "| relay    | messages/s | CPU ms a message | machine's CPU ms a message | memory, MiB |\n|---|--:|--:|--:|--:|"
-    )
-    return "\n".join([head, *map(row, medians)])
+def anchor_table(of: Mapping[str, Measured]) -> list[str]:
+    """The anchor as Markdown."""
+    head = "| relay    | messages/s | CPU ms a message | machine's CPU ms a message | memory, MiB |"
+    return [head, "|---|--:|--:|--:|--:|", *map(row, of.values())]
 
 
-def processor() -> str:
-    """How many processors of which kind."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    kind = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    return f"{os.cpu_count()} processors, {kind}"
+def verdicts(of: Mapping[str, Measured]) -> list[str]:
+    """How Waypost compares with Postfix in the anchor, in a sentence each."""
+    if "postfix" not in of:
+        return []
+    theirs, said = of["postfix"], []
+    for name, subject in (("waypost", "Waypost"), ("compiled", "Compiled ([how](howto/compile.md)), it")):
+        if name in of:
+            rate, cpu = _ratios(of[name], theirs)
+            said.append(
+                f"{subject} relays **{rate:.2f} times** as many messages a second as Postfix, "
+                f"at **{cpu:.2f}** of its CPU a message."
+            )
+    return ["", *said]
 
 
-async def versions() -> dict[str, str]:
-    """What was compared, and on what."""
-    mail_version = await must_run("postconf", "-d", "-h", "mail_version")
-    return {
-        "waypost": __version__,
-        "postfix": mail_version.output.strip(),
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "processor": processor(),
-        "load_before": f"{os.getloadavg()[0]:.1f}",
-    }
+def _ratios(ours: Measured, theirs: Measured) -> tuple[float, float]:
+    return ours.messages_per_second / theirs.messages_per_second, ours.cpu_ms / max(theirs.cpu_ms, 1e-9)
 
 
-def write_down(found: Sequence[Measured], medians: Sequence[Measured], facts: dict[str, str], text: str) -> None:
-    """The results as JSON, and the table in the documentation."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    as_json = {
-        "versions": facts,
-        "load": {"sessions": SESSIONS, "octets": OCTETS},
-        "medians": [dataclasses.asdict(run) for run in medians],
-        "runs": [dataclasses.asdict(run) for run in found],
-    }
-    RESULTS.write_text(json.dumps(as_json, indent=2) + "\n")
-    page = PAGE.read_text()
-    before, rest = page.split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
-
-
-def summary(medians: Sequence[Measured], facts: dict[str, str], runs: int, messages: int) -> str:
-    """The paragraph and table that go into the documentation."""
-    by_name = {run.name: run for run in medians}
-    lines = [
-        f"Medians of {runs} runs of {messages:,} messages, {OCTETS} octets each, {SESSIONS} sessions,",
-        f"a new connection for each message. Waypost {facts['waypost']} on Python {facts['python']},",
-        f"Postfix {facts['postfix']}; {facts['processor']}, Linux {facts['kernel']}.",
-        "",
-        table(medians),
-    ]
-    if float(facts["load_before"]) > QUIET:
-        lines += [
-            "",
-            f"The machine had other work (load average {facts['load_before']} before): these figures are too low.",
+def grid_table(cells: Mapping[str, Mapping[str, Measured]]) -> list[str]:
+    """All cells as Markdown: rates, and Waypost's (the faster build's) in Postfix's."""
+    lines = ["| cell | Waypost | compiled | Postfix | times | of its CPU |", "|---|--:|--:|--:|--:|--:|"]
+    for name, of in cells.items():
+        rates = [
+            f"{of[who].messages_per_second:,.0f}" if who in of else "" for who in ("waypost", "compiled", "postfix")
         ]
-    if {"waypost", "postfix"} <= by_name.keys():
-        ratio = by_name["waypost"].messages_per_second / by_name["postfix"].messages_per_second
-        lines += ["", f"Waypost relays **{ratio:.2f} times** as many messages a second as Postfix."]
-    if {"compiled", "postfix"} <= by_name.keys():
-        ratio = by_name["compiled"].messages_per_second / by_name["postfix"].messages_per_second
-        lines += [f"Compiled ([how](howto/compile.md)), it relays **{ratio:.2f} times** as many."]
+        ours = of.get("compiled") or of.get("waypost")
+        ratios = ("", "")
+        if ours and "postfix" in of:
+            rate, cpu = _ratios(ours, of["postfix"])
+            ratios = (f"**{rate:.2f}**", f"{cpu:.2f}")
+        lines.append(f"| {name} | {' | '.join([*rates, *ratios])} |")
+    return lines
+
+
+def summary(
+    cells: Mapping[str, Mapping[str, Measured]], facts: Mapping[str, str], runs: int, loads: Sequence[Load]
+) -> str:
+    """What goes into the documentation."""
+    anchor = next(load for load in loads if load.name == ANCHOR.name)
+    lines = [
+        f"Medians of {runs} runs of {anchor.messages:,} messages, {anchor.octets} octets each,",
+        f"{anchor.sessions} sessions, a new connection for each message.",
+        f"Waypost {facts['waypost']} on Python {facts['python']}, Postfix {facts['postfix']};",
+        f"{facts['processor']}, Linux {facts['kernel']}.",
+        "",
+        *anchor_table(cells[ANCHOR.name]),
+        *results.caution(facts),
+        *verdicts(cells[ANCHOR.name]),
+    ]
+    if len(cells) > 1:
+        lines += ["", "Each cell changes of the anchor what its name says; messages a second:", "", *grid_table(cells)]
     return "\n".join(lines)
 
 
-def is_built() -> bool:
-    """Whether there is a compiled build of these very sources. An older one would be measured under this one's name."""
-    made = COMPILED / ".ready"
-    sources = max(path.stat().st_mtime for path in (ROOT / "src").rglob("*.py"))
-    return made.exists() and made.stat().st_mtime > sources
+def chosen(asked: argparse.Namespace) -> list[Load]:
+    """The cells to be measured."""
+    every = (ANCHOR, *GRID)
+    wanted = asked.cells or ["anchor" if asked.only or asked.profile else "all"]
+    loads = [load for load in every if "all" in wanted or load.name in wanted]
+    messages = asked.messages
+    if messages:
+        loads = [replace(load, messages=messages) for load in loads]
+    elif asked.quick:
+        loads = [replace(load, messages=max(load.messages // 5, min(load.messages, 20))) for load in loads]
+    return loads
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.relay", description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--runs", type=int, default=3, help="runs of each relay (default 3)")
-    parser.add_argument("--messages", type=int, default=10_000, help="messages a run (default 10000)")
-    parser.add_argument(
-        "--only",
-        action="append",
-        choices=("waypost", "compiled", "postfix", "wire"),
-        help="measure this; writes nothing",
-    )
-    parser.add_argument(
-        "--profile", type=Path, help="run Waypost under cProfile, write its statistics here; writes no results"
-    )
+    parser.add_argument("--runs", type=int, help="runs of each relay in each cell (default 5; quick: 3)")
+    parser.add_argument("--messages", type=int, help="messages a run (default: each cell has its own)")
+    parser.add_argument("--quick", action="store_true", help="three runs, a fifth of the messages")
+    parser.add_argument("--cells", action="append", help='cells by name, "anchor", or "all" (the default)')
+    parser.add_argument("--with", dest="others", action="append", default=[], choices=("exim", "haraka"))
+    parser.add_argument("--only", action="append", choices=[*CONTESTANTS], help="measure this; writes nothing")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter Waypost runs on")
+    parser.add_argument("--profile", type=Path, help="run Waypost under cProfile, statistics go here; writes nothing")
     return parser.parse_args()
 
 
 async def main() -> None:
     """Measure, print, write down."""
     asked = arguments()
-    every = ["waypost", *(["compiled"] if is_built() else []), "postfix"]
+    build = results.Build(asked.python)
+    every = ["waypost", *(["compiled"] if results.is_built() else []), "postfix"]
     names = asked.only or (["waypost"] if asked.profile else every)
-    facts = await versions()
+    runs, loads = asked.runs or (3 if asked.quick else 5), chosen(asked)
+    wrapper = ("-m", "cProfile", "-o", str(asked.profile), "-m", "waypost") if asked.profile else ("-m", "waypost")
+    postfix = (await must_run("postconf", "-d", "-h", "mail_version")).output.strip()
+    facts = {**await results.facts(build), "postfix": postfix}
     print(json.dumps(facts), file=sys.stderr)
-    if float(facts["load_before"]) > QUIET:
-        print("this machine is busy with something else: the figures will be too low", file=sys.stderr)
-    if not asked.only and not asked.profile:
-        await compare(["wire"], 1, asked.messages, None)
-    found = await compare(names, asked.runs, asked.messages, asked.profile)
-    medians = [median(name, found) for name in dict.fromkeys(names)]
-    text = summary(medians, facts, asked.runs, asked.messages)
+    print("".join(results.caution(facts)), file=sys.stderr)
+    found = []
+    for load in loads:
+        others = asked.others if load == loads[0] and not asked.only else []
+        found += await compare([*names, *others], load, runs, Setting(0, build, wrapper))
+    cells = {load.name: medians([run for run in found if run.cell == load.name]) for load in loads}
+    if ANCHOR.name not in cells:
+        print("\n".join(grid_table(cells)))
+        return
+    text = summary(cells, facts, runs, loads)
     print(f"\n{text}")
     if not asked.only and not asked.profile:
-        write_down(found, medians, facts, text)
+        as_json = {"facts": facts, "cells": {cell: _as_json(of) for cell, of in cells.items()}}
+        as_json["runs"] = [dataclasses.asdict(run) for run in found]
+        results.write_down("relay", as_json, text)
+
+
+def _as_json(of: Mapping[str, Measured]) -> dict[str, object]:
+    return {name: dataclasses.asdict(one) for name, one in of.items()}
 
 
 if __name__ == "__main__":

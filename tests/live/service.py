@@ -47,6 +47,7 @@ class Service:
     port: int
     admin_port: int
     wrapper: tuple[str, ...] = ("-m", "waypost")
+    python: str = sys.executable
     environment: Mapping[str, str] = field(default_factory=dict)  # beside our own
     running: list[asyncio.subprocess.Process] = field(default_factory=list)
 
@@ -62,7 +63,7 @@ class Service:
 
     async def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
-        command = (sys.executable, *self.wrapper, "serve", "--config", str(self.config))
+        command = (self.python, *self.wrapper, "serve", "--config", str(self.config))
         with self.log.open("ab") as words:
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=words, stderr=words, env=os.environ | self.environment

@@ -3,7 +3,7 @@
 # Exim comes unpacked beside the system, because its package and Postfix's refuse to be installed together.
 set -euo pipefail
 
-PACKAGES=(postfix swaks libnet-ssleay-perl curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1)
+PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1)
 EXIM=/var/cache/waypost-live/exim
 
 if [ "$(id -u)" -ne 0 ]; then
