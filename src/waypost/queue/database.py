@@ -44,9 +44,9 @@ OLDEST_SQLITE: Final = (3, 38, 0)
 CHECKED_WHOLE: Final = 32 * 2**20
 #: Operations in one transaction at most, so that the first does not wait long for the last.
 GROUP: Final = 256
-#: A group of so many or more is followed by pauses, in which the next one gathers: as long as it grows, and so many at
+#: A group of so many or more is followed by pauses, in which the next one gathers: as long as it grows, and PAUSES at
 #: most. What a commit costs, however much it holds, then falls on more messages, and that saves more time than the
-#: pauses take. (PostgreSQL calls the two `commit_siblings` and `commit_delay`.) A client that sends alone does not wait.
+#: pauses take (PostgreSQL calls them `commit_siblings` and `commit_delay`). A client that sends alone does not wait.
 COMPANY: Final = 4
 PAUSE: Final = timedelta(milliseconds=1)
 PAUSES: Final = 4
