@@ -13,6 +13,7 @@ import structlog
 import typer
 from rich.text import Text
 
+from waypost import __version__
 from waypost.admin.cli import commands
 from waypost.admin.demo import demonstrate
 from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, json_line, out
@@ -21,7 +22,7 @@ from waypost.net.listener import ListenError
 from waypost.queue.storage import StorageError
 
 if TYPE_CHECKING:
-    from waypost.app import Running
+    from waypost.life.serving import Serving
 
 
 def serve(
@@ -34,34 +35,35 @@ def serve(
 
     Example: waypost serve --config /etc/waypost/waypost.toml
     """
-    from waypost import app  # noqa: PLC0415 - the whole service; `waypost status` need not wait for it
+    from waypost.life.start import start  # noqa: PLC0415 - the whole service; `waypost status` need not wait for it
 
     found = configured(config, as_json_value=json)
 
-    def ready(running: Running) -> None:
-        facts = running.operations.facts
-        where = [(listener.role, listener.address) for listener in facts.listeners]
-        if json:
-            listeners = [{"role": role, "address": address} for role, address in where]
-            typer.echo(
-                json_line({"hostname": facts.hostname, "listeners": listeners, "admin": str(running.admin_endpoint)})
-            )
-            return
-        console = out()
-        console.print(Text(f"Waypost {facts.version} is running as {facts.hostname}; Ctrl-C ends it.", style="bold"))
-        for role, address in where:
-            console.print(Text(f"  Send mail to  {address}  ({role})"))
-        console.print(Text(f"  Look at       http://{running.admin_endpoint}/"))
-        console.print(
-            Text(f"  Try           {_called()} send --server {where[0][1]} --from me@example.org --to you@example.com")
-        )
+    def ready(serving: Serving) -> None:
+        _say_where(found.service.hostname, serving, as_json_value=json)
 
     try:
-        status = app.run(found, ready=ready)
+        status = start(found, ready)
     except (StorageError, ListenError, OSError) as error:
         why = error.fault.detail if isinstance(error, StorageError) else str(error)
         fail(f"cannot start: {why}", "nothing was started, and no mail was touched", as_json_value=json)
     raise typer.Exit(status)
+
+
+def _say_where(hostname: str, serving: Serving, *, as_json_value: bool) -> None:
+    where = [(listener.role, listener.address) for listener in serving.listeners]
+    if as_json_value:
+        listeners = [{"role": role, "address": address} for role, address in where]
+        typer.echo(json_line({"hostname": hostname, "listeners": listeners, "admin": serving.admin}))
+        return
+    console = out()
+    console.print(Text(f"Waypost {__version__} is running as {hostname}; Ctrl-C ends it.", style="bold"))
+    for role, address in where:
+        console.print(Text(f"  Send mail to  {address}  ({role})"))
+    console.print(Text(f"  Look at       http://{serving.admin}/"))
+    console.print(
+        Text(f"  Try           {_called()} send --server {where[0][1]} --from me@example.org --to you@example.com")
+    )
 
 
 def _called() -> str:

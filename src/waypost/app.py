@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
-import resource
-import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Final, TextIO, assert_never
-
-import uvloop
+from typing import Final, assert_never
 
 from waypost import __version__, is_compiled
 from waypost.admin.answers import ListenerFacts, ServiceFacts
@@ -57,6 +52,7 @@ from waypost.config.parts import (
 )
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
+from waypost.deliver.destination import Destination
 from waypost.deliver.dispatch import Dispatcher
 from waypost.deliver.dots import UNMARKED, Dots, Marked
 from waypost.deliver.health import HostHealth
@@ -76,10 +72,12 @@ from waypost.hooks.calls import Hooks
 from waypost.hooks.load import HookError
 from waypost.hooks.runtime import OwnThread, Runtime
 from waypost.mail.attempt import Attempt
+from waypost.mail.envelope import NextHop
 from waypost.net.certificates import BadCertificate, Certificate, Keyring
-from waypost.net.clock import Clock, SystemClock
+from waypost.net.clock import Clock, Instant, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.https import AiohttpHttps
+from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
@@ -87,6 +85,7 @@ from waypost.policy.hooked import Hooked
 from waypost.queue import salvage
 from waypost.queue.frost import Frost
 from waypost.queue.ids import MessageIds
+from waypost.queue.schedule import RetryPolicy
 from waypost.queue.space import Room
 from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
 from waypost.receive.body import InFlight
@@ -108,7 +107,7 @@ from waypost.report.tls_reporter import TlsReporter
 from waypost.report.tls_tally import TlsTally
 from waypost.route.hosts import HostFinder
 from waypost.route.level import TlsChooser
-from waypost.route.route import NoRoute
+from waypost.route.route import NoRoute, Route
 from waypost.route.sts_keeper import StsKeeper
 from waypost.route.table import RouteTable
 from waypost.smtp.server import ServerSettings
@@ -152,52 +151,22 @@ class Parts:
     dialer: Callable[[], Dialer] = AsyncioDialer
     receiver: Callable[[tuple[Door, ...], House], Receiver] = Receiver
     runtime: Callable[[str], Runtime] = OwnThread  # where a module's hooks run
+    #: Listening sockets that another process opened for us.
+    sockets: Callable[[], Sockets] = Sockets
+    #: Whether clients come to this process, and whether it takes up files.
+    takes_mail: bool = True
+    picks_up: bool = True
+    destination: Callable[[NextHop, Route | NoRoute, RetryPolicy, Instant], Destination] = Destination
+    ids: Callable[[Clock, random.Random], MessageIds] = MessageIds
+    #: What every line of the log says besides.
+    log_fields: Mapping[str, object] = field(default_factory=dict)
 
 
-_REAL: Final = Parts()
-
-
-def run(config: Config, *, ready: Callable[[Running], None]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. `ready` is called once mail is taken."""
-    _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_until_stopped(config, ready))
-
-
-async def _until_stopped(config: Config, ready: Callable[[Running], None]) -> int:
-    stopped, hurried = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def told() -> None:
-        (hurried if stopped.is_set() else stopped).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
-    # A closed terminal must not end a mail service.
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    async with running(config) as service:
-        loop.add_signal_handler(signal.SIGHUP, service.reload)
-        _spare_the_collector()
-        ready(service)
-        await stopped.wait()
-        within = (DRAIN_RECEIVING + DRAIN_DELIVERING).total_seconds()
-        service.log.logger.info("stopping: what is under way may end", within_seconds=within)
-        hastening = asyncio.create_task(_hasten(service, hurried))
-    hastening.cancel()
-    service.log.logger.info("stopped: what is left waits in the spool")
-    service.log.close()
-    return 0
-
-
-async def _hasten(service: Running, hurried: asyncio.Event) -> None:
-    """Who asks a second time is not made to wait."""
-    await hurried.wait()
-    service.log.logger.warning("stopping at once: messages under way are broken off, and sent again at the next start")
-    await service.hurry()
+REAL: Final = Parts()
 
 
 @asynccontextmanager
-async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Running]:
+async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Running]:
     """The service, while the block lasts. Raises: StorageError, ListenError, OSError: it cannot start, and why."""
     base = _base(config, parts)
     async with AsyncExitStack() as stack:
@@ -216,7 +185,7 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
             base.log.logger.warning("what waits could not be rerouted", detail=str(error))
 
         dots = stack.enter_context(_marks(base))
-        dispatcher = _dispatcher(base, parts.dialer(), dots)
+        dispatcher = _dispatcher(base, parts, dots)
         stack.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
         reporter = _reporter(base, dispatcher)
         receiver = _receiver(base, dispatcher, parts)
@@ -236,10 +205,10 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
             watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
-        web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver)]
-        if config.pickup.directory:
+        web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver, parts.sockets())]
+        if config.pickup.directory and parts.picks_up:
             watch.keep("pickup", _pickup(base, receiver).run)
-        endpoints = _endpoints(config, receiver, web_doors)
+        endpoints = _endpoints(base, receiver, web_doors)
 
         operations = _operations(base, endpoints, dispatcher, watch)
         admin = AdminServer(
@@ -265,9 +234,10 @@ async def running(config: Config, *, parts: Parts = _REAL) -> AsyncIterator[Runn
 # ---- the parts
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """What the parts are built from and share."""
+    """What the parts are built from and share. `listeners`: those that this process serves."""
 
     config: Config
+    listeners: tuple[Listener, ...]
     clock: Clock
     dice: random.Random
     storage: Storage
@@ -296,11 +266,12 @@ def _base(config: Config, parts: Parts) -> _Base:
     storage = parts.storage(config)
     resolver = DnspythonResolver(resolver_settings(config), clock)
     client = https(resolver)
-    log, metrics = _log(config, sys.stderr, clock), Metrics(storage)
+    log, metrics = log_of(config, clock, parts.log_fields), Metrics(storage)
     journal = _Journal(log, metrics)
     table = config.route_table()
     return _Base(
         config=config,
+        listeners=config.listeners if parts.takes_mail else (),
         clock=clock,
         dice=dice,
         storage=storage,
@@ -308,7 +279,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         admission=Admission(table, expander(config, clock, parts.dialer())),
         resolver=resolver,
         finder=host_finder(config, resolver, dice),
-        ids=MessageIds(clock, dice),
+        ids=parts.ids(clock, dice),
         log=log,
         metrics=metrics,
         journal=journal,
@@ -346,11 +317,11 @@ def _watch_peers(watch: _Watch, base: _Base) -> None:
     watch.keep("prober of servers", base.health.watch)
 
 
-def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
+def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
     config, clock, journal, policy = base.config, base.clock, base.journal, base.config.retry_policy()
     pool = Pool(clock)
     opener = Opener(
-        Ends(dialer, clock, config.service.hostname, _time_outs(config)),
+        Ends(parts.dialer(), clock, config.service.hostname, _time_outs(config)),
         HostMemory(clock, time_to_live=config.helo_memory.ttl),
         TlsContexts.system(),
         base.keeper,
@@ -381,6 +352,7 @@ def _dispatcher(base: _Base, dialer: Dialer, dots: Dots) -> Dispatcher:
         clock=clock,
         journal=journal,
         capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
+        destination=parts.destination,
     )
     base.metrics.destinations = dispatcher.destinations
     base.metrics.days_authorised = lambda: [state.days(clock.now()) for state in base.keeper.states()]
@@ -457,16 +429,16 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         logins=base.logins,
         turns=QueueTurns(base.storage, base.clock, dispatcher.try_again),
     )
-    return parts.receiver(_doors(config, base.keyring), house)
+    return parts.receiver(_doors(base), house)
 
 
-def _web_doors(base: _Base, receiver: Receiver) -> Sequence[HttpDoor]:
+def _web_doors(base: _Base, receiver: Receiver, sockets: Sockets) -> Sequence[HttpDoor]:
     """The listeners that take mail over HTTP."""
     config = base.config
     guard = Guard(base.logins, relay_policy(config), base.journal, base.clock, mechanisms(config))
     return [
-        HttpDoor(_intake(base, receiver, _door(config, listener, base.keyring)), guard)
-        for listener in config.listeners
+        HttpDoor(_intake(base, receiver, _door(config, listener, base.keyring)), guard, sockets)
+        for listener in base.listeners
         if listener.role == "http"
     ]
 
@@ -487,10 +459,10 @@ def _intake(base: _Base, receiver: Receiver, door: Door) -> Intake:
     return Intake(receiver.serve, door, base.storage, base.clock, base.ids)
 
 
-def _endpoints(config: Config, receiver: Receiver, web_doors: Sequence[HttpDoor]) -> tuple[Endpoint, ...]:
+def _endpoints(base: _Base, receiver: Receiver, web_doors: Sequence[HttpDoor]) -> tuple[Endpoint, ...]:
     """The addresses that are open, in the order of the configuration."""
     mail, web = iter(receiver.endpoints), iter(door.endpoint for door in web_doors)
-    return tuple(next(web if listener.role == "http" else mail) for listener in config.listeners)
+    return tuple(next(web if listener.role == "http" else mail) for listener in base.listeners)
 
 
 def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatcher, watch: _Watch) -> Operations:
@@ -503,7 +475,7 @@ def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatch
         resolver=base.resolver,
         policies=base.policies,
         clock=base.clock,
-        facts=_facts(base.config, base.storage, endpoints, base.clock),
+        facts=_facts(base, endpoints),
         hooked=Hooked(base.hooks),
         not_ready=lambda: _not_ready(base, watch),
         warnings=lambda: _warnings(base),
@@ -715,8 +687,8 @@ def _keeper(config: Config, clock: Clock) -> Keeper:
 _RELAYING: Final = {"": Relaying.AS_LISTED, "always": Relaying.ALWAYS, "never": Relaying.NEVER}
 
 
-def _doors(config: Config, keyring: Keyring) -> tuple[Door, ...]:
-    return tuple(_door(config, listener, keyring) for listener in config.listeners if listener.role != "http")
+def _doors(base: _Base) -> tuple[Door, ...]:
+    return tuple(_door(base.config, listener, base.keyring) for listener in base.listeners if listener.role != "http")
 
 
 def _door(config: Config, listener: Listener, keyring: Keyring) -> Door:
@@ -786,10 +758,11 @@ def _time_outs(config: Config) -> TimeOuts:
     )
 
 
-def _facts(config: Config, storage: Storage, endpoints: Sequence[Endpoint], clock: Clock) -> ServiceFacts:
+def _facts(base: _Base, endpoints: Sequence[Endpoint]) -> ServiceFacts:
+    config, storage = base.config, base.storage
     listeners = tuple(
         ListenerFacts(listener.role, str(endpoint))
-        for listener, endpoint in zip(config.listeners, endpoints, strict=True)
+        for listener, endpoint in zip(base.listeners, endpoints, strict=True)
     )
     return ServiceFacts(
         __version__,
@@ -797,28 +770,16 @@ def _facts(config: Config, storage: Storage, endpoints: Sequence[Endpoint], cloc
         str(config.spool),
         storage.durability.value,
         listeners,
-        started_at=clock.now(),
+        started_at=base.clock.now(),
         compiled=is_compiled(),
     )
 
 
-def _log(config: Config, stream: TextIO, clock: Clock) -> Log:
+def log_of(config: Config, clock: Clock, fields: Mapping[str, object]) -> Log:
+    """The log of this process, on standard error; `fields`: what every line says besides."""
+    stream = sys.stderr
     pretty = config.log.format == "pretty" or (config.log.format == "auto" and stream.isatty())
-    log = Log(Aside(stream.buffer), level=config.log.level, pretty=pretty, clock=clock, colors=stream.isatty())
+    colors = stream.isatty()
+    log = Log(Aside(stream.buffer), level=config.log.level, pretty=pretty, clock=clock, colors=colors, fields=fields)
     log.become_default()
     return log
-
-
-# ---- the process
-def _raise_descriptor_limit() -> None:
-    """As many descriptors as we are allowed: each session and each connection to a next hop is one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _spare_the_collector() -> None:
-    """What was built at the start stays for good; and a message in passing leaves few cycles, so look less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)

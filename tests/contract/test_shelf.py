@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Restartable
+from tests.contract.conftest import MAKERS, Restartable
 from tests.contract.letters import NOW
+from waypost.queue.common_shelf import ShardStorage, prepare_shelf
+from waypost.queue.shards import shard
 from waypost.queue.shelf import FOR_EVER, Absent
 from waypost.queue.storage import Storage, StorageError
+
+
+def _shard(path: Path) -> tuple[Storage, Callable[[], Storage]]:
+    """A worker's storage, and that of another worker beside it: what one keeps, the other has."""
+    prepare_shelf(path / "spool")
+    return ShardStorage(path / "spool", reserve=0), lambda: ShardStorage(shard(path / "spool", 3), reserve=0)
+
+
+@pytest.fixture(params=[*sorted(MAKERS), "shard"])
+async def restartable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Restartable]:
+    storage, make = (MAKERS | {"shard": _shard})[request.param](tmp_path)
+    await storage.open(owner="first")
+    both = Restartable(storage, make)
+    yield both
+    await both.now.close()
 
 
 async def test_a_value_is_kept_up_to_its_end_and_then_gone(storage: Storage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import uvloop
 from tests.receive.house import HOSTNAME, MESSAGE, Log, Slow, make_house
 from waypost.net.clock import SystemClock
 from waypost.net.listener import ListenError
+from waypost.net.shared import SharedNumbers
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
+from waypost.receive.places import SharedCrowd
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings, client_key
@@ -250,5 +253,35 @@ def test_an_ipv6_client_is_counted_by_its_64() -> None:
 def test_the_system_clock_is_the_loop_s(run: Run) -> None:
     async def main() -> None:
         assert SystemClock().monotonic() == pytest.approx(asyncio.get_running_loop().time(), abs=1)
+
+    run(main())
+
+
+def test_the_connections_of_all_workers_count(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        SharedNumbers.create(tmp_path / "numbers", 2)
+        house = await house_with(settings=ReceiveSettings(connections_per_client=2))
+        door = Door(Endpoint("127.0.0.1", 0), ServerSettings(HOSTNAME))
+        workers = [
+            Receiver([door], house, crowd=partial(SharedCrowd, SharedNumbers.open(tmp_path / "numbers", row)))
+            for row in (0, 1)
+        ]
+        for worker in workers:
+            await worker.start()
+        first = await Client.to(workers[0].endpoints[0])
+        second = await Client.to(workers[1].endpoints[0])
+        assert (await first.hear())[:3] == (await second.hear())[:3] == "220"
+        third = await Client.to(workers[0].endpoints[0])
+        assert (await third.hear()).startswith("421 4.7.0 too many connections from your address")
+        await second.say("QUIT")
+        assert await second.reader.read() == b""
+        second.writer.close()
+        await workers[1].stop(SOON)
+        fourth = await Client.to(workers[0].endpoints[0])
+        assert (await fourth.hear())[:3] == "220"
+        for client in (first, second, third, fourth):
+            client.writer.close()
+        for worker in workers:
+            await worker.stop(SOON)
 
     run(main())

@@ -7,6 +7,7 @@ alone, so no service can start in between, and the same Operations answer. Which
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import socket
 from collections.abc import AsyncIterator
@@ -58,6 +59,10 @@ class ServiceDesk:
 
     address: Endpoint
     timeout: float = 60
+
+    async def metrics(self) -> bytes:
+        """Its metrics, in Prometheus' text format."""
+        return await self._ask("GET", "/metrics")
 
     async def is_there(self) -> bool:
         """Whether anything takes connections at the address."""
@@ -131,7 +136,7 @@ class ServiceDesk:
         raise _refused(status, octets)
 
     def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=self.timeout)
+        connection = _connection(self.address, self.timeout)
         try:
             connection.request(method, path, body or None, {"X-Waypost": "1"})
             response = connection.getresponse()
@@ -141,7 +146,8 @@ class ServiceDesk:
 
     def _connects(self) -> bool:
         try:
-            with socket.create_connection((self.address.host, self.address.port), timeout=5):
+            with contextlib.closing(_connection(self.address, 5)) as connection:
+                connection.connect()
                 return True
         except OSError:
             return False
@@ -153,6 +159,25 @@ def _query(selection: Selection, after: str, limit: int) -> str:
     asked.append(("received_before", str(int(selection.received_before)) if selection.received_before else ""))
     asked += [("after", after), ("limit", str(limit))]
     return urlencode([pair for pair in asked if pair[1]])
+
+
+class _Local(http.client.HTTPConnection):
+    """HTTP over a Unix socket, as the workers of one service speak it."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(address: Endpoint, timeout: float) -> http.client.HTTPConnection:
+    if address.host.startswith("/"):
+        return _Local(address.host, timeout)
+    return http.client.HTTPConnection(address.host, address.port, timeout=timeout)
 
 
 def _segment(text: str) -> str:

@@ -9,6 +9,7 @@ Errors are JSON: `{"error": …, "remedy": …}`.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -55,8 +56,8 @@ class AdminServer:
     """Serves a desk on one loopback address. `async with` starts and stops it."""
 
     def __init__(self, desk: Desk, address: Endpoint, *, metrics: Metrics, not_ready: Readiness) -> None:
-        """Raises: ValueError, where `address` is not loopback."""
-        if not ip_address(address.host).is_loopback:
+        """`address` may be a Unix socket's. Raises: ValueError, where it is not loopback."""
+        if not _is_local(address) and not ip_address(address.host).is_loopback:
             raise ValueError(
                 f"[admin] address {address} is not loopback, and the API has no users or passwords: "
                 "use 127.0.0.1 or [::1], and a tunnel from elsewhere"
@@ -67,20 +68,26 @@ class AdminServer:
     @property
     def endpoint(self) -> Endpoint:
         """Where it listens, once started."""
-        for host, port, *_ in self._runner.addresses:
-            return Endpoint(host, port)
+        if not _is_local(self._address):
+            for host, port, *_ in self._runner.addresses:
+                return Endpoint(host, port)
         return self._address
 
     async def start(self) -> Self:
         """Listen. Raises: OSError, with a sentence, where the address cannot be had."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._address.host, self._address.port).start()
+            await self._site().start()
         except OSError as error:
             await self._runner.cleanup()
             why = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(f"[admin] address {self._address}: {why}; is a Waypost running there already?") from error
         return self
+
+    def _site(self) -> web.BaseSite:
+        if _is_local(self._address):
+            return web.UnixSite(self._runner, self._address.host)
+        return web.TCPSite(self._runner, self._address.host, self._address.port)
 
     async def stop(self) -> None:
         """Stop listening; requests under way get a second."""
@@ -93,6 +100,11 @@ class AdminServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _is_local(address: Endpoint) -> bool:
+    """Whether it is a Unix socket, whose directory says who may come."""
+    return address.host.startswith("/")
 
 
 def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Application:
@@ -190,6 +202,8 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
 def _names_us(request: web.Request) -> bool:
     if request.transport is None:
         return False
+    if request.transport.get_extra_info("socket").family == socket.AF_UNIX:
+        return True  # no browser comes this way
     host, port, *_ = request.transport.get_extra_info("sockname")
     names = {"localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host}
     asked, _, asked_port = request.host.lower().rpartition(":") if not request.host.endswith("]") else ("", "", "")

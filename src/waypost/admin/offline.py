@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from waypost import __version__, is_compiled
 from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
 from waypost.admin.operations import Operations
+from waypost.admin.together import Together, Worker
 from waypost.config import Complaints, Config, parse
 from waypost.config.parts import expander, hooks, host_finder, https, resolver_settings
 from waypost.config.parts import spool as config_spool
@@ -26,6 +28,7 @@ from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
 from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.memory import MemoryStorage
+from waypost.queue.shards import shard, shards
 from waypost.queue.storage import Storage, StorageError
 from waypost.route.sts_keeper import NoShelf, StsKeeper
 
@@ -58,8 +61,23 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
 
     Raises: OperationError, where there is no such spool, or somebody else has it.
     """
+    async with AsyncExitStack() as stack:
+        if not spool:
+            hooked = _hooked(config, SystemClock())
+            yield await stack.enter_async_context(_offline(config, MemoryStorage(), hooked))
+            return
+        _see_that_it_exists(config)
+        workers = []
+        for index in shards(config.spool):
+            part = replace(config, spool=shard(config.spool, index))
+            desk = await stack.enter_async_context(_offline(part, config_spool(part), UNHOOKED))
+            workers.append(Worker(index, desk))
+        yield workers[0].desk if len(workers) == 1 else Together(lambda: workers)
+
+
+@asynccontextmanager
+async def _offline(config: Config, storage: Storage, hooked: Hooked) -> AsyncIterator[Desk]:
     clock = SystemClock()
-    storage: Storage = _existing_spool(config) if spool else MemoryStorage()
     resolver = DnspythonResolver(resolver_settings(config), clock)
     try:
         table = config.route_table()
@@ -74,7 +92,7 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
             policies=StsKeeper(resolver, https(resolver), NoShelf(), clock),
             clock=clock,
             facts=_facts(config, storage, clock.now()),
-            hooked=UNHOOKED if spool else _hooked(config, clock),
+            hooked=hooked,
             not_ready=_not_running,
         )
     except StorageError as error:
@@ -97,9 +115,9 @@ def _hooked(config: Config, clock: Clock) -> Hooked:
         raise OperationError(FailureKind.UNAVAILABLE, problem, remedy or "mend the hook") from error
 
 
-def _existing_spool(config: Config) -> Storage:
+def _see_that_it_exists(config: Config) -> None:
     if config.spool.is_dir():
-        return config_spool(config)
+        return
     raise OperationError(
         FailureKind.UNAVAILABLE,
         f"no service is running at {config.admin.address}, and there is no spool at {config.spool}",

@@ -67,7 +67,7 @@ from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
 from waypost.route.mta_sts import KeptPolicy
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, Webhook
-from waypost.route.state import DestinationState, Phase
+from waypost.route.state import DestinationState, trouble_first
 from waypost.route.table import RouteTable
 from waypost.route.target import is_address, target_text
 from waypost.smtp.path import Domain, DomainName, Mailbox
@@ -348,7 +348,7 @@ class Operations:
 
     async def destinations(self, *, limit: int = 100) -> Destinations:
         page = min(max(limit, 1), PAGE)
-        found = sorted(self.delivering(), key=lambda one: (_CALM.index(one.phase), -one.waiting, one.next_hop))
+        found = sorted(self.delivering(), key=trouble_first)
         return Destinations(self.clock.now(), self.facts.is_running, tuple(found[:page]), more=len(found) > page)
 
     # ---- what happened
@@ -488,8 +488,6 @@ class Operations:
             raise _no_captured(number) from None
 
 
-#: What a destination does, trouble first.
-_CALM: Final = (Phase.HELD, Phase.RESTING, Phase.PROBING, Phase.STALLED, Phase.WAITING, Phase.DELIVERING, Phase.IDLE)
 _START: Final = (MessageId(""), -1)
 
 

@@ -73,6 +73,8 @@ class Config:
 
     where: str
     base: Path
+    #: As it was written.
+    text: str
     service: Service
     spool: Path
     listeners: tuple[Listener, ...]
@@ -193,6 +195,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     return Config(
         where=where,
         base=base,
+        text=text,
         service=service[0],
         spool=(base / service[0].spool).resolve(),
         listeners=tuple(complete_listener(found.section, base, files) for found in listeners),

@@ -125,6 +125,13 @@ def _catch_all(text: str) -> str:
     return str(_mailbox(text)) if text else ""
 
 
+def _workers(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 64):
+        return value
+    problem = {"problem": f"{value!r} is no number of workers", "remedy": 'write 1 to 64, or "auto"'}
+    raise PydanticCustomError("waypost", "{problem}", problem)
+
+
 def _endpoint(text: str, default_port: str = "") -> Endpoint:
     host, port = text, ""
     if text.startswith("[") or text.count(":") == 1:
@@ -243,6 +250,13 @@ class Service(Section):
         default="salvage",
         description="Where the spool is damaged: `salvage` sets the files aside, goes on with what can be read of them "
         "and says so; `stop` changes nothing and does not start, for who would rather restore a backup.",
+    )
+    workers: Annotated[
+        int | Literal["auto"], PlainValidator(_workers), Kind('whole number from 1 to 64, or `"auto"`')
+    ] = Field(
+        default=1,
+        description="Processes that share the listeners and the work, each with a part of the spool; `auto`: one for "
+        "each processor. What it means for limits and for the spool: docs/howto/workers.md.",
     )
 
 

@@ -40,6 +40,8 @@ from waypost.net.stub_resolver import ResolverSettings
 from waypost.policy.access import Access, Copies, Copy, Entry, SenderBlock, Senders
 from waypost.policy.admission import RelayPolicy
 from waypost.policy.expansion import Expander
+from waypost.queue.common_shelf import ShardStorage
+from waypost.queue.shards import shelf_of
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
 from waypost.route.sts_keeper import DirectoryShelf, StsKeeper
@@ -208,7 +210,8 @@ def tls_reporter(config: Config) -> Reporter:
 
 def spool(config: Config) -> SqliteStorage:
     """The storage in the spool directory, not yet opened."""
-    return SqliteStorage(
+    storage = ShardStorage if shelf_of(config.spool).exists() else SqliteStorage
+    return storage(
         config.spool,
         allow_ephemeral=config.service.allow_ephemeral,
         reserve=config.limits.free_space // 2,

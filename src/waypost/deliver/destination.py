@@ -137,6 +137,7 @@ class May(Enum):
     START = auto()
     DEFER = auto()
     NOT_YET = auto()
+    OTHERS = auto()  # other workers have all that the route allows: look again soon
 
 
 class Destination:
@@ -170,7 +171,7 @@ class Destination:
         "waiting",
     )
 
-    def __init__(self, next_hop: NextHop, route: Route | NoRoute, policy: RetryPolicy, *, since: Instant = 0.0) -> None:
+    def __init__(self, next_hop: NextHop, route: Route | NoRoute, policy: RetryPolicy, since: Instant = 0.0) -> None:
         self.next_hop = next_hop
         self.route = route
         self.waiting = Line()

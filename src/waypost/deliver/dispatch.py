@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
@@ -83,6 +83,7 @@ class Dispatcher:
         journal: Journal,
         capacity: Capacity,
         hooks: Hooks = NO_HOOKS,
+        destination: Callable[[NextHop, Route | NoRoute, RetryPolicy, Instant], Destination] = Destination,
     ) -> None:
         self._storage = storage
         self._routes = routes
@@ -95,6 +96,7 @@ class Dispatcher:
         self._capacity = capacity
         self._hooks = hooks
         self._tells_hooks = hooks.at(Point.AFTER_OUTCOME)
+        self._make = destination
         self._destinations: dict[NextHop, Destination] = {}
         self._frozen: Mapping[str, Frozen] = {}
         self._turns: deque[Destination] = deque()
@@ -298,7 +300,7 @@ class Dispatcher:
         found = self._destinations.get(next_hop)
         if found is None:
             route, since = self._routes.by_next_hop(next_hop), self._clock.now()
-            found = self._destinations[next_hop] = Destination(next_hop, route, self._policy, since=since)
+            found = self._destinations[next_hop] = self._make(next_hop, route, self._policy, since)
             self._freeze(found)
         found.used_at = self._clock.monotonic()
         return found
@@ -353,7 +355,7 @@ class Dispatcher:
                 if destination.paced_until > now:
                     self._give_turn_later(destination, destination.paced_until - now)
                 continue  # an attempt that ends there gives it its turn again
-            if may is May.START and not self._crowd.admits(destination, self._busy, now):
+            if may is May.OTHERS or (may is May.START and not self._crowd.admits(destination, self._busy, now)):
                 self._passed_over.add(destination)
                 self._relieve_soon()
                 continue

@@ -1,6 +1,7 @@
 """Listening: an address, and a coroutine run for every connection that comes to it.
 
-Not here: how many connections are too many (waypost.receive), and what is said on them (waypost.smtp).
+Not here: how many connections are too many (waypost.receive), what is said on them (waypost.smtp), and sockets that
+another process opened for us (sockets.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -24,25 +25,29 @@ class ListenError(Exception):
 
 
 class Listener:
-    """One open address. Each connection runs as a task of its own; what a task raises ends that task alone."""
+    """One open address, by one socket or several. Each connection runs as a task of its own; what it raises ends it."""
 
     #: Connections the system holds while we are busy: net.core.somaxconn cuts it to what the machine allows.
     BACKLOG: Final = 1024
 
-    def __init__(self, bound: socket.socket, endpoint: Endpoint, on_connection: OnConnection) -> None:
+    def __init__(self, bound: Sequence[socket.socket], endpoint: Endpoint, on_connection: OnConnection) -> None:
         self._bound = bound
-        self._on_connection = on_connection
+        self._servers: list[asyncio.Server] = []
+        #: Who has the connections from now on; it may be replaced.
+        self.on_connection = on_connection
         self._tasks: set[asyncio.Task[None]] = set()
         self.endpoint = endpoint
 
     @classmethod
-    async def open(cls, address: Endpoint, on_connection: OnConnection) -> Listener:
-        """Bind and begin to accept. Raises: ListenError, where the address cannot be had."""
-        try:
-            bound = _bind(address, cls.BACKLOG)
-        except OSError as error:
-            raise ListenError(_explain(address, error)) from error
-        listener = cls(bound, endpoint_of(bound.getsockname()), on_connection)
+    async def open(
+        cls, address: Endpoint, on_connection: OnConnection, given: Sequence[socket.socket] = ()
+    ) -> Listener:
+        """Begin to accept, on the sockets `given` for the address, else on one bound now.
+
+        Raises: ListenError, where the address cannot be had.
+        """
+        bound = given or (bind(address),)
+        listener = cls(bound, endpoint_of(bound[0].getsockname()), on_connection)
         await listener._accept()
         return listener
 
@@ -52,11 +57,12 @@ class Listener:
         def connected() -> _Accepted:
             return _Accepted(loop, self._begin)
 
-        create = loop.create_unix_server if self._bound.family == socket.AF_UNIX else loop.create_server
-        self._server = await create(connected, sock=self._bound, backlog=self.BACKLOG)
+        for bound in self._bound:
+            create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+            self._servers.append(await create(connected, sock=bound, backlog=self.BACKLOG))
 
     def _begin(self, stream: Stream) -> None:
-        task = asyncio.get_running_loop().create_task(self._on_connection(stream))
+        task = asyncio.get_running_loop().create_task(self.on_connection(stream))
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._end(ended, stream))
 
@@ -77,7 +83,8 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Close the address; connections that are open go on."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
         if self.endpoint.host.startswith("/"):
             Path(self.endpoint.host).unlink(missing_ok=True)
 
@@ -109,7 +116,18 @@ class _Accepted(SocketStream):
         self._begin(self)
 
 
-def _bind(address: Endpoint, backlog: int) -> socket.socket:
+def bind(address: Endpoint, *, shared: bool = False) -> socket.socket:
+    """A socket that listens; `shared`: others of this user may bind the address too, and the system deals out.
+
+    Raises: ListenError, where the address cannot be had.
+    """
+    try:
+        return _bind(address, Listener.BACKLOG, shared=shared)
+    except OSError as error:
+        raise ListenError(_explain(address, error)) from error
+
+
+def _bind(address: Endpoint, backlog: int, *, shared: bool) -> socket.socket:
     if address.host.startswith("/"):
         _remove_stale(address.host)
         bound = socket.socket(socket.AF_UNIX)
@@ -118,6 +136,8 @@ def _bind(address: Endpoint, backlog: int) -> socket.socket:
         bound = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
         # Restart at once, though connections of the last run still linger in TIME_WAIT.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if bound.family == socket.AF_INET6:
             # "[::]:25" and "0.0.0.0:25" are two addresses, each opened where it is asked for.
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -27,6 +27,9 @@ _DIGITS: Final = dict.fromkeys(range(128), "!") | dict(
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _NODE_BITS: Final = 12
 _COUNT_BITS: Final = 9
+_WORKER_BITS: Final = 6
+#: No worker among others: the node is drawn whole.
+ALONE: Final = -1
 _TIME_SHIFT: Final = _NODE_BITS + _COUNT_BITS
 
 
@@ -35,9 +38,11 @@ class MessageIds:
 
     __slots__ = ("_clock", "_count", "_millisecond", "_node")
 
-    def __init__(self, clock: Clock, dice: random.Random) -> None:
+    def __init__(self, clock: Clock, dice: random.Random, worker: int = ALONE) -> None:
+        """`worker`: which of up to 64 on this machine; no two of them make the same id."""
         self._clock = clock
-        self._node = dice.getrandbits(_NODE_BITS) << _COUNT_BITS
+        drawn = dice.getrandbits(_NODE_BITS)
+        self._node = (drawn if worker == ALONE else drawn >> _WORKER_BITS << _WORKER_BITS | worker) << _COUNT_BITS
         self._millisecond = 0
         self._count = 0
 

@@ -31,6 +31,10 @@ def failed(detail: str) -> StorageError:
     return StorageError(StoreFault(StoreFaultKind.FAILED, detail))
 
 
+class SpoolInUseError(StorageError):
+    """Another process has the spool; it may be just ending."""
+
+
 class Spool:
     """A spool directory this process holds, from `take` to `leave`; the lock goes with the process, however it ends."""
 
@@ -84,9 +88,8 @@ def _lock(path: Path) -> int:
     except BlockingIOError:
         holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
-        raise failed(
-            f"spool {path} is in use by process {holder}; stop it, or give this one a spool of its own"
-        ) from None
+        why = f"spool {path} is in use by process {holder}; stop it, or give this one a spool of its own"
+        raise SpoolInUseError(StoreFault(StoreFaultKind.FAILED, why)) from None
     except OSError:
         os.close(lock)
         raise

@@ -32,7 +32,8 @@ from waypost.mail.explain import plain
 from waypost.mail.written import Description, WritingError, Written, author_of, recipients_of, without_bcc, written
 from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock, Instant
-from waypost.net.listener import ListenError
+from waypost.net.listener import ListenError, bind
+from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, is_local
 from waypost.policy.admission import RelayPolicy
 from waypost.queue.storage import StorageError
@@ -170,10 +171,15 @@ def _as_sasl(scheme: str, credentials: str) -> tuple[str, bytes]:
     return "PLAIN", b"\0" + name + b"\0" + password
 
 
+_NO_SOCKETS: Final = Sockets()
+
+
 class HttpDoor:
     """One such listener. `start` opens it, `stop` lets requests under way end."""
 
-    def __init__(self, intake: Intake, guard: Guard) -> None:
+    def __init__(self, intake: Intake, guard: Guard, sockets: Sockets = _NO_SOCKETS) -> None:
+        """`sockets`: opened for it by another process, if it was."""
+        self._sockets = sockets
         self._intake = intake
         self._guard = guard
         self._door: Door = intake.door
@@ -206,10 +212,11 @@ class HttpDoor:
         await self._runner.setup()
         where = self._door.endpoint
         try:
-            await web.TCPSite(self._runner, where.host, where.port, ssl_context=self._tls()).start()
-        except OSError as error:
+            for bound in self._sockets.take(where) or (bind(where),):
+                await web.SockSite(self._runner, bound, ssl_context=self._tls()).start()
+        except ListenError:
             await self._runner.cleanup()
-            raise ListenError(f"{where} (http): {error.strerror or error}; is another program there?") from error
+            raise
 
     async def stop(self) -> None:
         """Stop listening; requests under way get ten seconds."""

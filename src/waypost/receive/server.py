@@ -6,8 +6,7 @@ Not here: a session (session.py), or the address itself (waypost.net.listener).
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -15,10 +14,12 @@ from typing import Final
 
 from waypost.net.listener import Listener
 from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
+from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, Fault, Stream
 from waypost.policy.access import DRAINING, NOT_FROM_YOU
 from waypost.policy.admission import RelayPolicy
 from waypost.receive.login import STRANGER, Guest
+from waypost.receive.places import Crowd, OwnCrowd
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, client_key, network_key
 from waypost.smtp.reply import Reply
@@ -30,18 +31,27 @@ TOO_MANY_OF_NETWORK: Final = Reply.of(421, "4.7.0", "too many connections from y
 PROXY_SAYS: Final = timedelta(seconds=10)
 #: How long sessions get, after they were cut off, to say 421 and to see a commit through.
 _LAST_WORDS: Final = timedelta(seconds=10)
+_NO_SOCKETS: Final = Sockets()
 
 
 class Receiver:
     """The service's doors. Start it once; after `stop` it is done with."""
 
-    def __init__(self, doors: Sequence[Door], house: House) -> None:
+    def __init__(
+        self,
+        doors: Sequence[Door],
+        house: House,
+        *,
+        sockets: Sockets = _NO_SOCKETS,
+        crowd: Callable[[], Crowd] = OwnCrowd,
+    ) -> None:
+        """`sockets`: opened for these doors by another process; `crowd`: whose connections count (ours alone)."""
         self._doors = doors
         self._house = house
+        self._sockets = sockets
+        self._crowd = crowd()
         self._listeners: list[Listener] = []
         self._sessions: set[Session] = set()
-        self._clients: Counter[str] = Counter()
-        self._networks: Counter[str] = Counter()
         self._stopping = False
 
     @property
@@ -59,7 +69,8 @@ class Receiver:
         try:
             for door in self._doors:
                 banner = Reply(220, (f"{door.smtp.hostname} {'LMTP' if door.smtp.lmtp else 'ESMTP'}",))
-                self._listeners.append(await Listener.open(door.endpoint, partial(self.serve, door, banner)))
+                given = self._sockets.take(door.endpoint)
+                self._listeners.append(await Listener.open(door.endpoint, partial(self.serve, door, banner), given))
         except BaseException:
             await self.stop(timedelta())
             raise
@@ -76,23 +87,23 @@ class Receiver:
         if door.exempt and RelayPolicy(door.exempt).trusts(stream.peer.host):
             door = door.at_ease
         client, network = client_key(stream.peer.host), network_key(stream.peer.host)
-        limits = self._house.settings
+        crowd, limits = self._crowd, self._house.settings
         session = Session(stream, door, self._house, guest)
         if limits.draining:
             await session.run(DRAINING)
             return
-        if len(self._sessions) >= limits.connections:
+        everybody, of_client, of_network = crowd.counts(client, network)
+        if everybody >= limits.connections:
             await session.run(TOO_MANY)
             return
-        if self._clients[client] >= limits.connections_per_client:
+        if of_client >= limits.connections_per_client:
             await session.run(TOO_MANY_OF_YOURS)
             return
-        if self._networks[network] >= limits.connections_per_network:
+        if of_network >= limits.connections_per_network:
             await session.run(TOO_MANY_OF_NETWORK)
             return
         self._sessions.add(session)
-        self._clients[client] += 1
-        self._networks[network] += 1
+        crowd.enter(client, network)
         if self._stopping:
             session.leave()
         old_age = asyncio.get_running_loop().call_later(limits.session.total_seconds(), session.retire)
@@ -101,8 +112,7 @@ class Receiver:
         finally:
             old_age.cancel()
             self._sessions.discard(session)
-            _one_less(self._clients, client)
-            _one_less(self._networks, network)
+            crowd.leave(client, network)
 
     async def stop(self, within: timedelta) -> None:
         """Stop accepting, say 421 to who is idle, wait so long for the others' messages, then cut them off.
@@ -141,9 +151,3 @@ async def hear_proxy(stream: Stream) -> str:
                 return detail
             case Unfinished():
                 pass
-
-
-def _one_less(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]

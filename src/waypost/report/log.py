@@ -12,7 +12,7 @@ import asyncio
 import atexit
 import logging
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
@@ -41,6 +41,9 @@ _LEVELS: Final = {
 def timestamp(instant: Instant) -> str:
     """The instant as the log writes it: UTC to the millisecond, `2026-01-01T00:00:00.000Z`."""
     return datetime.fromtimestamp(instant, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_NONE: Final[Mapping[str, object]] = {}
 
 
 class Sink:
@@ -95,12 +98,24 @@ class _NoLoop:
 class Log:
     """The log of this process: `info`, `warning` and the rest through `logger`, cheap to ask whether they are said."""
 
-    def __init__(self, pen: Pen, *, level: str, pretty: bool, clock: Clock, colors: bool = False) -> None:
-        """`level`: the least that is said: debug, info, warning or error. `pretty`: for a person at a terminal."""
+    def __init__(
+        self,
+        pen: Pen,
+        *,
+        level: str,
+        pretty: bool,
+        clock: Clock,
+        colors: bool = False,
+        fields: Mapping[str, object] = _NONE,
+    ) -> None:
+        """`level`: the least that is said: debug, info, warning or error. `pretty`: for a person at a terminal.
+
+        `fields`: what every line says besides.
+        """
         self.sink = Sink(pen)
         self.says_debug = _LEVELS[level] <= logging.DEBUG
         self.says_info = _LEVELS[level] <= logging.INFO
-        self._render = _Pretty(clock, colors=colors) if pretty else _Json(clock)
+        self._render = _Pretty(clock, fields, colors=colors) if pretty else _Json(clock, fields)
         self._processors = [self._render]
         self._wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
         self.logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -132,14 +147,15 @@ class Log:
 class _Json:
     """A line of JSON that begins with time, level and event."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, always: Mapping[str, object] = _NONE) -> None:
         self._clock = clock
+        self._always = always
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
         self._second = 0
         self._prefix = ""
 
     def __call__(self, _logger: object, level: str, fields: EventDict) -> bytes:
-        line = {"time": self._stamp(), "level": level, "event": fields.pop("event", "")}
+        line = {"time": self._stamp(), "level": level, "event": fields.pop("event", ""), **self._always}
         if "exc_info" in fields:
             structlog.processors.format_exc_info(_logger, level, fields)
         line.update(fields)
@@ -160,8 +176,9 @@ class _Json:
 class _Pretty:
     """A line in colours, for a terminal."""
 
-    def __init__(self, clock: Clock, *, colors: bool) -> None:
+    def __init__(self, clock: Clock, always: Mapping[str, object] = _NONE, *, colors: bool) -> None:
         self._clock = clock
+        self._always = always
         self._render = structlog.dev.ConsoleRenderer(
             colors=colors,
             sort_keys=False,
@@ -172,4 +189,5 @@ class _Pretty:
 
     def __call__(self, logger: object, level: str, fields: EventDict) -> bytes:
         fields["time"], fields["level"] = timestamp(self._clock.now()), level
+        fields.update(self._always)
         return (self._render(logger, level, fields) + "\n").encode("utf-8", "backslashreplace")

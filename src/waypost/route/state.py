@@ -5,6 +5,7 @@ Not here: how it comes to be so (deliver/destination.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -65,3 +66,53 @@ class DestinationState:
     rests_until: Instant  # when the next attempt is made; in the past, or 0, where it does not rest
     tally: Tally = _NOTHING_YET
     route: str = ""  # the route's name
+
+
+#: Phases, trouble first.
+_CALM: Final = (
+    Phase.FROZEN,
+    Phase.HELD,
+    Phase.RESTING,
+    Phase.PROBING,
+    Phase.STALLED,
+    Phase.WAITING,
+    Phase.DELIVERING,
+    Phase.IDLE,
+)
+#: Replies that are told of several workers'.
+_LAST: Final = 5
+
+
+def trouble_first(state: DestinationState) -> tuple[int, int, str]:
+    """The order in which a person is shown destinations."""
+    return _CALM.index(state.phase), -state.waiting, state.next_hop
+
+
+def together(states: Sequence[DestinationState]) -> DestinationState:
+    """What several workers do for one next hop: the phase of the one in most trouble, and the sum of the rest."""
+    worst = min(states, key=trouble_first)
+    return DestinationState(
+        next_hop=worst.next_hop,
+        phase=worst.phase,
+        waiting=sum(state.waiting for state in states),
+        more=any(state.more for state in states),
+        running=sum(state.running for state in states),
+        window=min(worst.limit, sum(state.window for state in states)),
+        limit=worst.limit,
+        cause=worst.cause,
+        rests_until=worst.rests_until,
+        tally=_added([state.tally for state in states]),
+        route=worst.route,
+    )
+
+
+def _added(tallies: Sequence[Tally]) -> Tally:
+    last = sorted((reply for tally in tallies for reply in tally.last), key=lambda reply: reply.at, reverse=True)
+    return Tally(
+        since=min(tally.since for tally in tallies),
+        delivered=sum(tally.delivered for tally in tallies),
+        deferred=sum(tally.deferred for tally in tallies),
+        rejected=sum(tally.rejected for tally in tallies),
+        in_doubt=sum(tally.in_doubt for tally in tallies),
+        last=tuple(last[:_LAST]),
+    )

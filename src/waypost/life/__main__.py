@@ -1,0 +1,20 @@
+"""What a supervisor runs: `python -m waypost.life worker PLACE`, or `desk PLACE SHARDS`. Nobody types it."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from waypost.life.place import Place
+from waypost.life.worker import answer, work
+
+
+def main(kind: str, place: str, *more: str) -> int:
+    """Be what `kind` says; the exit status."""
+    told = msgspec.json.decode(place, type=Place)
+    return work(told) if kind == "worker" else answer(told, msgspec.json.decode(more[0], type=list[int]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""What a supervisor begins: a worker, which is the whole service on one shard, or the desk that answers for all.
+
+Both are this program once more, told their place as JSON. Nobody types these commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from waypost.admin.answers import OperationError
+from waypost.admin.client import ServiceDesk
+from waypost.admin.http import AdminServer
+from waypost.admin.together import Together, Worker
+from waypost.app import log_of
+from waypost.config import Complaints, Config
+from waypost.life.control import Failed, Leash, Ready
+from waypost.life.place import Place, admin_of, desk_row, numbers_of
+from waypost.life.serving import raise_descriptor_limit, serve
+from waypost.net.clock import SystemClock
+from waypost.net.listener import ListenError
+from waypost.net.shared import SharedNumbers
+from waypost.queue.spool import SpoolInUseError
+from waypost.queue.storage import StorageError
+from waypost.report.summed import summed
+
+#: Seconds the desk waits for a worker's answer: a person waits, too.
+PATIENCE: Final = 30.0
+#: The number that a supervisor keeps of workers that died.
+RESTARTS: Final = "restarts"
+
+
+def work(place: Place) -> int:
+    """Be a worker, with its control socket as standard input; the exit status."""
+    leash = Leash(socket.socket(fileno=sys.stdin.fileno()))
+    try:
+        config = place.whole()
+        if isinstance(config, Complaints):
+            leash.say(Failed(str(config), passing=False))
+            return 1
+        return serve(place.part(config), leash, parts=place.parts())
+    except (StorageError, ListenError, OSError) as error:
+        why = error.fault.detail if isinstance(error, StorageError) else str(error)
+        leash.say(Failed(f"worker {place.index}: {why}", passing=isinstance(error, SpoolInUseError)))
+        return 1
+
+
+def answer(place: Place, shards: Sequence[int]) -> int:
+    """Be the desk; the exit status."""
+    leash = Leash(socket.socket(fileno=sys.stdin.fileno()))
+    config = place.whole()
+    if isinstance(config, Complaints):
+        leash.say(Failed(str(config), passing=False))
+        return 1
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_answer(config, place, shards, leash))
+
+
+async def _answer(config: Config, place: Place, shards: Sequence[int], leash: Leash) -> int:
+    log_of(config, SystemClock(), {"worker": "desk"})
+    stopped = asyncio.Event()
+    leash.listen(stopped.set)
+    services = [ServiceDesk(admin_of(place.runtime, index), PATIENCE) for index in shards]
+    workers = [Worker(index, service) for index, service in zip(shards, services, strict=True)]
+    desk = Together(lambda: workers)
+    numbers = SharedNumbers.open(Path(numbers_of(place.runtime)), desk_row(shards))
+    metrics = _Metrics(services, numbers)
+    try:
+        async with AdminServer(desk, config.admin.address, metrics=metrics.collect, not_ready=desk.not_ready) as server:
+            leash.say(Ready(admin=str(server.endpoint)))
+            await stopped.wait()
+    except OSError as error:
+        leash.say(Failed(str(error), passing=False))
+        return 1
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    """What all workers count, and what is counted of them."""
+
+    workers: Sequence[ServiceDesk]
+    numbers: SharedNumbers
+
+    async def collect(self) -> bytes:
+        """In Prometheus' text format. A worker that does not answer is left out, and counted as down."""
+        heard = await asyncio.gather(*(_metrics(worker) for worker in self.workers))
+        texts = [text.decode() for text in heard if text]
+        return await asyncio.to_thread(summed, texts, self._of_workers(len(texts)))
+
+    def _of_workers(self, up: int) -> Iterable[Metric]:
+        gauge = GaugeMetricFamily("waypost_workers", "Workers there are to be, and those that answer", labels=["state"])
+        gauge.add_metric(("wanted",), len(self.workers))
+        gauge.add_metric(("up",), up)
+        restarts = CounterMetricFamily("waypost_worker_restarts", "Workers that died and were begun again")
+        restarts.add_metric((), self.numbers.total(RESTARTS))
+        return gauge, restarts
+
+
+async def _metrics(worker: ServiceDesk) -> bytes:
+    try:
+        return await worker.metrics()
+    except OperationError as failure:
+        structlog.get_logger().warning("a worker does not tell its metrics", at=worker.address.host, why=failure.error)
+        return b""

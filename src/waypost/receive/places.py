@@ -1,0 +1,78 @@
+"""How many connections there are at once, in all, by client and by network: of this process, or of all workers.
+
+Not here: how many may be (settings.py), and who is turned away (server.py).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Protocol
+
+from waypost.net.shared import SharedNumbers
+
+
+class Crowd(Protocol):
+    """The connections that are served."""
+
+    def counts(self, client: str, network: str) -> tuple[int, int, int]:
+        """How many there are: all, those of one client, those of one network."""
+        ...
+
+    def enter(self, client: str, network: str) -> None:
+        """One more."""
+        ...
+
+    def leave(self, client: str, network: str) -> None:
+        """One less."""
+        ...
+
+
+class OwnCrowd:
+    """Those of this process alone. Whoever has none is forgotten."""
+
+    __slots__ = ("_all", "_clients", "_networks")
+
+    def __init__(self) -> None:
+        self._all = 0
+        self._clients: defaultdict[str, int] = defaultdict(int)
+        self._networks: defaultdict[str, int] = defaultdict(int)
+
+    def counts(self, client: str, network: str) -> tuple[int, int, int]:
+        return self._all, self._clients.get(client, 0), self._networks.get(network, 0)
+
+    def enter(self, client: str, network: str) -> None:
+        self._all += 1
+        self._clients[client] += 1
+        self._networks[network] += 1
+
+    def leave(self, client: str, network: str) -> None:
+        self._all -= 1
+        for counted, key in ((self._clients, client), (self._networks, network)):
+            counted[key] -= 1
+            if not counted[key]:
+                del counted[key]
+
+
+class SharedCrowd:
+    """Those of all workers together, within the error that net/shared.py states."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, numbers: SharedNumbers) -> None:
+        self._numbers = numbers
+
+    def counts(self, client: str, network: str) -> tuple[int, int, int]:
+        everybody, one, some = map(self._numbers.total, _keys(client, network))
+        return everybody, one, some
+
+    def enter(self, client: str, network: str) -> None:
+        for key in _keys(client, network):
+            self._numbers.add(key, 1)
+
+    def leave(self, client: str, network: str) -> None:
+        for key in _keys(client, network):
+            self._numbers.add(key, -1)
+
+
+def _keys(client: str, network: str) -> tuple[str, str, str]:
+    return "connections", f"client {client}", f"network {network}"
