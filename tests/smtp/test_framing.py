@@ -28,6 +28,7 @@ from waypost.smtp.framing import (
     LineFault,
     ReplyRead,
     ReplyReader,
+    has_lone_newline,
 )
 from waypost.smtp.reply import Reply
 
@@ -165,6 +166,12 @@ def test_a_body_line_has_a_limit(step: int, length: int, before: bytes) -> None:
     _, reader = read_body(wire, list(range(0, len(wire), step)))
     assert reader.ended
     assert reader.fault is (BodyFault.LINE_TOO_LONG if length + 2 > BODY_LINE else BodyFault.NONE)
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"x", b"\x85", b"\0", b"."])).map(b"".join))
+def test_a_newline_is_alone_where_it_is_no_part_of_a_pair(octets: bytes) -> None:
+    rest = octets.replace(b"\r\n", b"x")
+    assert has_lone_newline(octets) == (b"\r" in rest or b"\n" in rest)
 
 
 @pytest.mark.parametrize("body", [[b"a\nb"], [b"a\rb"], [b"a\r", b"b"], [b"\n"], [b"a\r\n", b"\n"], [b"a\r", b"\r\n"]])
