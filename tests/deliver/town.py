@@ -135,6 +135,7 @@ class Town:
                 PipeDelivery("us.example", self.clock),
             ),
             Relays(self, Quotas(self.storage, self.clock), self.clock),
+            {},
             policy=policy,
             clock=self.clock,
             dice=dice,

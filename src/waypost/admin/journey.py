@@ -278,6 +278,7 @@ class Explainer:
             *_hosts(found),
             *self._means(route, found),
             self._limits(route),
+            *self._rewriting(route),
             *self._onward(route),
             _state(route.next_hop, states),
             self._retries(route),
@@ -310,6 +311,13 @@ class Explainer:
         keys = ("concurrency", "recipients", "messages", "rate", "size", "helo", "source")
         written = [key for key in keys if self._key(route, key) != "default"]
         return Fact("limits", text, ", ".join(self._key(route, key) for key in written) or "default")
+
+    def _rewriting(self, route: Route) -> Iterator[Fact]:
+        """What becomes of addresses on the way out, where anything does."""
+        words = self.config.addresses.of(route.name)
+        if words:
+            places = (self._key(route, "rewrite_sender"), self._key(route, "generic"), self.config.addresses.place)
+            yield Fact("rewriting", words, next(place for place in places if place != "default"))
 
     def _onward(self, route: Route) -> Iterator[Fact]:
         """Quotas and fallback, where there are any."""

@@ -31,7 +31,7 @@ from waypost.policy.domains import (
     SameDomain,
     UnknownHere,
 )
-from waypost.policy.expansion import Expander
+from waypost.policy.expansion import Expander, First
 from waypost.route.domain import Match, host_name
 from waypost.route.route import LmtpServers, SmtpServers
 from waypost.route.target import RecipientMx, is_address, parse_target
@@ -210,11 +210,15 @@ class Ground:
 
 
 def build_expander(
-    domains: Sequence[Placed[Domain]], maps: Sequence[Placed[Map]], postmaster: Mailbox, ground: Ground
+    domains: Sequence[Placed[Domain]], known: Mapping[str, Lookups], postmaster: Mailbox, first: First
 ) -> Expander:
     """What follows aliases, as the sections say; they have been checked."""
-    known = {each.section.name: build_map(each, ground) for each in maps}
-    return Expander(Domains([_policy(each, known) for each in domains]), postmaster=postmaster)
+    return Expander(Domains([_policy(each, known) for each in domains]), postmaster=postmaster, first=first)
+
+
+def build_maps(maps: Sequence[Placed[Map]], ground: Ground) -> Mapping[str, Lookups]:
+    """The maps by their names."""
+    return {each.section.name: build_map(each, ground) for each in maps}
 
 
 def build_map(placed: Placed[Map], ground: Ground) -> Lookups:

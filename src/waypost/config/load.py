@@ -46,6 +46,7 @@ from waypost.config.model import (
     Pickup,
     Relay,
     Retry,
+    Rewriting,
     Route,
     Senders,
     Service,
@@ -53,6 +54,7 @@ from waypost.config.model import (
     Tls,
     TlsReporting,
 )
+from waypost.config.rewriting import Addresses, build_addresses
 from waypost.config.rules import build_fallbacks, build_override, build_rule, check_fallbacks
 from waypost.config.sections import Placed, Reader, placed
 from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
@@ -91,6 +93,7 @@ class Config:
     oauth: Authorisations
     rules: tuple[Rule, ...]
     overrides: tuple[Override, ...]
+    addresses: Addresses
     domains: tuple[Placed[Domain], ...]
     maps: tuple[Placed[Map], ...]
     retry: Retry
@@ -108,6 +111,11 @@ class Config:
     def route_table(self) -> RouteTable:
         """The routes, ready to be looked up."""
         return RouteTable(self.rules, postmaster=self.service.postmaster, overrides=self.overrides)
+
+    @property
+    def rewriting(self) -> Rewriting:
+        """`[rewriting]` as it is written; `addresses` is what it comes to."""
+        return self.addresses.section
 
     @property
     def account_domain(self) -> str:
@@ -166,6 +174,16 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
     fallbacks = [rule for route in routes for rule in build_fallbacks(route, reader, where=where)]
     check_fallbacks(routes, reader)
+    addresses = build_addresses(
+        reader.table("rewriting", Rewriting),
+        routes,
+        [rule.name for rule in rules],
+        maps,
+        reader,
+        base=base,
+        environment=os.environ,
+        place=f"{Path(where).name}:{reader.lines.get(('rewriting',), 0)}",
+    )
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_pickup(pickup, base, reader)
@@ -210,6 +228,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         users=(base / auth[0].users).absolute(),
         oauth=authorisations,
         rules=(*rules, *fallbacks),
+        addresses=addresses,
         overrides=tuple(
             build_override(found, place=f"{Path(where).name}:{reader.lines[found.path]}") for found in destinations
         ),

@@ -631,6 +631,58 @@ class Domain(Section):
     )
 
 
+_AddressClass = Literal["envelope-sender", "header-sender", "envelope-recipient", "header-recipient"]
+
+
+class Rewriting(Section):
+    """Addresses that become others on their way through, in the words of Postfix.
+
+    In this order: canonical, masquerade, `generic` of the route, `rewrite_sender` of the route. The queue keeps what
+    came, and reports go to the reverse-path that the message came with.
+    """
+
+    canonical: tuple[Text, ...] = Field(
+        default=(),
+        description="Names of maps: an address → what stands in its place, for senders and recipients. Looked up are "
+        "`user@domain` and `@domain`; a value `@other.example` keeps the user.",
+        examples=[("canonical",)],
+    )
+    sender_canonical: tuple[Text, ...] = Field(default=(), description="The same, for senders alone, and before it.")
+    recipient_canonical: tuple[Text, ...] = Field(
+        default=(), description="The same, for recipients alone, and before it."
+    )
+    canonical_classes: tuple[_AddressClass, ...] = Field(
+        default=("envelope-sender", "header-sender", "envelope-recipient", "header-recipient"),
+        min_length=1,
+        description="Where that is done. Envelope recipients change at RCPT, before their route is looked up.",
+    )
+    masquerade: tuple[Text, ...] = Field(
+        default=(),
+        description="Domains whose hosts are hidden: with `example.net`, `ann@pc7.example.net` is `ann@example.net`. "
+        "`!lab.example.net` leaves that one as it is.",
+        examples=[("example.net",)],
+    )
+    masquerade_exceptions: tuple[Text, ...] = Field(
+        default=(), description="Local-parts that keep their host.", examples=[("root",)]
+    )
+    masquerade_classes: tuple[Literal["envelope-sender", "header-sender", "header-recipient"], ...] = Field(
+        default=("envelope-sender", "header-sender", "header-recipient"),
+        min_length=1,
+        description="Where that is done.",
+    )
+    srs_domain: Words = Field(
+        default="",
+        description='For `rewrite_sender = "srs"`: the domain of wrapped addresses. Mail for it has to come to us '
+        "(MX), and leads back to whom it wraps, for three weeks.",
+        examples=["srs.example.net"],
+    )
+    srs_secret_file: Words = Field(
+        default="",
+        description="File with the secret that signs them, read at start; relative to the configuration file.",
+    )
+    srs_secret_env: Words = Field(default="", description="Environment variable with that secret, read at start.")
+
+
 class Going(Section):
     """How mail is passed on: what a route says, and a `[[destination]]` says otherwise."""
 
@@ -745,6 +797,25 @@ class Route(Going):
     )
     fallback_after: Annotated[Duration | Literal[""], Kind("duration")] = Field(
         default="", description="The same, once a message has waited so long; empty: by `fallback_attempts` alone."
+    )
+    generic: tuple[Text, ...] = Field(
+        default=(),
+        description="Names of maps: an address → what the next hop sees in its place, in envelope sender and header.",
+        examples=[("generic",)],
+    )
+    rewrite_sender: Words = Field(
+        default="",
+        description="For a smart host that refuses senders it does not know. A mailbox: From, Sender and reverse-path "
+        'become it, and Reply-To has who it was. `"srs"`: the reverse-path alone becomes an address of `srs_domain`, '
+        "which leads back.",
+        examples=["relay@example.net"],
+    )
+    allowed_senders: tuple[
+        Annotated[Pattern, PlainValidator(_judged(Pattern.parse, "domain")), Kind("domain")], ...
+    ] = Field(
+        default=(),
+        description="Domains whose senders `rewrite_sender` leaves as they are.",
+        examples=[("example.net",)],
     )
     accept_from: Literal["anyone", "relay", ""] = Field(
         default="",
@@ -988,6 +1059,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "access": Access,
     "senders": Senders,
     "auth": Auth,
+    "rewriting": Rewriting,
     "retry": Retry,
     "limits": Limits,
     "timeouts": Timeouts,

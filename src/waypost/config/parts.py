@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
 from typing import Literal, assert_never
@@ -21,7 +21,7 @@ from waypost.auth.jwt import IssuedTokens, Issuer
 from waypost.auth.keeper import Keeper
 from waypost.auth.oauth import TokenServer
 from waypost.auth.scram import NAME, PLUS
-from waypost.config.domains import Ground, build_expander
+from waypost.config.domains import Ground, build_expander, build_maps
 from waypost.config.load import Config
 from waypost.config.model import Dns, Listener
 from waypost.config.tls import MINIMUM
@@ -29,6 +29,7 @@ from waypost.hooks.calls import HookLog, Hooks, Module
 from waypost.hooks.load import Source, loaded
 from waypost.hooks.runtime import OwnThread, Runtime
 from waypost.mail.tls_report import Reporter
+from waypost.maps.lookup import Map
 from waypost.net.certificates import Keyring
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
@@ -42,6 +43,7 @@ from waypost.policy.admission import RelayPolicy
 from waypost.policy.expansion import Expander
 from waypost.queue.common_shelf import ShardStorage
 from waypost.queue.shards import shelf_of
+from waypost.policy.rewriting import Rewritings
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
 from waypost.route.sts_keeper import DirectoryShelf, StsKeeper
@@ -165,8 +167,17 @@ def copies(config: Config) -> Copies:
 
 def expander(config: Config, clock: Clock, dialer: Dialer) -> Expander:
     """What follows aliases, as `[[domain]]` and `[[map]]` say."""
-    ground = Ground(config.base, config.service.hostname, clock, dialer)
-    return build_expander(config.domains, config.maps, config.service.postmaster, ground)
+    known = _maps(config, clock, dialer)
+    return build_expander(config.domains, known, config.service.postmaster, config.addresses.first(known, clock))
+
+
+def rewritings(config: Config, clock: Clock, dialer: Dialer) -> Rewritings:
+    """Which addresses become which on the way out, as `[rewriting]` and the routes say."""
+    return config.addresses.rewritings(_maps(config, clock, dialer))
+
+
+def _maps(config: Config, clock: Clock, dialer: Dialer) -> Mapping[str, Map]:
+    return build_maps(config.maps, Ground(config.base, config.service.hostname, clock, dialer))
 
 
 def hooks(config: Config, clock: Clock, log: HookLog, runtime: Callable[[str], Runtime] = OwnThread) -> Hooks:

@@ -123,7 +123,7 @@ def build_fallbacks(found: Found[Route], reader: Reader, *, where: str) -> Itera
         reader.complain((*found.path, "fallback"), problem, remedy)
         return
     place = f"{Path(where).name}:{reader.lines[(*found.path, 'fallback')]}"
-    yield Rule(_fallback_name(route), (), target, relay_only=True, place=place)
+    yield Rule(fallback_name(route), (), target, relay_only=True, place=place)
 
 
 def check_fallbacks(routes: Sequence[Found[Route]], reader: Reader) -> None:
@@ -161,7 +161,7 @@ def _onward(found: Found[Route], reader: Reader) -> Onward:
         key = "quota" if route.quota else "fallback"
         problem = f"has no effect on {target_text(route.to)}, which takes everything"
         reader.complain((*found.path, key), problem, "Leave it out")
-    fallback = _fallback_name(route) if _are_servers(route.fallback) else "".join(route.fallback[:1])
+    fallback = fallback_name(route) if _are_servers(route.fallback) else "".join(route.fallback[:1])
     quotas = tuple(quota for quotas in route.quota for quota in quotas)
     after = route.fallback_after or timedelta()
     return Onward(quotas, route.username or route.name or _first(route), fallback, route.fallback_attempts, after)
@@ -171,7 +171,8 @@ def _first(route: Route) -> str:
     return next((str(pattern) for pattern in route.domains), "")
 
 
-def _fallback_name(route: Route) -> str:
+def fallback_name(route: Route) -> str:
+    """What the rule is called that its servers in `fallback` make."""
     return f"fallback of {route.name or _first(route)}"
 
 

@@ -16,6 +16,7 @@ from waypost.deliver import local
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.maildir import MaildirDelivery
+from waypost.deliver.outgoing import outgoing
 from waypost.deliver.pipe import PipeDelivery
 from waypost.deliver.relays import Relays
 from waypost.deliver.smtp import AuthorisationEnded, Elsewhere, Reach, Reached, SmtpDelivery
@@ -26,8 +27,9 @@ from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused, Rejected
 from waypost.net.clock import Clock
+from waypost.policy.rewriting import RewritingError, Rewritings
 from waypost.queue.schedule import RetryPolicy, settle_recipient
-from waypost.queue.storage import Hold, Lease, Settled, Wait
+from waypost.queue.storage import Hold, Lease, Settled, StorageError, Wait
 from waypost.route.onward import STAY
 from waypost.route.route import (
     AS_EVER,
@@ -94,6 +96,7 @@ class Runner:
         self,
         carriers: Carriers,
         relays: Relays,
+        rewritings: Rewritings,
         *,
         policy: RetryPolicy,
         clock: Clock,
@@ -104,6 +107,7 @@ class Runner:
         self._smtp = carriers.smtp
         self._carriers = carriers
         self._relays = relays
+        self._rewritings = rewritings
         self._policy = policy
         self._clock = clock
         self._dice = dice
@@ -192,6 +196,12 @@ class Runner:
             said = f"the message has {lease.octets.size} octets, and its route takes no more than {route.limits.size}"
             local.record_all(fates, Rejected(PolicyRefused(said, TOO_LARGE), TOO_LARGE))
             return Reached()
+        if self._rewritings and route.name in self._rewritings:
+            try:
+                lease = await outgoing(lease, self._rewritings[route.name], self._clock)
+            except (RewritingError, StorageError) as error:
+                local.record_all(fates, deferred(LocalTrouble(f"its addresses cannot be rewritten: {error}")))
+                return Reached()
         match route.transport:
             case SmtpServers() | SmtpMx() | LmtpServers():
                 return await self._smtp.deliver(lease, route, route.transport, fates, transcript)

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.mail.envelope import Recipient
 from waypost.policy.access import Network, client_address
-from waypost.policy.expansion import Expanded, Expander, Goal, Step, Undecided, Unknown
+from waypost.policy.expansion import AS_SAID, Expanded, Expander, Goal, Moved, Step, Undecided, Unknown
 from waypost.route.route import NoRoute, Reject, Route
 from waypost.smtp.extension import ORCPT_LIMIT, Notify, RcptParameters
 from waypost.smtp.path import ForwardPath, Mailbox, NullPath, ReversePath, is_ascii
@@ -159,7 +159,7 @@ class Admission:
 
     def asks(self, path: ForwardPath) -> bool:
         """Whether maps have to be asked: `admit` is to be awaited, and `at_once` is not enough."""
-        return isinstance(path, Mailbox) and self.expander.knows(path)
+        return isinstance(path, Mailbox) and (self.expander.knows(path) or self.expander.first is not AS_SAID)
 
     def at_once(
         self,
@@ -207,6 +207,36 @@ class Admission:
         account: str = "",
     ) -> Admitted:
         """What RCPT comes to. Takes as long as the maps it needs to ask, each within its time-out."""
+        if self.expander.first is AS_SAID or not isinstance(path, Mailbox):
+            return await self._admit(path, parameters, trusted, reverse_path, account)
+        match await self.expander.first.of(path):
+            case Moved(mailbox) if mailbox == path:
+                return await self._admit(path, parameters, trusted, reverse_path, account)
+            case Moved(mailbox, step, vouched):
+                trusted = trusted or vouched or self._is_ours(path)
+                kept = _with_original(parameters, path)
+                admitted = await self._admit(mailbox, kept, trusted, reverse_path, account)
+                return replace(admitted, steps=(step, *admitted.steps))
+            case Unknown(mailbox, steps):
+                return Turned(Reply.of(550, "5.1.1", f"there is no <{mailbox}> here"), steps)
+            case Undecided(detail, status, steps):
+                return Turned(Reply.of(451, str(status), _NOT_NOW), steps, detail)
+            case never:
+                assert_never(never)
+
+    def _is_ours(self, path: Mailbox) -> bool:
+        """Whether a stranger may send to it, whatever it becomes."""
+        route = self.router.route(path)
+        return self.expander.knows(path) or (isinstance(route, Route) and not route.relay_only)
+
+    async def _admit(
+        self,
+        path: ForwardPath,
+        parameters: RcptParameters,
+        trusted: bool,  # noqa: FBT001 - handed on as `admit` got it
+        reverse_path: ReversePath,
+        account: str,
+    ) -> Admitted:
         if not isinstance(path, Mailbox) or not self.expander.knows(path):
             return self.at_once(path, parameters, trusted=trusted, reverse_path=reverse_path, account=account)
         if not trusted and is_nested(path):

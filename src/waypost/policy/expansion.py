@@ -9,12 +9,14 @@ and where the recipients go (waypost.route).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Final, TypeAlias, assert_never
 
+from waypost.mail.srs import LeadsNowhere, Srs, is_wrapped
 from waypost.maps.lookup import NOT_LISTED, Keys, Listed, Lookup, Map, MapTrouble, NotListed
+from waypost.net.clock import Instant
 from waypost.policy.domains import (
     Accept,
     DomainPolicy,
@@ -84,6 +86,63 @@ class Undecided:
 Expansion: TypeAlias = Expanded | Unknown | Undecided
 
 
+# ---- before anything else is asked
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The recipient is to be this one. `vouched`: by a signature of ours, so that anyone may send to it."""
+
+    mailbox: Mailbox
+    step: Step
+    vouched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Recipients that are another before anything is asked of them: canonical addresses, and those that SRS wraps."""
+
+    canonical: tuple[Map, ...] = ()
+    wrapping: tuple[Srs, ...] = ()
+    now: Callable[[], Instant] = lambda: 0.0
+    place: str = "default"
+
+    async def of(self, mailbox: Mailbox) -> Moved | Unknown | Undecided:
+        """What it becomes, which may be itself."""
+        for srs in self.wrapping:
+            if mailbox.domain == srs.domain and is_wrapped(mailbox.local_part):
+                return self._unwrapped(srs, mailbox)
+        spellings = Spellings(whole=(str(mailbox).lower(),), at_domain=(f"@{mailbox.domain}",))
+        match await listed(self.canonical, spellings):
+            case Listed(values, place):
+                return _moved(mailbox, values, place)
+            case NotListed():
+                return Moved(mailbox, Step("canonical", f"{mailbox} stays", self.place))
+            case MapTrouble(detail, remote):
+                return Undecided(detail, REMOTE_TROUBLE if remote else LOCAL_TROUBLE, ())
+            case found:
+                assert_never(found)
+
+    def _unwrapped(self, srs: Srs, mailbox: Mailbox) -> Moved | Unknown:
+        match srs.unwrapped(mailbox.local_part, self.now()):
+            case Mailbox() as back:
+                return Moved(back, Step("SRS", f"{mailbox} leads back to {back}", self.place), vouched=True)
+            case LeadsNowhere(why):
+                return Unknown(mailbox, (Step("SRS", f"{mailbox} leads back to nobody: {why}", self.place),))
+            case found:
+                assert_never(found)
+
+
+def _moved(mailbox: Mailbox, values: tuple[str, ...], place: str) -> Moved | Undecided:
+    try:
+        other = sole_target(values, mailbox)
+    except PathError as error:
+        return Undecided(f"{place}: {error}", MISCONFIGURED, ())
+    return Moved(other, Step("canonical", f"{mailbox} → {other}", place))
+
+
+#: Each recipient is who the client says.
+AS_SAID: Final = First()
+
+
 # ---- what becomes of one address, in one step
 @dataclass(frozen=True, slots=True)
 class _Stays:
@@ -128,8 +187,9 @@ class _Walk:
 class Expander:
     """Follows aliases. Holds no state of its own; what maps remember is theirs."""
 
-    def __init__(self, domains: Domains, *, postmaster: Mailbox) -> None:
+    def __init__(self, domains: Domains, *, postmaster: Mailbox, first: First = AS_SAID) -> None:
         """`postmaster`: who gets mail for the postmaster of a domain of ours that names none (RFC 5321 §4.5.1)."""
+        self.first: Final = first
         self._domains = domains
         self._postmaster = postmaster
 
@@ -169,7 +229,7 @@ class Expander:
         if not isinstance(policy.rewrite, SameDomain):
             moved = Mailbox(mailbox.local_part, policy.rewrite)
             return _Becomes((moved,), Step("rewrite", f"{mailbox} → {moved}", policy.place_of("rewrite")))
-        found = await _listed(policy.aliases, _spellings(policy, mailbox))
+        found = await listed(policy.aliases, _spellings(policy, mailbox))
         if isinstance(found, Listed):
             return _alias(mailbox, found)
         if isinstance(found, MapTrouble):
@@ -178,7 +238,7 @@ class Expander:
 
     async def _user(self, policy: DomainPolicy, mailbox: Mailbox) -> _Turn:
         """A recipient that is no alias: it exists, somebody else gets its mail, or there is none such."""
-        found = await _listed(policy.users, _spellings(policy, mailbox))
+        found = await listed(policy.users, _spellings(policy, mailbox))
         if isinstance(found, Listed):
             kept = _without_tag(policy, mailbox)
             return _Stays(Goal(kept), (Step("user", f"{kept} is listed", found.place),))
@@ -194,7 +254,7 @@ class Expander:
 
 async def _unlisted(policy: DomainPolicy, mailbox: Mailbox) -> _Turn:
     """A recipient nobody has heard of: `@domain` in an alias map, then `catch_all`, then `unknown`."""
-    found = await _listed(policy.aliases, _Spellings(at_domain=(f"@{mailbox.domain}",)))
+    found = await listed(policy.aliases, Spellings(at_domain=(f"@{mailbox.domain}",)))
     if isinstance(found, Listed):
         return _alias(mailbox, found, "catch-all")
     if isinstance(found, MapTrouble):
@@ -221,7 +281,7 @@ async def _unlisted(policy: DomainPolicy, mailbox: Mailbox) -> _Turn:
 
 # ---- looking up
 @dataclass(frozen=True, slots=True)
-class _Spellings:
+class Spellings:
     """The keys an address is looked up by: whole, without its tag, as a bare local-part, as its domain."""
 
     whole: tuple[str, ...] = ()
@@ -241,18 +301,18 @@ class _Spellings:
                 assert_never(wanted)
 
 
-def _spellings(policy: DomainPolicy, mailbox: Mailbox) -> _Spellings:
+def _spellings(policy: DomainPolicy, mailbox: Mailbox) -> Spellings:
     local_part = mailbox.local_part.lower()
     short = policy.without_tag(local_part)
     tagless = Mailbox(short, mailbox.domain)
-    return _Spellings(
+    return Spellings(
         whole=(str(mailbox).lower(),),
         addresses=(str(tagless).lower(),) if short != local_part else (),
         bare=tuple(dict.fromkeys((local_part, short))),
     )
 
 
-async def _listed(maps: Sequence[Map], spellings: _Spellings) -> Lookup:
+async def listed(maps: Sequence[Map], spellings: Spellings) -> Lookup:
     """The first that is listed, in the order of the maps; trouble ends the search, for it might hide one."""
     for each in maps:
         for key in spellings.keys(each.keys):
@@ -264,20 +324,27 @@ async def _listed(maps: Sequence[Map], spellings: _Spellings) -> Lookup:
 
 def _alias(mailbox: Mailbox, found: Listed, what: str = "alias") -> _Turn:
     try:
-        targets = tuple(_target(value, mailbox) for value in found.values)
+        targets = tuple(target_of(value, mailbox) for value in found.values)
     except PathError as error:
         return _Fails(f"{found.place}: {error}", MISCONFIGURED)
     text = f"{mailbox} → {', '.join(str(target) for target in targets)}"
     return _Becomes(targets, Step(what, text, found.place))
 
 
-def _target(value: str, mailbox: Mailbox) -> Mailbox:
+def target_of(value: str, mailbox: Mailbox) -> Mailbox:
     """An address in a map; without a domain it is in that of `mailbox`, `@domain` keeps its user. Raises: PathError."""
     if value.startswith(("|", ":", "/")):
         raise PathError(f"{value!r} is no address; programs, files and includes are no recipients here")
     if value.startswith("@"):
         return Mailbox(mailbox.local_part, parse_domain(value[1:]))
     return parse_mailbox(value if "@" in value else f"{value}@{mailbox.domain}")
+
+
+def sole_target(values: Sequence[str], mailbox: Mailbox) -> Mailbox:
+    """The one address that a map has in place of `mailbox`. Raises: PathError, also where there are several."""
+    if len(values) != 1:
+        raise PathError(f"{len(values)} addresses for {mailbox}, where one is to stand in its place")
+    return target_of(values[0], mailbox)
 
 
 def _without_tag(policy: DomainPolicy, mailbox: Mailbox) -> Mailbox:
