@@ -337,7 +337,7 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
             PipeDelivery(config.service.hostname, clock),
         ),
         Relays(base.table, Quotas(base.storage, clock), clock),
-        rewritings(config, clock, dialer),
+        rewritings(config, clock, parts.dialer()),
         policy=policy,
         clock=clock,
         dice=base.dice,

@@ -41,9 +41,9 @@ from waypost.net.stub_resolver import ResolverSettings
 from waypost.policy.access import Access, Copies, Copy, Entry, SenderBlock, Senders
 from waypost.policy.admission import RelayPolicy
 from waypost.policy.expansion import Expander
+from waypost.policy.rewriting import Rewritings
 from waypost.queue.common_shelf import ShardStorage
 from waypost.queue.shards import shelf_of
-from waypost.policy.rewriting import Rewritings
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
 from waypost.route.sts_keeper import DirectoryShelf, StsKeeper
