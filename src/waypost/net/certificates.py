@@ -149,8 +149,8 @@ class Keyring:
         return news
 
     async def watch(self, clock: Clock, told: Callable[[Sequence[Certificate | BadCertificate]], None]) -> None:
-        """Look at the files for ever; `told` of what is new."""
-        while True:
+        """Look at the files for ever, if there are any; `told` of what is new."""
+        while self._files:
             await clock.sleep(LOOK)
             news = await asyncio.to_thread(self.refresh)
             if news:
