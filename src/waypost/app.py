@@ -51,11 +51,14 @@ from waypost.config.parts import (
     sts_keeper,
     tls_reporter,
 )
+from waypost.deliver.calls import Callers, Calls
+from waypost.deliver.calls import Means as CallMeans
 from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.destination import Destination
 from waypost.deliver.dispatch import Dispatcher
 from waypost.deliver.dots import UNMARKED, Dots, Marked
+from waypost.deliver.fetch import Fetcher
 from waypost.deliver.health import HostHealth
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.memory import HostMemory
@@ -79,7 +82,7 @@ from waypost.net.clock import Clock, Instant, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.https import AiohttpHttps
 from waypost.net.sockets import Sockets
-from waypost.net.stream import Endpoint
+from waypost.net.stream import Endpoint, Stream
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
 from waypost.policy.hooked import Hooked
@@ -108,9 +111,11 @@ from waypost.report.tls_reporter import TlsReporter
 from waypost.report.tls_tally import TlsTally
 from waypost.route.hosts import HostFinder
 from waypost.route.level import TlsChooser
-from waypost.route.route import NoRoute, Route
+from waypost.route.provider import Provider
+from waypost.route.route import NoRoute, OnCall, Route
 from waypost.route.sts_keeper import StsKeeper
 from waypost.route.table import RouteTable
+from waypost.smtp.reply import Reply
 from waypost.smtp.server import ServerSettings
 
 #: How long sessions and attempts under way may take to end when the service is stopped; then they are cut off, which
@@ -189,7 +194,7 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         dispatcher = _dispatcher(base, parts, dots)
         stack.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
         reporter = _reporter(base, dispatcher)
-        receiver = _receiver(base, dispatcher, parts)
+        receiver = _receiver(base, dispatcher, _calls(base, parts.dialer(), dots), parts)
         stack.push_async_callback(receiver.stop, DRAIN_RECEIVING)
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
         await _heed_frost(base, dispatcher)
@@ -200,7 +205,7 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         watch.keep("disk watcher", base.room.watch)
         watch.keep("certificate watcher", lambda: base.keyring.watch(base.clock, partial(_tell_certificates, base.log)))
         watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
-        _watch_peers(watch, base)
+        _watch_peers(watch, base, parts.dialer(), receiver)
         if config.tls_reporting.enabled:
             watch.keep("TLS tally", base.tls_tally.keep)
             watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
@@ -312,10 +317,22 @@ def _marks(base: _Base) -> Iterator[Dots]:
         yield marked
 
 
-def _watch_peers(watch: _Watch, base: _Base) -> None:
-    """What is known of other servers is kept up to date."""
+def _watch_peers(watch: _Watch, base: _Base, dialer: Dialer, receiver: Receiver) -> None:
+    """What is known of other servers is kept up to date, and those that keep our mail are called."""
+    for name, fetcher in _fetchers(base, dialer, receiver):
+        watch.keep(name, fetcher.run)
     watch.keep("keeper of MTA-STS policies", base.policies.keep)
     watch.keep("prober of servers", base.health.watch)
+
+
+def _carriers(base: _Base, smtp: SmtpDelivery) -> Carriers:
+    hostname, clock = base.config.service.hostname, base.clock
+    return Carriers(
+        smtp,
+        MaildirDelivery(hostname, clock),
+        WebhookDelivery(base.resolver, ssl.create_default_context(), clock),
+        PipeDelivery(hostname, clock),
+    )
 
 
 def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
@@ -330,12 +347,7 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
     chooser = TlsChooser(base.resolver, base.policies, clock)
     listener = base.tls_tally if config.tls_reporting.enabled else NoListener()
     runner = Runner(
-        Carriers(
-            SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots, base.health),
-            MaildirDelivery(config.service.hostname, clock),
-            WebhookDelivery(base.resolver, ssl.create_default_context(), clock),
-            PipeDelivery(config.service.hostname, clock),
-        ),
+        _carriers(base, SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots, base.health)),
         Relays(base.table, Quotas(base.storage, clock), clock),
         rewritings(config, clock, parts.dialer()),
         policy=policy,
@@ -343,6 +355,7 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
         dice=base.dice,
         journal=journal,
         hooks=base.hooks,
+        callers=Callers(base.storage, clock),
     )
     dispatcher = Dispatcher(
         base.storage,
@@ -410,7 +423,70 @@ async def _write_tally(base: _Base) -> None:
         base.log.logger.warning("the last counts for TLS reports were lost", detail=str(error))
 
 
-def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
+def _calls(base: _Base, dialer: Dialer, dots: Dots) -> Calls:
+    """Who answers ETRN and ATRN."""
+    config, clock, journal = base.config, base.clock, base.journal
+    means = CallMeans(
+        dialer,
+        config.service.hostname,
+        _time_outs(config),
+        config.retry_policy(),
+        base.dice,
+        journal,
+        dots,
+        partial(_carriers, base),
+        Relays(base.table, Quotas(base.storage, clock), clock),
+    )
+    settler = Settler(base.storage, clock, journal, dots)
+    return Calls(base.storage, base.table, settler, Callers(base.storage, clock), clock, means)
+
+
+def _fetchers(base: _Base, dialer: Dialer, receiver: Receiver) -> Iterator[tuple[str, Fetcher]]:
+    """Who calls for our own mail, by ETRN or ATRN: one for each `[[fetch]]`."""
+    config, clock = base.config, base.clock
+    ends = Ends(dialer, clock, config.service.hostname, _time_outs(config))
+    opener = Opener(ends, HostMemory(clock), TlsContexts.system(), base.keeper)
+    chooser = TlsChooser(base.resolver, base.policies, clock)
+    banner = Reply(220, (f"{config.service.hostname} ESMTP",))
+    for provider in config.fetches:
+        door = _fetch_door(config, provider)
+        served = partial(_serve_provider, receiver, door, banner)
+        yield (
+            f"fetcher of {provider.name}",
+            Fetcher(provider, base.finder, chooser, opener, served, base.storage, clock, _FetchLog(base.log)),
+        )
+
+
+async def _serve_provider(receiver: Receiver, door: Door, banner: Reply, stream: Stream) -> None:
+    await receiver.serve(door, banner, stream, tls=stream.tls)
+
+
+def _fetch_door(config: Config, provider: Provider) -> Door:
+    """What a provider may do that sends us our mail over a connection of ours: bring it, for domains of ours alone."""
+    smtp = ServerSettings(
+        hostname=config.service.hostname,
+        size_limit=config.limits.message_size,
+        max_recipients=config.limits.recipients,
+        max_errors=config.limits.errors,
+    )
+    server = provider.servers.servers[0]
+    return Door(Endpoint(server.host, server.port), smtp, name=f"fetch {provider.name}", relaying=Relaying.NEVER)
+
+
+class _FetchLog:
+    """Tells of calls we make."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def fetched(self, name: str, text: str) -> None:
+        self._log.logger.info("fetched", fetch=name, text=text)
+
+    def fetch_failed(self, name: str, why: str) -> None:
+        self._log.logger.warning("not fetched; it is tried again", fetch=name, why=why)
+
+
+def _receiver(base: _Base, dispatcher: Dispatcher, calls: Calls, parts: Parts) -> Receiver:
     config = base.config
     house = House(
         storage=base.storage,
@@ -429,7 +505,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, parts: Parts) -> Receiver:
         resent=Resent(base.clock, config.limits.resent),
         space=base.room,
         logins=base.logins,
-        turns=QueueTurns(base.storage, base.clock, dispatcher.try_again),
+        turns=QueueTurns(base.storage, base.clock, dispatcher.try_again, calls),
     )
     return parts.receiver(_doors(base), house)
 
@@ -703,7 +779,10 @@ def _door(config: Config, listener: Listener, keyring: Keyring) -> Door:
             size_limit=listener.message_size or config.limits.message_size,
             lmtp=listener.role == "lmtp",
             etrn=listener.role in {"mx", "submission"},
+            atrn=listener.role in {"mx", "submission"}
+            and any(isinstance(rule.target, OnCall) for rule in config.rules),
             max_recipients=recipients,
+            max_recipient_domains=config.limits.recipient_domains,
             max_errors=recipients if is_web else config.limits.errors,
             future_release=config.limits.future_release if is_submission else timedelta(),
             mechanisms=mechanisms(config) if login != "none" else (),
@@ -719,6 +798,7 @@ def _door(config: Config, listener: Listener, keyring: Keyring) -> Door:
         implicit_tls=listener.tls == "implicit",
         context=partial(keyring.context, listener.client_ca),
         proxies=listener.proxies,
+        xclient=listener.xclient,
         protocol=_protocol(listener) if is_web else "",
     )
 

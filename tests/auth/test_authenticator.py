@@ -21,6 +21,7 @@ from waypost.auth.authenticator import (
     Accepted,
     Authenticator,
     Judgement,
+    NotKnown,
     Refused,
     Verdict,
 )
@@ -104,6 +105,9 @@ async def test_whoever_judges_and_breaks_costs_a_454(tmp_path: Path) -> None:
     class Broken:
         def check(self, username: str, password: str) -> Judgement:
             raise ConnectionError("the directory is down")
+
+        def known(self, username: str) -> Judgement:
+            return NotKnown(username)
 
     clock = VirtualClock()
     verdict = await plain(Authenticator(clock, Attempts(clock), Broken()), RIGHT)

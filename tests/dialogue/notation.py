@@ -35,6 +35,7 @@ Heads for `test: client`
     opening, tls        names of Opening and Tls; default EHLO_THEN_HELO and NEVER
     credentials         user name and password
     transaction         from=… to=…,… and size= body=8BITMIME smtputf8 ret= envid= notify= orcpt= (for all recipients);
+                        prdr;
                         chunked (it goes by BDAT, its size being the body's);
                         may stand several times: one after the other on the same session, which then says QUIT
     body                what is sent, escaped as in (octets …); default DEFAULT_BODY
@@ -50,6 +51,7 @@ Heads for `test: server`
     answer              WHAT [ADDRESS] = REPLY: how to answer HELLO, STARTTLS, MAIL, RCPT, DATA or DOT; else all is
                         accepted.
                         DOT with an address: that recipient under LMTP
+    xclient             a word: the client may say XCLIENT
     messages            how many messages are taken; default 0
     stored              the octets of the last one, escaped
 Heads for both
@@ -82,7 +84,7 @@ SERVER_NAME: Final = "mx.example"
 GREETING: Final = Reply(220, (f"{SERVER_NAME} ESMTP",))
 
 _CLIENT_KEYS: Final = {"opening", "tls", "credentials", "transaction", "body", "fates", "awaiting"}
-_SERVER_KEYS: Final = {"settings", "permitted", "answer", "messages", "stored"}
+_SERVER_KEYS: Final = {"settings", "permitted", "xclient", "answer", "messages", "stored"}
 HEAD_KEYS: Final = {"client": _CLIENT_KEYS | {"events", "segments"}, "server": _SERVER_KEYS | {"events", "segments"}}
 FATES: Final = ("delivered", "rejected", "deferred", "in-doubt")
 
@@ -249,6 +251,10 @@ class Script:
         return [_answer(text) for text in self.heads.get("answer", ())]
 
     @property
+    def xclient(self) -> bool:
+        return bool(self._head("xclient"))
+
+    @property
     def messages(self) -> int:
         return int(self._head("messages") or "0")
 
@@ -351,6 +357,7 @@ def _transaction(text: str, size: int) -> Transaction:
         smtputf8="smtputf8" in words,
         ret=Return(words.get("ret", "")),
         envelope_id=words.get("envid", ""),
+        prdr="prdr" in words,
     )
     notify = Notify[words["notify"]] if "notify" in words else Notify.UNSPECIFIED
     rcpt = RcptParameters(notify, words.get("orcpt", ""))

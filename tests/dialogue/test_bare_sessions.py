@@ -25,6 +25,7 @@ from tests.dialogue.notation import (
     parse_script,
 )
 from waypost.smtp.client import (
+    Asked,
     ChunkDue,
     ClientEvent,
     ClientSession,
@@ -45,6 +46,7 @@ from waypost.smtp.client import (
 from waypost.smtp.framing import BodyFault
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Atrn,
     Auth,
     AuthResponse,
     Closing,
@@ -62,6 +64,8 @@ from waypost.smtp.server import (
     StartTls,
     TlsGranted,
     TransactionReset,
+    Turned,
+    Xclient,
 )
 
 CLIENT_SCRIPTS: Final = load_scripts("client")
@@ -142,7 +146,7 @@ class ClientPlay:
                     self.session.quit()
             case Violation(stage):
                 self.lost_at = stage
-            case OpeningRefused() | HandshakeDue():
+            case OpeningRefused() | HandshakeDue() | Asked():
                 pass
             case _:
                 assert_never(event)
@@ -233,6 +237,8 @@ class ServerPlay:
     def __init__(self, script: Script, piece: int) -> None:
         self.session = ServerSession(script.settings)
         self.session.permit_auth(script.permitted)
+        if script.xclient:
+            self.session.permit_xclient()
         self.script = script
         self.judgements = [answer.reply for answer in script.answers if answer.what == "AUTH"]
         self.piece = piece
@@ -253,9 +259,10 @@ class ServerPlay:
             event = self.session.next_event()
             if isinstance(event, NeedOctets):
                 break
-            if isinstance(event, TlsGranted):
-                if self.events[-1] != "TlsGranted":
-                    self.events.append("TlsGranted")
+            if isinstance(event, TlsGranted | Turned):
+                if self.events[-1] != type(event).__name__:
+                    self.events.append(type(event).__name__)
+                self.closed = isinstance(event, Turned)
                 break
             if not isinstance(event, DataChunk):
                 self.events.append(type(event).__name__)
@@ -266,8 +273,11 @@ class ServerPlay:
         match event:
             case Hello():
                 self.session.reply(self._answer("HELLO", "", self.session.hello_reply()))
-            case Etrn():
-                self.session.reply(Reply.of(250, "2.0.0", "started"))
+            case Etrn() | Atrn():
+                reply = Reply.of(250, "2.0.0", "started")
+                self.session.reply(self._answer("ATRN", "", reply) if isinstance(event, Atrn) else reply)
+            case Xclient():
+                self.session.reply(GREETING)
             case Mail(reverse_path):
                 self.accepted = []
                 self.session.reply(self._answer("MAIL", str(reverse_path), Reply.of(250, "2.1.0", "OK")))
@@ -290,16 +300,17 @@ class ServerPlay:
             case DataChunk(octets):
                 self.body += octets
             case DataEnd(size, fault):
-                self._store(size, fault)
+                self._store(size, fault, event.replies)
             case Closing():
                 self.closed = True
-            case Refused() | TransactionReset() | NeedOctets() | TlsGranted():
+            case Refused() | TransactionReset() | NeedOctets() | TlsGranted() | Turned():
                 pass
             case _:
                 assert_never(event)
 
-    def _store(self, size: int, fault: BodyFault) -> None:
-        for recipient in self.accepted if self.script.settings.lmtp else [""]:
+    def _store(self, size: int, fault: BodyFault, replies: int) -> None:
+        whole = [""] * (replies - len(self.accepted) if replies > 1 and not self.script.settings.lmtp else 1)
+        for recipient in [*self.accepted, *whole][:replies] if replies > 1 or self.script.settings.lmtp else whole:
             if fault is BodyFault.NONE:
                 assert size == len(self.body)
                 reply = self._answer("DOT", recipient, Reply.of(250, "2.0.0", "queued"))

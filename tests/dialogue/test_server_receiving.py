@@ -11,6 +11,7 @@ from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Final, cast
 
 import pytest
@@ -117,7 +118,8 @@ def said_in_memory(line: Line) -> bytes:
 
 
 def door_of(script: Script) -> Door:
-    return Door(HERE, script.settings, context=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    xclient = (ip_network("127.0.0.0/8"),) if script.xclient else ()
+    return Door(HERE, script.settings, xclient=xclient, context=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
 
 
 async def house_of(script: Script) -> House:
@@ -163,7 +165,7 @@ def plays() -> list[object]:
 @virtual
 async def test_a_session_in_memory_plays_its_part(script: Script, segment: int) -> None:
     house = await house_of(script)
-    near, far = connected_pair(segment=segment, client=HERE if script.permitted else THERE)
+    near, far = connected_pair(segment=segment, client=HERE if script.permitted or script.xclient else THERE)
     session = Session(far, door_of(script), house)
     task: asyncio.Task[None] | None = None
     for side, lines in script.segments:

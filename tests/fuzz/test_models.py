@@ -28,6 +28,7 @@ from waypost.smtp.extension import MailParameters, RcptParameters
 from waypost.smtp.path import NullPath, parse_mailbox
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Atrn,
     Auth,
     AuthResponse,
     Closing,
@@ -45,6 +46,8 @@ from waypost.smtp.server import (
     StartTls,
     TlsGranted,
     TransactionReset,
+    Turned,
+    Xclient,
 )
 
 OK = Reply.of(250, "2.0.0", "OK")
@@ -102,6 +105,8 @@ class Order(RuleBasedStateMachine):
                     self.bodies[-1] += piece
                 case TransactionReset() | Refused():
                     pass
+                case Atrn() | Xclient() | Turned():
+                    raise AssertionError(f"{event}, which is not offered")
 
     def expect(self, line: bytes, code: int, *, is_error: bool = False) -> None:
         codes = [code]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.net.proxied import HEADER, UNFINISHED, Own, Passed, Unproxied, read_header
+from waypost.net.proxied import HEADER, UNFINISHED, Own, Passed, Unproxied, crc32c, read_header
 from waypost.net.stream import Endpoint
+from waypost.net.tls import IN_CLEAR, TlsFacts
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -101,3 +102,50 @@ def test_any_octets_are_a_header_or_none(beginning: bytes, octets: bytes) -> Non
         assert whole.endswith(found.rest)
     elif isinstance(found, Unproxied):
         assert isinstance(read_header(whole + b"x"), Unproxied), "more octets make it no better"
+
+
+# ---- what version 2 adds (§2.2)
+def added(*tlvs: tuple[int, bytes]) -> bytes:
+    return b"".join(bytes([kind]) + len(value).to_bytes(2) + value for kind, value in tlvs)
+
+
+def header_with(tlvs: bytes) -> bytes:
+    body = bytes([192, 0, 2, 7, 192, 0, 2, 2, 0xC0, 0, 0, 25]) + tlvs
+    return b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + len(body).to_bytes(2) + body
+
+
+def ssl_tlv(*, client: int = 1, verify: int = 0) -> bytes:
+    facts = added((0x21, b"TLSv1.2"), (0x22, b"alice"), (0x23, b"ECDHE-RSA-AES128-GCM-SHA256"))
+    return added((0x01, b"smtp"), (0x20, bytes([client]) + verify.to_bytes(4) + facts), (0x05, b"unique"))
+
+
+def test_the_checksum_of_the_standard_is_ours() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_the_tls_between_client_and_proxy_is_read() -> None:
+    read = read_header(header_with(ssl_tlv()) + b"EHLO")
+    assert isinstance(read, Passed)
+    assert read.rest == b"EHLO"
+    assert read.tls == TlsFacts("TLSv1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "CN=alice")
+
+
+def test_a_certificate_that_the_proxy_did_not_verify_names_nobody_and_no_tls_is_none() -> None:
+    read = read_header(header_with(ssl_tlv(verify=1)))
+    assert isinstance(read, Passed)
+    assert isinstance(read.tls, TlsFacts)
+    assert read.tls.peer_name == ""
+    for tlvs in (ssl_tlv(client=0), b"", added((0x20, b"\x01")), added((0x20, b"\x01\0\0\0\0\x21\0\x09x"))):
+        read = read_header(header_with(tlvs))
+        assert isinstance(read, Passed)
+        assert read.tls is IN_CLEAR
+
+
+def test_a_header_is_refused_whose_checksum_is_wrong_or_whose_end_is_missing() -> None:
+    blank = header_with(added((0x04, b"pad"), (0x03, bytes(4))))
+    right = blank[:-4] + crc32c(blank).to_bytes(4)
+    assert isinstance(read_header(right), Passed)
+    wrong = right[:17] + b"\x09" + right[18:]
+    assert read_header(wrong) == Unproxied("the checksum of its PROXY header is wrong")
+    assert isinstance(read_header(header_with(b"\x20\0\x09x")), Unproxied)
+    assert isinstance(read_header(header_with(b"\x20")), Unproxied)

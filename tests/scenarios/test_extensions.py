@@ -270,3 +270,219 @@ async def test_a_host_that_is_back_has_its_mail_tried_at_once_and_nobody_else_s(
         assert (await client.say("ETRN #smtp://192.0.2.2:25")).startswith("253 2.0.0 1 ")
         stranger = await service.client(STRANGER)
         assert (await stranger.say("ETRN spoke.example")).startswith("459 4.7.1")
+
+
+# ---- a time to deliver by (RFC 2852)
+BY = (*EXTENSIONS, "DELIVERBY", "DSN")
+
+
+async def send_by(service: Whole, by: str, *, more: str = "") -> None:
+    client = await service.client()
+    assert (await client.say(f"MAIL FROM:<{AUTHOR}> BY={by}", f"RCPT TO:<bob@far.example>{more}", "DATA")) > "354"
+    assert (await client.send(LETTER + b".\r\n")).startswith("250 2.0.0 Ok")
+    await client.say("QUIT")
+    await asyncio.sleep(1)
+
+
+@virtual
+async def test_a_message_that_is_late_comes_back_where_its_author_wants_it_so() -> None:
+    peer = Peer(always={"banner": "421 not now"}, extensions=BY)
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        await send_by(service, "1000;R")
+        await asyncio.sleep(990)
+        assert len(await service.queue()) == 1
+        tried = len(peer.connections)
+        peer.always = {}
+        await asyncio.sleep(20)
+        (report,) = await service.inbox()
+        assert b"Status: 5.4.7" in report
+        assert (len(peer.connections), peer.accepted) == (tried, []), "nothing is sent once it is too late"
+
+
+@virtual
+async def test_a_message_that_is_late_goes_on_and_is_told_of_where_its_author_wants_it_so() -> None:
+    peer = Peer(always={"banner": "421 not now"}, extensions=BY)
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        await send_by(service, "100;N")
+        await asyncio.sleep(90)
+        assert await service.inbox() == []
+        await asyncio.sleep(20)
+        (report,) = await service.inbox()
+        assert b"Action: delayed" in report
+        peer.always = {}
+        await asyncio.sleep(1200)
+        assert len(peer.accepted) == 1
+        assert any(" BY=-" in line and ";N" in line for line in peer.connections[-1])
+
+
+@virtual
+async def test_the_time_that_is_left_is_passed_on() -> None:
+    peer = Peer(plan={"banner": ["421 not now"]}, extensions=BY)
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        await send_by(service, "1000;R")
+        await asyncio.sleep(120)
+        (line,) = (line for line in peer.connections[-1] if line.startswith("MAIL"))
+        left = int(line.partition(" BY=")[2].partition(";")[0])
+        assert 900 <= left <= 941
+        assert await service.inbox() == []
+
+
+@pytest.mark.parametrize("extensions", [EXTENSIONS, (*EXTENSIONS, "DELIVERBY 2000")])
+@virtual
+async def test_a_message_that_is_to_come_back_is_not_given_to_who_keeps_no_time(extensions: tuple[str, ...]) -> None:
+    peer = Peer(extensions=extensions)
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        await send_by(service, "1000;R")
+        (report,) = await service.inbox()
+        assert b"Status: 5.4.7" in report
+        assert b"DELIVERBY" in report
+        assert peer.accepted == []
+
+
+@pytest.mark.parametrize(("by", "extensions", "told"), [("90;N", EXTENSIONS, 1), ("90;NT", BY, 1), ("90;N", BY, 0)])
+@virtual
+async def test_an_author_is_told_that_another_has_the_message_now(
+    by: str, extensions: tuple[str, ...], told: int
+) -> None:
+    peer = Peer(extensions=extensions)
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        await send_by(service, by)
+        assert len(peer.accepted) == 1
+        assert [b"Action: relayed" in report for report in await service.inbox()] == [True] * told
+        await send_by(service, by, more=" NOTIFY=NEVER")
+        assert len(await service.inbox()) == told
+
+
+@virtual
+async def test_a_message_is_not_to_be_back_before_it_is_released() -> None:
+    async with whole(SUBMISSION, {ONE: Peer()}) as service:
+        service.door = service.doors[1]
+        client = await service.client()
+        assert (await client.say(f"MAIL FROM:<{AUTHOR}> HOLDFOR=60 BY=60;R")).startswith("501 5.5.4")
+        assert (await client.say(f"MAIL FROM:<{AUTHOR}> HOLDFOR=60 BY=61;R")).startswith("250")
+
+
+# ---- priority (RFC 6710 §5.3 and §6, RFC 6758)
+@virtual
+async def test_the_priority_stands_in_the_trace_and_in_the_header_for_a_host_that_takes_none() -> None:
+    peer = Peer()
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        client = await service.client()
+        await client.say(f"MAIL FROM:<{AUTHOR}> MT-PRIORITY=4", "RCPT TO:<bob@far.example>", "DATA")
+        await client.send(b"Subject: x\r\nMT-Priority: 9\r\n\r\nx\r\n.\r\n")
+        await asyncio.sleep(1)
+        ((_, octets),) = peer.accepted
+        assert octets.startswith(b"MT-Priority: 4\r\nReceived: ")
+        assert octets.count(b"MT-Priority") == 1
+        assert b"\r\n\tPRIORITY 4;" in octets
+
+
+@pytest.mark.parametrize(("host", "said", "passed_on"), [("127.0.0.1", 4, 4), ("127.0.0.1", -4, -4)])
+@virtual
+async def test_a_trusted_client_s_header_tells_the_priority_where_its_mail_command_does_not(
+    host: str, said: int, passed_on: int
+) -> None:
+    peer = Peer(extensions=(*EXTENSIONS, "MT-PRIORITY"))
+    async with whole(SMART_HOST, {ONE: peer}) as service:
+        client = await service.client(host)
+        letter = f"Subject: x\r\nMT-Priority: {said} (flash)\r\n\r\nx\r\n".encode()
+        await client.letter("bob@far.example", octets=letter)
+        await asyncio.sleep(1)
+        assert peer.connections[0][1].endswith(f" MT-PRIORITY={passed_on}")
+
+
+@virtual
+async def test_urgent_mail_is_tried_again_sooner_and_given_up_sooner() -> None:
+    schedule = (
+        '[retry]\nschedule = ["1h"]\njitter = 0.0\nurgent_schedule = ["1m"]\nurgent_expire = "150s"\n'
+        'non_urgent_delay_notice = "1s"\n'
+    )
+    peer = Peer(always={"MAIL": "451 not now"}, extensions=(*EXTENSIONS, "MT-PRIORITY"))
+    async with whole(SMART_HOST, {ONE: peer}, schedule=schedule) as service:
+        for number, priority in enumerate([3, 0, -3]):
+            client = await service.client()
+            await client.say(f"MAIL FROM:<{AUTHOR}> MT-PRIORITY={priority}", f"RCPT TO:<u{number}@far.example>", "DATA")
+            await client.send(LETTER + b".\r\n")
+        await asyncio.sleep(160)
+        (failed,) = await service.inbox()
+        assert b"Final-Recipient: rfc822; u0@far.example" in failed
+        assert b"Status: 5.4.7" in failed
+        assert [entry.attempts for entry in await service.queue()] == [1, 1]
+        await asyncio.sleep(3600)
+        assert b"Action: delayed" in (await service.inbox())[1]
+        assert b"u2@far.example" in (await service.inbox())[1]
+
+
+# ---- TLS-Required: No (RFC 8689 §3)
+@pytest.mark.parametrize(("field", "goes"), [(b"TLS-Required: No\r\n", 1), (b"TLS-Required: yes\r\n", 0)])
+@virtual
+async def test_an_author_who_does_not_mind_gets_his_mail_through_though_the_domain_asks_for_tls(
+    field: bytes, goes: int
+) -> None:
+    """Here the route by DANE finds no signed records, and would keep the mail back."""
+    peer = Peer()
+    zone = "far.example. 60 MX 10 mx.far.example.\nmx.far.example. 60 A 192.0.2.1"
+    route = '[[route]]\ndomains = ["far.example"]\nto = "mx:"\ntls = "dane"\n'
+    async with whole(route, {ONE: peer}, zone=zone) as service:
+        await service.take("bob@far.example", octets=field + LETTER)
+        await asyncio.sleep(1)
+        assert len(peer.accepted) == goes
+
+
+# ---- XCLIENT
+FILTER = "10.0.0.9"
+BEHIND_A_FILTER = (
+    SMART_HOST
+    + f"""\
+[[listener]]
+address = "127.0.0.1:0"
+xclient = ["{FILTER}"]
+[access]
+reject = ["198.51.100.0/24"]
+"""
+)
+
+
+@virtual
+async def test_a_trusted_filter_hands_a_session_on_and_the_client_is_judged_and_traced_as_itself() -> None:
+    async with whole(BEHIND_A_FILTER, {ONE: Peer()}) as service:
+        service.door = service.doors[1]
+        client = await service.client(FILTER)
+        assert (await client.say(f"XCLIENT ADDR={US} PORT=4321")).startswith("220 ")
+        lines = ("EHLO client.example", f"MAIL FROM:<{AUTHOR}>", "RCPT TO:<bob@far.example>")
+        assert (await client.say(*lines)).startswith("250")
+        assert (await client.say("RSET", f"XCLIENT ADDR={STRANGER} LOGIN=[UNAVAILABLE]")).startswith("220 ")
+        assert (await client.say(*lines)).startswith("550 5.7.1")
+        await client.say("RSET", "MAIL FROM:<eve@far.example>", "RCPT TO:<alice@home.example>", "DATA")
+        await client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
+        (octets,) = await service.inbox()
+        assert f"from client.example ([{STRANGER}])".encode() in octets
+        assert (await client.say("XCLIENT LOGIN=nobody")).startswith("550 5.7.1")
+        assert (await client.say("XCLIENT ADDR=198.51.100.7")).startswith("421 4.7.1")
+
+
+@virtual
+async def test_nobody_but_a_trusted_filter_may_say_whose_session_it_is() -> None:
+    async with whole(BEHIND_A_FILTER) as service:
+        service.door = service.doors[1]
+        client = await service.client(STRANGER)
+        assert b"XCLIENT" not in client.said
+        assert (await client.say(f"XCLIENT ADDR={US}")).startswith("502 ")
+
+
+@virtual
+async def test_the_tls_that_a_proxy_ended_is_believed_and_stands_in_the_trace() -> None:
+    said = b"\x01" + bytes(4) + b"\x21\0\x07TLSv1.3" + b"\x23\0\x16TLS_AES_256_GCM_SHA384"
+    added = b"\x20" + len(said).to_bytes(2) + said
+    body = bytes([203, 0, 113, 9, 192, 0, 2, 2]) + (49152).to_bytes(2) + (465).to_bytes(2) + added
+    header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + len(body).to_bytes(2) + body
+    async with whole(BEHIND_A_PROXY) as service:
+        service.door = service.doors[1]
+        client = await service.connect(PROXY)
+        assert (await client.send(header)).startswith("220 ")
+        await client.say("EHLO client.example", "MAIL FROM:<eve@far.example>", "RCPT TO:<alice@home.example>", "DATA")
+        await client.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
+        (octets,) = await service.inbox()
+        assert b"with ESMTPS (TLSv1.3) id " in octets
+        assert b"\r\n\ttls TLS_AES_256_GCM_SHA384;" in octets
+        assert b"REQUIRETLS" in client.said

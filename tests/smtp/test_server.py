@@ -71,12 +71,12 @@ def at_body(session: ServerSession, recipients: int = 1) -> None:
 
 
 def test_the_table_of_order_is_total() -> None:
-    within = {State.NEW, State.HANDSHAKE, State.AUTH, State.BODY, State.CHUNK, State.CLOSED}
+    within = {State.NEW, State.HANDSHAKE, State.TURNED, State.AUTH, State.BODY, State.CHUNK, State.CLOSED}
     assert ORDER.keys() == set(State) - within
     assert ORDER_WITHOUT_TLS.keys() == ORDER_UNDER_TLS.keys() == ORDER.keys()
     assert ORDER_BEFORE_TLS.keys() == ORDER.keys() - {State.MAIL, State.RCPT, State.CHUNKS}
     tables = (ORDER, ORDER_WITHOUT_TLS, ORDER_BEFORE_TLS, ORDER_UNDER_TLS)
-    assert {len(row) for table in tables for row in table.values()} == {10}
+    assert {len(row) for table in tables for row in table.values()} == {14}
 
 
 def test_every_state_is_reached() -> None:
@@ -180,7 +180,7 @@ def test_421_closes_under_lmtp_though_more_replies_are_due() -> None:
     told(session, b"LHLO us.example\r\n")
     session.reply(session.hello_reply())
     at_body(session, recipients=3)
-    assert told(session, b".\r\n") == DataEnd(0, BodyFault.NONE)
+    assert told(session, b".\r\n") == DataEnd(0, BodyFault.NONE, replies=3)
     session.reply(OK)
     with pytest.raises(LocalProtocolError):
         session.next_event()

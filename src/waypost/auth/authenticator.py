@@ -94,6 +94,10 @@ class Passwords(Protocol):
         """Whose password this is. Takes as long for a user there is not."""
         ...
 
+    def known(self, username: str) -> Judgement:
+        """The account of a user whom somebody else has authenticated, and whom we believe."""
+        ...
+
 
 class Tokens(Protocol):
     """Who knows tokens."""
@@ -115,6 +119,16 @@ class NoTokens:
 
     async def check(self, username: str, token: str) -> Judgement:  # noqa: ARG002 - nobody's
         return NotKnown("no issuer is configured")
+
+
+class NoPasswords:
+    """There are no accounts."""
+
+    def check(self, username: str, password: str) -> Judgement:  # noqa: ARG002 - nobody's
+        return NotKnown("there are no accounts")
+
+    def known(self, username: str) -> Judgement:  # noqa: ARG002 - as above
+        return NotKnown("there are no accounts")
 
 
 class UserFile:
@@ -146,6 +160,13 @@ class UserFile:
             return NotKnown("no such user")
         return self.account(user) if is_right else NotKnown("wrong password")
 
+    def known(self, username: str) -> Judgement:
+        try:
+            user = self.users().get(username.lower())
+        except UsersError as error:
+            return CannotTell(str(error))
+        return self.account(user) if user else NotKnown("no such user")
+
     def keys(self, users: Mapping[str, User], username: str) -> Keys:
         """The SCRAM keys of a user, or some that nobody has."""
         user = users.get(username.lower())
@@ -169,6 +190,13 @@ class Authenticator:
     def dialogue(self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS) -> Dialogue:
         """An exchange with a client of `network`. `mechanism` is one that was offered to it."""
         return Dialogue(self, mechanism, network, bindings)
+
+    async def vouched(self, username: str) -> Judgement:
+        """The account of somebody whom a trusted client has authenticated."""
+        try:
+            return await self.run(partial(self.passwords.known, username))
+        except TimeoutError:
+            return CannotTell(f"no answer within {PATIENCE.total_seconds():g} s")
 
     def close(self) -> None:
         """End the threads; a hash under way is not waited for."""

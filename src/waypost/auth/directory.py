@@ -46,6 +46,9 @@ class PamPasswords:
             return self._account(username.lower())
         return NotKnown(f"PAM: {pam.reason}")
 
+    def known(self, username: str) -> Judgement:
+        return self._account(username.lower())
+
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -101,3 +104,6 @@ class LdapPasswords:
         if said["result"] == _INVALID_CREDENTIALS:
             return NotKnown(f"LDAP: {said['description']}")
         return CannotTell(f"LDAP: {said['description']} {said['message']}".rstrip())
+
+    def known(self, username: str) -> Judgement:
+        return self._account(username.lower())

@@ -13,7 +13,7 @@ from waypost.config.model import Admin, Auth, Destination, Hook, Listener, Picku
 from waypost.config.sections import Found, Reader
 from waypost.hooks.load import HookError, Source, looked_at
 from waypost.net.stream import Endpoint
-from waypost.route.route import LmtpServers, Server, SmtpServers
+from waypost.route.route import LmtpServers, OnCall, Server, SmtpServers
 from waypost.route.target import RecipientMx, is_address, server_text
 from waypost.smtp.path import PathError, parse_mailbox
 
@@ -183,6 +183,22 @@ def check_destinations(
                 problem = f'"{pattern}" is in the [[destination]] on line {seen[str(pattern)]} already'
                 reader.complain(path, problem, "Leave it to one of them")
             seen.setdefault(str(pattern), reader.lines[found.path])
+
+
+def check_on_call(routes: Sequence[Found[Route]], auths: Sequence[Auth], reader: Reader) -> None:
+    """Mail that is kept for an account's call: one route an account, and somebody who judges its login."""
+    accounts: dict[str, int] = {}
+    for found in routes:
+        if not isinstance(found.section.to, OnCall):
+            continue
+        path, account = (*found.path, "to"), found.section.to.account
+        if any(not (auth.users or auth.pam_service or auth.ldap_url or auth.issuer) for auth in auths):
+            reader.complain(path, "nobody can log in to call for it: there are no accounts", "Write [auth] users")
+        if account in accounts:
+            reader.complain(
+                path, f"{account} has the route on line {accounts[account]}", "Put all its domains into one route"
+            )
+        accounts.setdefault(account, reader.lines[path])
 
 
 def _unique(seen: dict[str, int], word: str, path: Path, verb: str, reader: Reader) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from waypost.config.check import (
     check_hooks,
     check_listeners,
     check_loops,
+    check_on_call,
     check_pickup,
     check_routes,
     check_spool,
@@ -25,6 +27,7 @@ from waypost.config.check import (
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.directions import check_demands, check_mode
 from waypost.config.domains import check_domains, check_maps, check_quarantine
+from waypost.config.fetches import build_providers
 from waypost.config.lines import Places
 from waypost.config.model import (
     Access,
@@ -35,6 +38,7 @@ from waypost.config.model import (
     Destination,
     Dns,
     Domain,
+    Fetch,
     HeloMemory,
     History,
     Hook,
@@ -59,7 +63,8 @@ from waypost.config.rules import build_fallbacks, build_override, build_rule, ch
 from waypost.config.sections import Placed, Reader, placed
 from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
 from waypost.net.certificates import CertificateFiles
-from waypost.queue.schedule import RetryPolicy
+from waypost.queue.schedule import SAME, RetryPolicy, Same
+from waypost.route.provider import Provider
 from waypost.route.table import Override, RouteTable, Rule
 
 _SYNTAX: Final = re.compile(
@@ -91,6 +96,7 @@ class Config:
     #: Of meaning where `auth.users` names it.
     users: Path
     oauth: Authorisations
+    fetches: tuple[Provider, ...]
     rules: tuple[Rule, ...]
     overrides: tuple[Override, ...]
     addresses: Addresses
@@ -129,7 +135,25 @@ class Config:
 
     def retry_policy(self) -> RetryPolicy:
         """`[retry]`, as the schedule wants it."""
-        return RetryPolicy(self.retry.schedule, self.retry.expire, self.retry.delay_notice, self.retry.jitter)
+        retry = self.retry
+        usual = RetryPolicy(retry.schedule, retry.expire, retry.delay_notice, retry.jitter)
+        urgent = (retry.urgent_schedule, retry.urgent_expire, retry.urgent_delay_notice)
+        non_urgent = (retry.non_urgent_schedule, retry.non_urgent_expire, retry.non_urgent_delay_notice)
+        return replace(usual, urgent=_varied(usual, *urgent), non_urgent=_varied(usual, *non_urgent))
+
+
+def _varied(
+    usual: RetryPolicy, schedule: tuple[timedelta, ...], expire: timedelta, delay_notice: timedelta
+) -> RetryPolicy | Same:
+    """The policy for a priority: what it does not say is as usual."""
+    if not (schedule or expire or delay_notice):
+        return SAME
+    return replace(
+        usual,
+        schedule=schedule or usual.schedule,
+        expire=expire or usual.expire,
+        delay_notice=delay_notice or usual.delay_notice,
+    )
 
 
 def load(path: Path) -> Config | Complaints:
@@ -197,6 +221,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_users(auth, base, reader)
     check_tls_reporting(tls_reporting, reader)
     oauth = reader.array("oauth", OAuth)
+    providers = build_providers(reader.array("fetch", Fetch), oauth, reader, base=base, environment=os.environ)
+    check_on_call(routes, auth, reader)
     spool = (base / service[0].spool).resolve() if service else base
     authorisations = build_authorisations(oauth, auth, routes, reader, base=base, spool=spool)
     check_routes(routes, reader)
@@ -229,6 +255,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         oauth=authorisations,
         rules=(*rules, *fallbacks),
         addresses=addresses,
+        fetches=providers,
         overrides=tuple(
             build_override(found, place=f"{Path(where).name}:{reader.lines[found.path]}") for found in destinations
         ),

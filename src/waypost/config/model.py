@@ -203,10 +203,16 @@ def _own_size(text: str) -> int:
     return _size_from(64 * 1024)(text) if text != "0" else 0
 
 
+def _own_duration(text: str) -> timedelta:
+    return _duration(text) if text != "0s" else timedelta()
+
+
 _SIZE: Final = Kind("size in octets")
 Rate = Annotated[float, PlainValidator(_judged(_rate, "rate in quotes")), Kind("messages/time")]
 Source = Annotated[str, PlainValidator(_judged(_source, "address")), Kind("address")]
 Duration = Annotated[timedelta, PlainValidator(_judged(_duration, "duration in quotes")), Kind("duration")]
+#: A duration that may be left to another setting.
+OwnDuration = Annotated[timedelta, PlainValidator(_judged(_own_duration, "duration in quotes")), Kind("duration")]
 Count = Annotated[int, Field(ge=1, le=1_000_000), Kind("whole number")]
 Text = Annotated[str, Field(min_length=1), Kind("text")]
 Words = Annotated[str, Kind("text, may be empty")]
@@ -293,6 +299,13 @@ class Listener(Section):
         examples=[("192.0.2.7", "10.1.0.0/24")],
     )
 
+    xclient: tuple[Annotated[Network, PlainValidator(_judged(_network, "network")), Kind("network")], ...] = Field(
+        default=(),
+        description="Networks (or single addresses) of filters and proxies that hand sessions on, and may say by "
+        "Postfix's XCLIENT whose: the client is then judged, logged and traced as if it had connected itself. Their "
+        "word is taken for its login, too. XCLIENT is offered to nobody else.",
+        examples=[("127.0.0.1",)],
+    )
     auth: Literal["", "none", "offered", "required"] = Field(
         default="",
         description="Whether AUTH is offered, or demanded before MAIL (530 5.7.0). Empty: `required` for `submission` "
@@ -751,6 +764,7 @@ class Route(Going):
         '`"maildir:/path/%d/%u"` with domain and local-part; `"https://app.example.net/mail"` a webhook; '
         '`"pipe:/usr/local/bin/program --for %r"` a program, whose arguments may hold `%r` the recipient, `%u` its '
         "local-part, `%d` its domain, `%s` the reverse-path and `%i` our id of the message; "
+        '`"atrn:ACCOUNT"` nowhere, until that account logs in and says ATRN (RFC 2645): then over its own connection; '
         '`"capture:"` the inbox of the dashboard; `"discard:"`; '
         '`"reject:550 5.1.1 no such user"`.',
         examples=["smtp://inner.example.com:25"],
@@ -840,6 +854,11 @@ class Route(Going):
     oauth: Words = Field(
         default="", description="The `[[oauth]]` whose access token stands in the password's place, by its name."
     )
+    deliver: Literal["at-once", "on-demand"] = Field(
+        default="at-once",
+        description="`on-demand`: mail waits until its host says ETRN (RFC 1985): for hosts that are not always "
+        "connected. What is not asked for within `retry.expire` comes back.",
+    )
     format: Literal["json", "raw"] = Field(
         default="json",
         description="What a webhook is sent: `json` an object with envelope, header fields and the message in base64; "
@@ -890,6 +909,36 @@ class Hook(Section):
     )
 
 
+class Fetch(Section):
+    """A provider that keeps our mail until we call for it; each is its own `[[fetch]]`.
+
+    By ATRN (RFC 2645) the mail comes over the connection we make, so that nobody has to reach us; by ETRN (RFC 1985)
+    the provider connects to our listener. Mail for domains that are not ours is refused.
+    """
+
+    name: Text = Field(description="What logs call it.", examples=["provider"])
+    server: Text = Field(
+        description="`smtp://host:366` (RFC 2645 gives ATRN port 366) or `smtps://host:465`.",
+        examples=["smtp://odmr.provider.example:366"],
+    )
+    command: Literal["atrn", "etrn"] = Field(default="atrn", description="How it is asked.")
+    domains: tuple[Text, ...] = Field(
+        default=(),
+        description="Domains whose mail is asked for. Empty, by ATRN: all that the account has.",
+        examples=[("example.com",)],
+    )
+    every: Duration = Field(default=timedelta(minutes=15), description="How often; the first time at the start.")
+    tls: Literal["", "none", "opportunistic", "required", "verify"] = Field(
+        default="", description="As of a route. Empty: `verify`, on loopback `opportunistic`."
+    )
+    username: Words = Field(default="", description="For AUTH; ATRN needs it.")
+    password_file: Words = Field(
+        default="", description="File with the password, read at start; relative to the configuration file."
+    )
+    password_env: Words = Field(default="", description="Environment variable with the password, read at start.")
+    oauth: Words = Field(default="", description="The `[[oauth]]` whose access token stands in the password's place.")
+
+
 class Retry(Section):
     """When to try again, and when to give up (RFC 5321 §4.5.4.1)."""
 
@@ -910,6 +959,26 @@ class Retry(Section):
         le=1,
         description="Each pause grows by up to this share, so that what failed together does not come back together.",
     )
+    urgent_schedule: tuple[Duration, ...] = Field(
+        default=(),
+        description="The pauses for mail of a priority above 0 (MT-PRIORITY, RFC 6710 §5.3). Empty: as `schedule`.",
+        examples=[("30s", "1m", "2m", "5m")],
+    )
+    urgent_expire: OwnDuration = Field(
+        default=timedelta(), description="`expire` for mail of a priority above 0. `0s`: as `expire`."
+    )
+    urgent_delay_notice: OwnDuration = Field(
+        default=timedelta(), description="`delay_notice` for mail of a priority above 0. `0s`: as `delay_notice`."
+    )
+    non_urgent_schedule: tuple[Duration, ...] = Field(
+        default=(), description="The pauses for mail of a priority below 0. Empty: as `schedule`."
+    )
+    non_urgent_expire: OwnDuration = Field(
+        default=timedelta(), description="`expire` for mail of a priority below 0. `0s`: as `expire`."
+    )
+    non_urgent_delay_notice: OwnDuration = Field(
+        default=timedelta(), description="`delay_notice` for mail of a priority below 0. `0s`: as `delay_notice`."
+    )
 
 
 class Limits(Section):
@@ -920,6 +989,10 @@ class Limits(Section):
     )
     recipients: Annotated[Count, Field(ge=100)] = Field(
         default=1000, description="Recipients a transaction; not below 100 (RFC 5321 §4.5.3.1.8)."
+    )
+    recipient_domains: Annotated[int, Field(ge=0, le=1_000_000), Kind("whole number")] = Field(
+        default=0,
+        description="Domains a transaction may have recipients in, offered as RCPTDOMAINMAX (RFC 9422); 0: any number.",
     )
     connections: Count = Field(default=1000, description="Clients at once; one more is answered 421.")
     connections_per_client: Count = Field(default=50, description="Connections at once from one client address.")
@@ -1079,4 +1152,5 @@ ARRAYS: Final[dict[str, type[Section]]] = {
     "map": Map,
     "copy": Copy,
     "hook": Hook,
+    "fetch": Fetch,
 }

@@ -15,7 +15,7 @@ from typing import Literal, assert_never
 
 from waypost.auth.account import Account, own_address
 from waypost.auth.attempts import Attempts, Limits
-from waypost.auth.authenticator import Authenticator, NoTokens, Passwords, Tokens, UserFile
+from waypost.auth.authenticator import Authenticator, NoPasswords, NoTokens, Passwords, Tokens, UserFile
 from waypost.auth.directory import Directory, LdapPasswords, PamPasswords
 from waypost.auth.jwt import IssuedTokens, Issuer
 from waypost.auth.keeper import Keeper
@@ -126,7 +126,7 @@ def _passwords(config: Config) -> Passwords:
         return PamPasswords(auth.pam_service, account)
     if auth.ldap_url:
         return LdapPasswords(Directory(auth.ldap_url, auth.ldap_dn), account)
-    return UserFile(config.users, config.account_domain)
+    return UserFile(config.users, config.account_domain) if auth.users else NoPasswords()
 
 
 def _account(config: Config, name: str) -> Account:

@@ -53,6 +53,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         manner=Manner(**_manner(route)),
         retries=_retries(route),
         onward=_onward(found, reader),
+        on_demand=route.deliver == "on-demand",
     )
     return Rule(
         name=route.name or _first(route),
@@ -297,6 +298,8 @@ def _check_means(found: Found[Route], reader: Reader) -> None:
         )
     if route.tls == "none" and isinstance(route.to, SmtpServers) and any(s.implicit_tls for s in route.to.servers):
         reader.complain((*path, "tls"), "smtps:// is TLS from the first octet", "Leave it out, or write smtp://")
+    if route.deliver == "on-demand" and not isinstance(route.to, (*_BY_SMTP, LmtpServers)):
+        reader.complain((*path, "deliver"), f"has no effect on {target_text(route.to)}", "Leave it out")
     if not route.username:
         for key in {"password_file", "password_env", "oauth"} & route.model_fields_set:
             reader.complain((*path, key), "a password without a username is never used", "Write the username too")

@@ -20,13 +20,14 @@ from waypost.mail.attempt import Transcript
 from waypost.mail.outcome import Host
 from waypost.net import dane
 from waypost.net.binding import bindings_of
-from waypost.net.clock import Clock
+from waypost.net.clock import Clock, Instant
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Stream
 from waypost.net.tls import TlsFacts
 from waypost.route.level import TlsDemand, TlsLevel
 from waypost.route.route import AS_OURSELVES, Manner
 from waypost.smtp.client import (
+    Asked,
     ChunkDue,
     ClientEvent,
     ClientSession,
@@ -242,6 +243,11 @@ class Connection:
         self.note("TLS started")
         return Flushed()
 
+    @property
+    def now(self) -> Instant:
+        """The time of day."""
+        return self._clock.now()
+
     def note(self, text: str) -> None:
         """Write down what happened beside the dialogue."""
         self.transcript.add(self._clock.monotonic(), "*", text)
@@ -394,7 +400,15 @@ async def _open_session(
                     return await _not_opened(connection, stage, event)
                 case PeerClosing():
                     return await _not_opened(connection, connection.awaited, event)
-                case MailAnswered() | RcptAnswered() | DataAnswered() | ChunkDue() | DotAnswered() | TransactionEnded():
+                case (
+                    MailAnswered()
+                    | RcptAnswered()
+                    | DataAnswered()
+                    | ChunkDue()
+                    | DotAnswered()
+                    | Asked()
+                    | TransactionEnded()
+                ):
                     raise AssertionError(f"{event} before a transaction was begun")
                 case _:
                     assert_never(event)

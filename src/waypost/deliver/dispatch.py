@@ -31,8 +31,9 @@ from waypost.mail.envelope import MessageId, NextHop
 from waypost.net.clock import Clock, Instant
 from waypost.queue.frost import ROUTE, Frozen
 from waypost.queue.schedule import RetryPolicy
+from waypost.queue.shelf import Absent
 from waypost.queue.storage import CLAIM, Lease, Never, Settled, Settlement, Storage, StorageError, Wait
-from waypost.route.route import NoRoute, Route
+from waypost.route.route import NoRoute, OnCall, Route
 from waypost.route.state import DestinationState
 
 
@@ -52,6 +53,8 @@ LAST_WORDS: Final = timedelta(seconds=5)
 MEMORY: Final = timedelta(minutes=1)
 #: Next hops asked for beyond those known here, so that full ones never hide others.
 HOPS: Final = 200
+#: The space on the shelf of next hops whose mail is being sent to a caller.
+ANSWERING: Final = "calls answered"
 #: A route whose credentials are refused is not tried for so long: too many failures lock accounts.
 CREDENTIALS_REST: Final = timedelta(minutes=15)
 
@@ -241,7 +244,7 @@ class Dispatcher:
         return LONGEST_SLEEP if isinstance(due, Never) else timedelta(seconds=max(0.0, due - self._clock.now()))
 
     async def _claim(self, destination: Destination, now: float) -> None:
-        if destination.is_held:
+        if destination.is_held or await self._is_being_called_for(destination, now):
             return
         room = self._held.room(destination, self._clock.monotonic())
         if room <= 0:
@@ -255,6 +258,13 @@ class Dispatcher:
         for lease in leases:
             self._admit(destination, lease)
         self._pump()
+
+    async def _is_being_called_for(self, destination: Destination, now: float) -> bool:
+        """Whether its mail is just being sent over a caller's connection, here or in another process (ATRN)."""
+        route = destination.route
+        if not (isinstance(route, Route) and isinstance(route.transport, OnCall)):
+            return False
+        return not isinstance(await self._storage.kept(ANSWERING, destination.next_hop, now=now), Absent)
 
     async def _sleep(self, pause: timedelta) -> None:
         try:

@@ -16,13 +16,14 @@ from typing import Final, TypeVar
 from waypost.deliver.connection import Connection
 from waypost.deliver.fates import Open, deferred
 from waypost.mail.convert import UnconvertibleError, Way, convert, has_wide_header
-from waypost.mail.envelope import InMemory, Octets, QueuedMessage, QueuedRecipient
+from waypost.mail.envelope import InMemory, Octets, Prefixed, QueuedMessage, QueuedRecipient
+from waypost.mail.header import first_field, header_of, without_field
 from waypost.mail.outcome import PolicyRefused, Rejected
 from waypost.net.stream import is_local
 from waypost.queue.storage import StorageError
 from waypost.route.domain import to_ascii
 from waypost.smtp.client import Transaction
-from waypost.smtp.extension import BodyType, Extensions, RcptParameters
+from waypost.smtp.extension import BodyType, ByMode, Extensions, RcptParameters, by_of
 from waypost.smtp.path import AddressLiteral, DomainName, ForwardPath, Mailbox, ReversePath, is_ascii
 from waypost.smtp.reply import EnhancedStatus
 
@@ -38,6 +39,10 @@ _Path = TypeVar("_Path", ReversePath, ForwardPath)
 _NO_UTF8: Final = EnhancedStatus(5, 6, 7)
 _NO_REQUIRETLS: Final = EnhancedStatus(5, 7, 30)
 _NO_CONVERSION: Final = EnhancedStatus(5, 6, 3)
+#: "Delivery time expired": it would, as far as anybody can tell (RFC 2852 §4).
+_LATE: Final = EnhancedStatus(5, 4, 7)
+#: The most seconds BY can tell of.
+_LATEST: Final = 999_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,12 @@ async def fit(
     extensions = connection.extensions
     try:
         _check_requiretls(connection, message)
+        if message.parameters.by:
+            _check_deliver_by(connection, message)
         reverse_path, unfit = await _addresses(connection, message, recipients, octets)
         body, octets = await _body(message.parameters.body, octets, extensions)
+        if message.parameters.priority and "MT-PRIORITY" not in extensions:
+            octets = await _with_priority(octets, message.parameters.priority)
     except _LacksError as lack:
         return _lacks(connection, lack)
     limit = extensions.size_limit
@@ -68,7 +77,12 @@ async def fit(
     told = [recipient for recipient in recipients if recipient.number not in unfit]
     transaction = Transaction(
         reverse_path,
-        replace(message.parameters, size=octets.size, body=body),
+        message.parameters.as_sent(
+            octets.size,
+            body,
+            _by_now(connection, message) if message.parameters.by else "",
+            prdr="PRDR" in extensions and len(told) > 1,
+        ),
         [_named(recipient, extensions) for recipient in told],
         chunked="CHUNKING" in extensions and (body is BodyType.BINARY_MIME or octets.size >= LARGE),
     )
@@ -112,6 +126,45 @@ def _check_requiretls(connection: Connection, message: QueuedMessage) -> None:
         promised = connection.secured and "REQUIRETLS" in connection.extensions
     if not promised:
         raise _LacksError("REQUIRETLS", _NO_REQUIRETLS)
+
+
+# ---- a time to deliver by (RFC 2852), and replies for each recipient (PRDR)
+def _check_deliver_by(connection: Connection, message: QueuedMessage) -> None:
+    """Whether this peer keeps the time after which the message is to come back. Raises: _LacksError."""
+    if by_of(message.parameters.by).mode is not ByMode.RETURN or connection.approach.is_lmtp:
+        return
+    extensions = connection.extensions
+    if "DELIVERBY" not in extensions:
+        raise _LacksError("DELIVERBY", _LATE)
+    left = int(message.deliver_by - connection.now)
+    if left < extensions.least_by_time:
+        raise _LacksError(
+            "DELIVERBY", _LATE, f" with {left} seconds left; it takes {extensions.least_by_time} at least"
+        )
+
+
+def _by_now(connection: Connection, message: QueuedMessage) -> str:
+    """The time that is left, as this peer is told it."""
+    by = by_of(message.parameters.by)
+    seconds = max(int(message.deliver_by - connection.now), 1 if by.mode is ByMode.RETURN else -_LATEST)
+    return str(replace(by, seconds=seconds))
+
+
+# ---- priority (RFC 6758 §3.3)
+async def _with_priority(octets: Octets, priority: int) -> Octets:
+    """The message with its priority in the header, for a peer that takes none beside it.
+
+    One that stands there already is replaced, unless the message is too large to be held: then it has said its own.
+    """
+    field = f"MT-Priority: {priority}\r\n".encode()
+    if isinstance(octets, InMemory):
+        return InMemory(field + without_field(octets.octets, b"mt-priority"))
+    try:
+        async for chunk in octets:
+            return octets if first_field(header_of(chunk), b"mt-priority") else Prefixed(field, octets)
+    except StorageError:
+        pass  # sending it will meet the same, and say so
+    return octets
 
 
 # ---- addresses (RFC 6531)

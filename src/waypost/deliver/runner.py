@@ -10,7 +10,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from waypost.deliver import local
 from waypost.deliver.fates import Fates, deferred
@@ -25,10 +25,10 @@ from waypost.hooks.calls import NO_HOOKS, Hooks
 from waypost.hooks.values import Defer, Delivery, Point, Refuse
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
-from waypost.mail.outcome import Cause, LocalTrouble, Outcome, PolicyRefused, Rejected
+from waypost.mail.outcome import Cause, Deferred, LocalTrouble, Outcome, PolicyRefused, Rejected
 from waypost.net.clock import Clock
 from waypost.policy.rewriting import RewritingError, Rewritings
-from waypost.queue.schedule import RetryPolicy, settle_recipient
+from waypost.queue.schedule import RetryPolicy, is_too_late, settle_recipient
 from waypost.queue.storage import Hold, Lease, Settled, StorageError, Wait
 from waypost.route.onward import STAY
 from waypost.route.route import (
@@ -38,6 +38,7 @@ from waypost.route.route import (
     LmtpServers,
     Maildir,
     NoRoute,
+    OnCall,
     Pipe,
     Reject,
     Retries,
@@ -52,6 +53,7 @@ from waypost.smtp.reply import EnhancedStatus
 CRASHES: Final = 3
 #: Messages whose crashes are counted at once; far more than a bug leaves standing.
 _COUNTED: Final = 1000
+_TOO_LATE: Final = "the time that its author gave for its delivery is over"
 _NOBODY_ASKED: Final = deferred(LocalTrouble("no host was asked"))
 
 
@@ -89,6 +91,29 @@ class Carriers:
     pipe: PipeDelivery
 
 
+class Callers(Protocol):
+    """Who knows which hosts have asked for their mail (waypost.deliver.calls.Callers)."""
+
+    async def has_called(self, next_hop: NextHop) -> bool:
+        """Whether the host at that next hop has asked for its mail lately. Raises: StorageError."""
+        ...
+
+
+class NobodyCalls:
+    """No host ever asks."""
+
+    async def has_called(self, next_hop: NextHop) -> bool:  # noqa: ARG002 - whoever it is
+        return False
+
+
+NOBODY_CALLS: Final = NobodyCalls()
+
+
+def waits_for(what: str) -> Deferred:
+    """The outcome of mail that is not sent before it is asked for."""
+    return deferred(PolicyRefused(f"it is kept here and waits for {what}", EnhancedStatus(4, 2, 1)))
+
+
 class Runner:
     """Runs attempts."""
 
@@ -103,11 +128,13 @@ class Runner:
         dice: random.Random,
         journal: Journal,
         hooks: Hooks = NO_HOOKS,
+        callers: Callers = NOBODY_CALLS,
     ) -> None:
         self._smtp = carriers.smtp
         self._carriers = carriers
         self._relays = relays
         self._rewritings = rewritings
+        self._callers = callers
         self._policy = policy
         self._clock = clock
         self._dice = dice
@@ -186,11 +213,17 @@ class Runner:
     async def _deliver(self, lease: Lease, route: Route | NoRoute, fates: Fates, transcript: Transcript) -> Reach:
         if not fates.has_open:
             return _REACHED
+        if lease.message.parameters.by and is_too_late(lease.message, self._clock.now()):
+            local.record_all(fates, deferred(PolicyRefused(_TOO_LATE, EnhancedStatus(4, 4, 7))))
+            return Reached()
         if self._asks and await self._is_turned(lease, fates, transcript):
             return Reached()
         if isinstance(route, NoRoute):
             remedy = f"{route.detail}; write a [[route]] for its domain and start again, or use `waypost queue delete`"
             local.record_all(fates, deferred(PolicyRefused(remedy, EnhancedStatus(4, 4, 4))))
+            return Reached()
+        if route.on_demand and not await self._callers.has_called(route.next_hop):
+            local.record_all(fates, waits_for("its host to ask for it (ETRN, RFC 1985)"))
             return Reached()
         if 0 < route.limits.size < lease.octets.size:
             said = f"the message has {lease.octets.size} octets, and its route takes no more than {route.limits.size}"
@@ -213,6 +246,8 @@ class Runner:
                 return await self._carriers.webhook.deliver(lease, route.transport, most, fates, transcript)
             case Pipe():
                 await self._carriers.pipe.deliver(lease, route.transport, fates, transcript)
+            case OnCall(account):
+                local.record_all(fates, waits_for(f"{account} to call for it (ATRN, RFC 2645)"))
             case Capture():
                 local.record_all(fates, local.CAPTURED)
             case Discard():
@@ -255,6 +290,8 @@ class Runner:
         if isinstance(route, Route) and route.retries is not AS_EVER:
             policy = _policy_of(policy, route.retries)
         captured = isinstance(route, Route) and isinstance(route.transport, Capture)
+        if isinstance(route, Route) and (route.on_demand or isinstance(route.transport, OnCall)):
+            policy = policy.until_called()
         settled = tuple(
             [
                 settle_recipient(

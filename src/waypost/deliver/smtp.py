@@ -165,6 +165,12 @@ class SmtpDelivery:
 
     def _levels(self, lease: Lease, route: Route, transport: SmtpServers | SmtpMx | LmtpServers) -> _Levels:
         """RFC 8460 §3: a report on TLS goes through whatever the policies say, and is not reported on."""
+        message = lease.message
+        if message.tls_optional and not message.parameters.requiretls and not is_fixed(route.tls):
+            policy = (
+                TlsPolicy.OPPORTUNISTIC
+            )  # RFC 8689 §4.3: what its recipients' domain asks for is not its author's wish
+            return _Levels(self._chooser, policy, transport, _NOBODY, self._authorities, self._clock)
         if lease.message.origin == ORIGIN and not is_fixed(route.tls):
             return _Levels(self._chooser, TlsPolicy.OPPORTUNISTIC, transport, _NOBODY, self._authorities, self._clock)
         listener = self._listener if isinstance(transport, SmtpMx) and lease.message.origin != ORIGIN else _NOBODY

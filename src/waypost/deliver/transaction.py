@@ -34,6 +34,7 @@ from waypost.mail.outcome import (
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue.storage import StorageError
 from waypost.smtp.client import (
+    Asked,
     ChunkDue,
     ClientEvent,
     DataAnswered,
@@ -49,6 +50,7 @@ from waypost.smtp.client import (
     TransactionEnded,
     Violation,
 )
+from waypost.smtp.extension import by_of
 from waypost.smtp.reply import Reply
 
 
@@ -200,7 +202,7 @@ class _Run:
                 return self._on_closing(reply)
             case Violation(stage, detail, heard):
                 return self._on_violation(stage, f"{detail}: {heard}" if heard else detail)
-            case Opened() | OpeningRefused() | HandshakeDue():
+            case Opened() | OpeningRefused() | HandshakeDue() | Asked():
                 raise AssertionError(f"{event} within a transaction")
             case _:
                 assert_never(event)
@@ -262,7 +264,9 @@ class _Run:
         if reply.is_positive:
             lmtp = self._connection.approach.is_lmtp
             without_dsn = not lmtp and "DSN" not in self._connection.extensions
-            return Delivered(self._connection.place, reply, relayed_without_dsn=without_dsn, final=lmtp)
+            by = self._message.parameters.by
+            traced = by != "" and not lmtp and (by_of(by).trace or "DELIVERBY" not in self._connection.extensions)
+            return Delivered(self._connection.place, reply, without_dsn, lmtp, traced)
         cause = Answered(self._host, Stage.DOT.value, reply)
         if reply.is_permanent:
             return Rejected(cause, reply.status)

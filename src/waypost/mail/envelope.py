@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NewType, Protocol, TypeAlias
 
 from waypost.net.clock import Instant
-from waypost.smtp.extension import MailParameters, RcptParameters
+from waypost.smtp.extension import MailParameters, RcptParameters, by_of
 from waypost.smtp.path import ForwardPath, ReversePath
 
 MessageId = NewType("MessageId", str)
@@ -40,13 +40,17 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What MAIL and RCPT said, as it is handed to the queue. `released_at`: not to be tried before (RFC 4865)."""
+    """What MAIL and RCPT said, as it is handed to the queue. `released_at`: not to be tried before (RFC 4865).
+
+    `tls_optional`: the header says `TLS-Required: No` (RFC 8689 §3).
+    """
 
     reverse_path: ReversePath
     recipients: tuple[Recipient, ...]
     origin: Origin
     parameters: MailParameters = field(default_factory=MailParameters)
     released_at: Instant = 0.0
+    tls_optional: bool = False
 
 
 class Octets(Protocol):
@@ -73,6 +77,24 @@ class InMemory:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self.octets
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixed:
+    """Octets with some more in front of them."""
+
+    prefix: bytes
+    rest: Octets
+
+    @property
+    def size(self) -> int:
+        """Length in octets."""
+        return len(self.prefix) + self.rest.size
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.prefix
+        async for chunk in self.rest:
+            yield chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +135,12 @@ class QueuedMessage:
     received_at: Instant
     size: int
     released_at: Instant = 0.0  # where its author wants it held until then
+    tls_optional: bool = False  # its author would have it delivered rather than kept from others (RFC 8689 §3)
+
+    @property
+    def deliver_by(self) -> Instant:
+        """When it is to have been delivered, of meaning where `parameters.by` is set (RFC 2852)."""
+        return self.received_at + by_of(self.parameters.by).seconds
 
     @property
     def began_at(self) -> Instant:

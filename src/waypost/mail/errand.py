@@ -15,6 +15,7 @@ from waypost.mail.explain import plain
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint, Fault, Stream
 from waypost.smtp.client import (
+    Asked,
     ChunkDue,
     ClientEvent,
     ClientSession,
@@ -165,6 +166,8 @@ class Errand:
                 self._end(f"the server ended the session: {reply}")
             case Violation(stage, detail):
                 self._end(f"the server sent what is no reply to {stage.value}: {detail}")
+            case Asked():
+                raise AssertionError(f"{event} to nothing that was asked")
             case HandshakeDue():
                 self._end("the server began TLS, which nobody asked for")
             case _:

@@ -57,6 +57,16 @@ def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
         at = end + 1
 
 
+def without_field(octets: bytes, name: bytes) -> bytes:
+    """A message without its fields of that name, given in lower case."""
+    header = header_of(octets)
+    start = (b"\n" + header.lower()).find(b"\n" + name + b":")
+    if start < 0:
+        return octets
+    end = _end_of_field(header, start) + 1
+    return octets[:start] + without_field(octets[end:], name)
+
+
 def _end_of_field(header: bytes, start: int) -> int:
     end = header.find(b"\n", start)
     while 0 <= end < len(header) - 1 and header[end + 1] in b" \t":

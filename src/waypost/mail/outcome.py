@@ -140,12 +140,14 @@ class Delivered:
     """Responsibility has passed on. `where` is for a reader; `relayed_without_dsn`: the next hop knows no RFC 3461.
 
     `final`: we were the last to carry it (Maildir, capture, LMTP), so that a report of success is ours to make.
+    `traced`: it had a time to be delivered by, and its author is to hear that another has it now (RFC 2852).
     """
 
     where: str
     reply: Reply
     relayed_without_dsn: bool = False
     final: bool = False
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from waypost.mail.envelope import MessageId, Origin, Recipient
+from waypost.mail.header import first_field, header_of
 from waypost.net.clock import Instant
 from waypost.smtp.path import bracketed
 
@@ -34,13 +35,15 @@ def received_line(
     hostname: str,
     id: MessageId,  # noqa: A002 - the field's own name for it
     at: Instant,
+    priority: int = 0,
 ) -> bytes:
     """The Received field, folded, with its last CRLF. A recipient is named only where there is no other to betray."""
     client = _client(origin.client_name, origin.client_host)
     version, suite = _suite(origin.tls)
     whose = f"\r\n\tfor {bracketed(recipients[0].forward_path)}" if len(recipients) == 1 else ""
+    urgency = f"\r\n\tPRIORITY {priority}" if priority else ""  # RFC 6710 §6
     return (
-        f"Received: from {client}\r\n\tby {hostname} with {origin.protocol}{version} id {id}{whose}{suite};"
+        f"Received: from {client}\r\n\tby {hostname} with {origin.protocol}{version} id {id}{whose}{suite}{urgency};"
         f"\r\n\t{date(int(at))}\r\n"
     ).encode()
 
@@ -92,13 +95,25 @@ def _literal(host: str) -> str:
     return f"[IPv6:{address}]" if isinstance(address, IPv6Address) else f"[{address}]"
 
 
+#: Fields that say how a message is to be handed on (RFC 8689 §3, RFC 6758 §3).
+_TLS_REQUIRED: Final = b"tls-required"
+_PRIORITY: Final = b"mt-priority"
+_MARKS: Final = tuple(b"\r\n" + name + b":" for name in (_TLS_REQUIRED, _PRIORITY))
+#: Octets of a header in which they are looked for.
+_HELD: Final = 64 * 1024
+_PRIORITY_VALUE: Final = re.compile(rb"[-+]?[0-9]")
+
+
 class HeaderScan:
     """Counts Received lines in a message that comes in pieces, cut anywhere; looks at nothing behind the header."""
 
-    __slots__ = ("_tail", "ended", "received")
+    __slots__ = ("_head", "_tail", "ended", "is_marked", "received")
 
     def __init__(self) -> None:
         self._tail = b"\r\n"  # as if a line had ended: so the first field, and an empty header, look like any other
+        self._head = b""
+        #: Whether `tls_optional` and `priority` may have something to say; else they need not be asked.
+        self.is_marked = False
         self.ended = False
         self.received = 0
 
@@ -110,6 +125,28 @@ class HeaderScan:
         end = seen.find(_END)
         self.ended = end >= 0
         header = seen[: end + 2] if self.ended else seen
-        self.received += header.lower().count(_FIELD)
-        # One octet less than the word, so that none is counted twice, and more than the end's own length.
-        self._tail = seen[1 - len(_FIELD) :]
+        lowered = header.lower()
+        self.received += lowered.count(_FIELD)
+        tls_required, priority = _MARKS
+        if tls_required in lowered or priority in lowered:
+            self.is_marked = True
+        if len(self._head) < _HELD:
+            self._head += octets
+        if not self.ended:
+            # As much as may be the beginning of a word that is looked for; what is whole in it has been counted.
+            self._tail = seen[1 - len(tls_required) :]
+            self.received -= self._tail.lower().count(_FIELD)
+
+    @property
+    def tls_optional(self) -> bool:
+        """Whether the header says `TLS-Required: No` (RFC 8689 §3)."""
+        return self._first(_TLS_REQUIRED).lower() == b"no"
+
+    @property
+    def priority(self) -> int:
+        """What the header says in `MT-Priority` (RFC 6758 §3); 0 where it says nothing, or nothing of sense."""
+        said = self._first(_PRIORITY).partition(b"(")[0].strip()
+        return int(said) if _PRIORITY_VALUE.fullmatch(said) else 0
+
+    def _first(self, name: bytes) -> bytes:
+        return first_field(header_of(self._head), name)

@@ -81,11 +81,16 @@ def facts_of(tls: ssl.SSLObject) -> TlsFacts:
     context = tls.context
     return TlsFacts(
         tls.version() or version,
-        _IANA.get(name, name),
+        iana_name(name),
         subject or alternative,
         _certificates(tls),
         context.end_point if isinstance(context, ServerContext) else b"",
     )
+
+
+def iana_name(cipher: str) -> str:
+    """IANA's name of a suite that OpenSSL has named."""
+    return _IANA.get(cipher, cipher)
 
 
 def _short(key: str) -> str:

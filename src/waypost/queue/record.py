@@ -85,7 +85,14 @@ def addresses_of(envelope: Envelope) -> set[str]:
 def queued_message(id: MessageId, envelope: Envelope, now: Instant, size: int) -> QueuedMessage:  # noqa: A002 - the field's own name for it
     """The message of this envelope as the queue keeps it."""
     return QueuedMessage(
-        id, envelope.reverse_path, envelope.parameters, envelope.origin, now, size, envelope.released_at
+        id,
+        envelope.reverse_path,
+        envelope.parameters,
+        envelope.origin,
+        now,
+        size,
+        envelope.released_at,
+        envelope.tls_optional,
     )
 
 
@@ -114,6 +121,7 @@ class EnvelopeRecord:
     origin: Origin
     parameters: MailParameters = field(default_factory=MailParameters)
     released_at: float = 0.0
+    tls_optional: bool = False
 
 
 _NONE_DECLARED: Final = MailParameters()
@@ -169,6 +177,8 @@ def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
         details["parameters"] = parameters
     if envelope.released_at:
         details["released_at"] = envelope.released_at
+    if envelope.tls_optional:
+        details["tls_optional"] = True
     return details
 
 
@@ -208,6 +218,7 @@ def decode_message(id: MessageId, record: str, received_at: Instant, size: int) 
         received_at,
         size,
         envelope.released_at,
+        envelope.tls_optional,
     )
 
 

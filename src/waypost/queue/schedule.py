@@ -15,6 +15,7 @@ from waypost.mail.outcome import Deferred, Delivered, Expired, InDoubt, Outcome,
 from waypost.net.clock import Instant
 from waypost.queue.record import is_told_of_failure
 from waypost.queue.storage import Gone, Notice, Settled, Wait
+from waypost.smtp.extension import ByMode, Notify, by_of
 from waypost.smtp.path import NullPath
 from waypost.smtp.reply import EnhancedStatus
 
@@ -22,6 +23,14 @@ from waypost.smtp.reply import EnhancedStatus
 PAUSE_IN_DOUBT: Final = timedelta(minutes=15)
 #: "Delivery time expired" (RFC 3463 §3.5).
 EXPIRED: Final = EnhancedStatus(5, 4, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """No policy of its own: as for other mail."""
+
+
+SAME: Final = Same()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +42,22 @@ class RetryPolicy:
     delay_notice: timedelta = timedelta(hours=4)
     #: Each pause is stretched by up to this share, so that what failed together does not come back together.
     jitter: float = 0.1
+    #: For mail of a priority above 0, and below.
+    urgent: RetryPolicy | Same = SAME
+    non_urgent: RetryPolicy | Same = SAME
 
     def __post_init__(self) -> None:
         if not self.schedule or min(self.schedule) <= timedelta():
             raise ValueError("a retry schedule has at least one pause, and each is longer than nothing")
+
+    def until_called(self) -> RetryPolicy:
+        """For mail that waits until it is asked for: looked at when a delay is to be reported, and at its end."""
+        return replace(self, schedule=(min(self.delay_notice, self.expire), self.expire), jitter=0.0)
+
+    def of(self, priority: int) -> RetryPolicy:
+        """The policy for mail of a priority (RFC 6710 §5.3): above 0 it is urgent, below it is not."""
+        own = self.urgent if priority > 0 else self.non_urgent
+        return self if not priority or isinstance(own, Same) else own
 
     def pause(self, attempts: int, dice: random.Random) -> timedelta:
         """The pause after an attempt that `attempts` others came before."""
@@ -59,9 +80,11 @@ def settle_recipient(
     is reported like any other: report/ alone knows whether the postmaster gets a copy (RFC 5321 §4.5.5 forbids it to
     answer). Expiry turns Deferred and InDoubt into Rejected, 5.4.7.
     """
+    if message.parameters.priority:
+        policy = policy.of(message.parameters.priority)
     match outcome:
         case Delivered():
-            return Settled(recipient, outcome, Gone(captured=captured), _notice_of_success(recipient, outcome))
+            return Settled(recipient, outcome, Gone(captured=captured), _notice_of_success(message, recipient, outcome))
         case Rejected():
             return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
         case Deferred():
@@ -84,12 +107,19 @@ def _wait(
 ) -> Settled:
     expiry = message.began_at + policy.expire.total_seconds()
     due = now + pause.total_seconds()
+    mode = by_of(message.parameters.by).mode
+    if mode is ByMode.RETURN and message.deliver_by <= expiry:
+        if now >= message.deliver_by:
+            return _give_up(message, recipient, outcome, timedelta(seconds=by_of(message.parameters.by).seconds))
+        due = min(due, message.deliver_by)  # nothing is sent then any more: it is when the author hears of it
     if now >= expiry:
         # Nobody is given up on after a single attempt: the service may have stood still for days, or the clock leapt.
         if recipient.attempts:
-            return _give_up(message, recipient, outcome, policy)
+            return _give_up(message, recipient, outcome, policy.expire)
     else:
         due = min(due, expiry)  # so that the last attempt is made when time is up, and not a pause before
+    if mode is ByMode.NOTIFY and now < message.deliver_by:
+        due = min(due, message.deliver_by)
     return Settled(
         recipient,
         outcome,
@@ -99,10 +129,8 @@ def _wait(
     )
 
 
-def _give_up(
-    message: QueuedMessage, recipient: QueuedRecipient, last: Deferred | InDoubt, policy: RetryPolicy
-) -> Settled:
-    outcome = Rejected(Expired(in_words(policy.expire), last), EXPIRED)
+def _give_up(message: QueuedMessage, recipient: QueuedRecipient, last: Deferred | InDoubt, after: timedelta) -> Settled:
+    outcome = Rejected(Expired(in_words(after), last), EXPIRED)
     # The report must not say "not delivered" where the last attempt, too, may have left a copy.
     recipient = replace(recipient, doubt=_doubt(recipient, last))
     return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
@@ -112,8 +140,19 @@ def _doubt(recipient: QueuedRecipient, outcome: Deferred | InDoubt) -> Doubt:
     return PossiblyAt(str(outcome.host.endpoint)) if isinstance(outcome, InDoubt) else recipient.doubt
 
 
+def is_too_late(message: QueuedMessage, now: Instant) -> bool:
+    """Whether its author wants it back rather than delivered now (RFC 2852 §4)."""
+    return by_of(message.parameters.by).mode is ByMode.RETURN and now >= message.deliver_by
+
+
 # ---- which report is due (RFC 3461 §5.2)
-def _notice_of_success(recipient: QueuedRecipient, outcome: Delivered) -> Notice:
+def _notice_of_success(message: QueuedMessage, recipient: QueuedRecipient, outcome: Delivered) -> Notice:
+    if (
+        outcome.traced
+        and recipient.parameters.notify is not Notify.NEVER
+        and not isinstance(message.reverse_path, NullPath)
+    ):
+        return Notice.RELAYED
     if not recipient.parameters.notify.wants_success:
         return Notice.NONE
     if outcome.final:
@@ -130,6 +169,8 @@ def _notice_of_failure(message: QueuedMessage, recipient: QueuedRecipient) -> No
 
 def _notice_of_delay(message: QueuedMessage, recipient: QueuedRecipient, policy: RetryPolicy, now: Instant) -> Notice:
     is_due = now - message.began_at >= policy.delay_notice.total_seconds()
+    if by_of(message.parameters.by).mode is ByMode.NOTIFY and now >= message.deliver_by:
+        is_due = True
     is_wanted = recipient.parameters.notify.wants_delay and not isinstance(message.reverse_path, NullPath)
     return Notice.DELAYED if is_due and is_wanted and not recipient.delay_reported else Notice.NONE
 

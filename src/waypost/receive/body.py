@@ -20,7 +20,7 @@ class InFlight:
 class Body:
     """One message, gathered. Whoever makes one ends it with `discard`; what was stored meanwhile stays stored."""
 
-    __slots__ = ("_draft", "_held", "_in_flight", "_pieces", "_scan", "_spill", "_storage", "size")
+    __slots__ = ("_draft", "_held", "_in_flight", "_pieces", "_spill", "_storage", "scan", "size")
 
     def __init__(self, storage: Storage, in_flight: InFlight, *, spill: int) -> None:
         self._storage = storage
@@ -29,7 +29,8 @@ class Body:
         self._pieces: list[bytes] = []
         self._held = 0
         self._draft: list[Draft] = []  # the one, once there is one
-        self._scan = HeaderScan()
+        #: What the header holds of trace lines, and asks of who hands the message on; known after `finish`.
+        self.scan = HeaderScan()
         self.size = 0
 
     def add(self, octets: bytes) -> bool:
@@ -44,7 +45,7 @@ class Body:
     async def spill(self) -> None:
         """Write what is held to the spool. Raises: StorageError; what came so far is lost then."""
         octets = self._take()
-        self._scan.feed(octets)
+        self.scan.feed(octets)
         if not self._draft:
             self._draft.append(await self._storage.draft())
         await self._draft[0].write(octets)
@@ -57,13 +58,13 @@ class Body:
             return self._draft[0]
         octets = b"".join(self._pieces)
         self._pieces = [octets]  # held, and counted, until it is stored
-        self._scan.feed(octets)
+        self.scan.feed(octets)
         return InMemory(octets)
 
     @property
     def hops(self) -> int:
         """Received lines in the header, our own included; known after `finish`."""
-        return self._scan.received
+        return self.scan.received
 
     def release(self) -> None:
         """Let go of the memory."""

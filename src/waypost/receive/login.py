@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.auth.account import Account
-from waypost.auth.authenticator import WELCOME, Accepted, Dialogue, Refused
+from waypost.auth.authenticator import WELCOME, Accepted, Dialogue, Judgement, NotKnown, Refused
 from waypost.auth.exchange import Challenge
 from waypost.auth.scram import NO_BINDINGS, PLUS, Bindings
 from waypost.mail.envelope import MessageId
@@ -26,6 +26,10 @@ class Logins(Protocol):
         """An exchange with a client of `network`."""
         ...
 
+    async def vouched(self, username: str) -> Judgement:
+        """The account of somebody whom a trusted client has authenticated."""
+        ...
+
 
 class NoLogins:
     """Nobody: no door offers a mechanism."""
@@ -37,6 +41,9 @@ class NoLogins:
         bindings: Bindings = NO_BINDINGS,  # noqa: ARG002
     ) -> Dialogue:
         raise ValueError(f"{mechanism} was never offered")
+
+    async def vouched(self, username: str) -> Judgement:  # noqa: ARG002 - there are none
+        return NotKnown("there are no accounts")
 
 
 NO_LOGINS: Final = NoLogins()

@@ -16,6 +16,7 @@ from waypost.net.listener import Listener
 from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
 from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, Fault, Stream
+from waypost.net.tls import IN_CLEAR, TlsState
 from waypost.policy.access import DRAINING, NOT_FROM_YOU
 from waypost.policy.admission import RelayPolicy
 from waypost.receive.login import STRANGER, Guest
@@ -75,20 +76,26 @@ class Receiver:
             await self.stop(timedelta())
             raise
 
-    async def serve(self, door: Door, banner: Reply, stream: Stream, guest: Guest = STRANGER) -> None:
-        """One connection, to its end; turned away with 421 where there are too many (RFC 5321 §3.8)."""
+    async def serve(
+        self, door: Door, banner: Reply, stream: Stream, guest: Guest = STRANGER, tls: TlsState = IN_CLEAR
+    ) -> None:
+        """One connection, to its end; turned away with 421 where there are too many (RFC 5321 §3.8).
+
+        `tls`: what protects it already.
+        """
         if door.proxies and RelayPolicy(door.proxies).trusts(stream.peer.host):
-            trouble = await hear_proxy(stream)
-            if trouble:
+            proxied = await hear_proxy(stream)
+            if isinstance(proxied, str):
                 stream.abort()
                 with suppress(Exception):  # what a log raises costs nothing
-                    self._house.log.ended(stream.peer, f"cut off: {trouble}", 0)
+                    self._house.log.ended(stream.peer, f"cut off: {proxied}", 0)
                 return
+            tls = proxied
         if door.exempt and RelayPolicy(door.exempt).trusts(stream.peer.host):
             door = door.at_ease
         client, network = client_key(stream.peer.host), network_key(stream.peer.host)
         crowd, limits = self._crowd, self._house.settings
-        session = Session(stream, door, self._house, guest)
+        session = Session(stream, door, self._house, guest, tls)
         if limits.draining:
             await session.run(DRAINING)
             return
@@ -131,8 +138,8 @@ class Receiver:
                     await listener.close()
 
 
-async def hear_proxy(stream: Stream) -> str:
-    """Hear from a proxy whose connection it passes on; the trouble, where it does not say so properly."""
+async def hear_proxy(stream: Stream) -> TlsState | str:
+    """Hear from a proxy whose connection it passes on, and how it was protected; or the trouble with what it says."""
     loop = asyncio.get_running_loop()
     ends, heard = loop.time() + PROXY_SAYS.total_seconds(), b""
     while True:
@@ -141,12 +148,12 @@ async def hear_proxy(stream: Stream) -> str:
             return f"the proxy's header did not come: {octets}"
         heard += octets
         match read_header(heard):
-            case Passed(client, rest):
+            case Passed(client, rest, tls):
                 stream.stand_for(client, rest)
-                return ""
+                return tls
             case Own(rest):
                 stream.stand_for(stream.peer, rest)
-                return ""
+                return IN_CLEAR
             case Unproxied(detail):
                 return detail
             case Unfinished():

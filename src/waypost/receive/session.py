@@ -18,14 +18,15 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeAlias, assert_never
 
 from waypost.auth.account import Account
+from waypost.auth.authenticator import CannotTell, NotKnown
 from waypost.auth.exchange import Challenge
 from waypost.hooks.values import Client as HookClient
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
-from waypost.mail.trace import protocol, received_line
+from waypost.mail.trace import HeaderScan, protocol, received_line
 from waypost.net.binding import bindings_of
 from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock, Instant
-from waypost.net.stream import Fault, FaultKind, Flushed, Speaks, Stream
+from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Speaks, Stream
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.policy.access import (
     ANY_SENDER,
@@ -38,7 +39,8 @@ from waypost.policy.access import (
     Senders,
     refusal_of,
 )
-from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken, Turned
+from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken
+from waypost.policy.admission import Turned as TurnedAway
 from waypost.policy.hooked import UNHOOKED, Hooked, Unturned
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.body import Body, InFlight
@@ -46,12 +48,15 @@ from waypost.receive.completion import Completion
 from waypost.receive.judge import (
     BEGIN_TLS,
     HELD_TOO_LONG,
+    LATE_ALREADY,
     LOCAL_ERROR,
     LOGIN_FIRST,
     LOOPING,
     LOWERED,
     NO_MEMORY,
+    NO_SUCH_ACCOUNT,
     NO_TLS_NOW,
+    NOT_SERVED,
     OK_MAIL,
     OK_RCPT,
     SEND_BODY,
@@ -59,6 +64,7 @@ from waypost.receive.judge import (
     TOO_LARGE_FOR_ROUTE,
     TOO_MANY_MESSAGES,
     TOO_MANY_RECIPIENTS,
+    TURNED_ROUND,
     judge_body,
     judge_fault,
     not_yours,
@@ -68,11 +74,12 @@ from waypost.receive.login import NO_LOGINS, STRANGER, Anonymous, Client, Guest,
 from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
 from waypost.receive.resent import Resent, Sent, Unheard
 from waypost.receive.settings import Door, ReceiveSettings, Relaying, client_key
-from waypost.receive.turns import NO_TURNS, NODE_NOT_ALLOWED, Turns
-from waypost.smtp.extension import MailParameters
+from waypost.receive.turns import NO_CALL, NO_TURNS, NODE_NOT_ALLOWED, Call, Turns
+from waypost.smtp.extension import ByMode, MailParameters, by_of
 from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Atrn,
     Auth,
     AuthResponse,
     BodyFault,
@@ -90,6 +97,8 @@ from waypost.smtp.server import (
     StartTls,
     TlsGranted,
     TransactionReset,
+    Turned,
+    Xclient,
 )
 
 
@@ -186,9 +195,12 @@ _Asking: TypeAlias = Hello | Mail | Rcpt | DataStart
 _Due: TypeAlias = (
     NeedOctets
     | TlsGranted
+    | Turned
     | Auth
     | AuthResponse
     | Etrn
+    | Atrn
+    | Xclient
     | Mail
     | Rcpt
     | DataChunk
@@ -203,15 +215,21 @@ to leave."""
 class Session:
     """One client, from the banner to the end. `run` never raises but CancelledError."""
 
-    def __init__(self, stream: Stream, door: Door, house: House, guest: Guest = STRANGER) -> None:
+    def __init__(
+        self, stream: Stream, door: Door, house: House, guest: Guest = STRANGER, tls: TlsState = IN_CLEAR
+    ) -> None:
+        """`tls`: what protects the connection already: a proxy's handshake, or one that we made as a client (ATRN)."""
         self._stream = stream
         self._guest = guest
         self._hooked = house.hooked
         self._door = door
         self._house = house
-        self._smtp = ServerSession(door.smtp, secured=door.implicit_tls)
-        self._tls: TlsState = IN_CLEAR
+        self._smtp = ServerSession(door.smtp, secured=door.implicit_tls or isinstance(tls, TlsFacts))
+        self._tls: TlsState = tls
         self._begin_anonymous()
+        if door.xclient and RelayPolicy(door.xclient).trusts(stream.peer.host):
+            self._smtp.permit_xclient()
+        self._call: Call = NO_CALL
         self._hello = Hello("HELO", "")
         self._trust: bool | _NoBody = _NO_BODY  # asked once, where it matters
         self._transaction = _NO_TRANSACTION
@@ -252,7 +270,7 @@ class Session:
 
     async def _serve(self, greeting: Reply) -> str:
         """The reason of the end."""
-        if self._door.implicit_tls:
+        if self._door.implicit_tls and not isinstance(self._tls, TlsFacts):
             if not greeting.is_positive:  # no handshake for whom there is no room: that is most of what he costs
                 self._stream.abort()
                 return f"turned away: {greeting}"
@@ -334,6 +352,12 @@ class Session:
                     await self._start_queue(due)
                 case Mail():
                     await self._ask_mail(due)
+                case Atrn():
+                    await self._turn_round(due)
+                case Turned():
+                    return await self._hand_over_connection()
+                case Xclient():
+                    await self._stand_for(due)
                 case Rcpt():
                     await self._look_up(due)
                 case TlsGranted():
@@ -376,7 +400,9 @@ class Session:
                 case DataChunk(octets):
                     if self._gather(octets):
                         return event
-                case DataEnd() | Closing() | TransactionReset() | Auth() | AuthResponse() | TlsGranted() | Etrn():
+                case DataEnd() | Closing() | TransactionReset() | Auth() | AuthResponse() | TlsGranted():
+                    return event
+                case Etrn() | Atrn() | Turned() | Xclient():
                     return event
                 case _:
                     assert_never(event)
@@ -499,6 +525,57 @@ class Session:
             reply = LOCAL_ERROR
         self._smtp.reply(reply)
 
+    async def _turn_round(self, atrn: Atrn) -> None:
+        """Whether there is mail for this account to be had over its own connection (RFC 2645 §5.2)."""
+        try:
+            called = await self._house.turns.call(self._login.client.name, atrn.domains)
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
+            self._trouble("ATRN", error)
+            called = LOCAL_ERROR
+        if isinstance(called, Reply):
+            self._smtp.reply(self._refuse("ATRN", called))
+        else:
+            self._call = called
+            self._smtp.reply(TURNED_ROUND)
+
+    async def _hand_over_connection(self) -> str:
+        """From here on we are the client; the reason of the end."""
+        self._say()
+        unsaid = await self._stream.flush(self._house.settings.reply)
+        if isinstance(unsaid, Fault):
+            return await self._lost(unsaid)
+        return await self._call.over(self._stream)
+
+    async def _stand_for(self, xclient: Xclient) -> None:
+        """Take the session for that of whom a trusted client names."""
+        try:
+            reply = await self._named_by(xclient)
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
+            self._trouble("XCLIENT", error)
+            reply = LOCAL_ERROR
+        self._smtp.reply(reply)
+
+    async def _named_by(self, xclient: Xclient) -> Reply:
+        house, peer = self._house, self._stream.peer
+        account: Account | NotKnown | CannotTell = NotKnown("")
+        if xclient.login:
+            account = await house.logins.vouched(xclient.login)
+            if isinstance(account, CannotTell):
+                self._trouble("XCLIENT", OSError(account.why))
+                return LOCAL_ERROR
+            if isinstance(account, NotKnown):
+                return self._refuse("XCLIENT", NO_SUCH_ACCOUNT)
+        if xclient.address:
+            self._stream.stand_for(Endpoint(xclient.address, xclient.port), b"")
+            if not house.access.of(xclient.address).accepts:
+                return self._refuse("XCLIENT", NOT_SERVED)
+        self._trust, self._hello = _NO_BODY, Hello("HELO", "")
+        self._begin_anonymous()
+        if isinstance(account, Account):
+            self._login.client = account
+            house.log.logged_in(self._stream.peer, account.name, f"XCLIENT from {peer.host}")
+        return Reply(220, (f"{self._door.smtp.hostname} ESMTP",))
+
     def _mail(self, mail: Mail) -> Reply:
         refusal = self._refusal_of(mail.reverse_path)
         if isinstance(refusal, Reply):
@@ -508,6 +585,14 @@ class Session:
         released_at = release_of(parameters, now)
         if released_at > now + self._door.smtp.future_release.total_seconds():
             return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", HELD_TOO_LONG)
+        if (
+            parameters.by
+            and by_of(parameters.by).mode is ByMode.RETURN
+            and released_at >= now + by_of(parameters.by).seconds
+        ):
+            return self._refuse(f"MAIL FROM:<{mail.reverse_path}>", LATE_ALREADY)
+        if parameters.prdr:  # a matter of this session alone
+            parameters = replace(parameters, prdr=False)
         lowered = parameters.priority > 0 and not self._trusted()
         if lowered:
             parameters = replace(parameters, priority=0)
@@ -600,7 +685,7 @@ class Session:
                 self._transaction.take(admitted)
                 self._undecided(path, "; ".join(left_out))
                 return OK_RCPT
-            case Turned(reply, _, trouble):
+            case TurnedAway(reply, _, trouble):
                 self._undecided(path, trouble)
                 return self._refuse(f"RCPT TO:<{path}>", reply)
             case _:
@@ -626,7 +711,14 @@ class Session:
         spill = house.in_flight.limit if self._hooked.data else house.settings.spill
         body = Body(house.storage, house.in_flight, spill=spill)
         hostname = self._door.smtp.hostname
-        trace = received_line(origin, transaction.recipients, hostname=hostname, id=name, at=house.clock.now())
+        trace = received_line(
+            origin,
+            transaction.recipients,
+            hostname=hostname,
+            id=name,
+            at=house.clock.now(),
+            priority=transaction.parameters.priority,
+        )
         body.add(trace)
         completion = Completion(name, hostname, house.clock.now()) if self._door.submission else _NO_BODY
         self._incoming = _Incoming(name, origin, body, len(trace), _NO_BODY, completion)
@@ -674,14 +766,13 @@ class Session:
             incoming.body.release()
 
     async def _end_of_data(self, end: DataEnd) -> None:
-        replies = self._transaction.accepted if self._door.smtp.lmtp else 1
         try:
             reply = await self._stored(end)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client keeps the message
             self._trouble("final dot", error)
             reply = LOCAL_ERROR
         await self._forget()
-        for _ in range(replies):
+        for _ in range(end.replies):
             self._smtp.reply(reply)
 
     async def _stored(self, end: DataEnd) -> Reply:
@@ -726,6 +817,8 @@ class Session:
             transaction.parameters,
             transaction.released_at,
         )
+        if incoming.body.scan.is_marked:
+            envelope = self._marked(envelope, incoming.body.scan)
         sent = Sent(self._stream.peer.host, envelope, octets, incoming.trace)
         for name in house.resent.names(sent):
             return self._known(name)
@@ -754,6 +847,13 @@ class Session:
         if isinstance(self._unheard, Unheard):
             self._unheard.heard()
             self._unheard = _NO_BODY
+
+    def _marked(self, envelope: Envelope, marks: HeaderScan) -> Envelope:
+        """With what the header asks for: TLS-Required (RFC 8689 §3), and the priority of a client that we trust."""
+        parameters = envelope.parameters
+        if not parameters.priority and marks.priority and (marks.priority < 0 or self._trusted()):
+            parameters = replace(parameters, priority=marks.priority)
+        return replace(envelope, parameters=parameters, tls_optional=marks.tls_optional)
 
     def _all_recipients(self, transaction: _Transaction) -> tuple[Recipient, ...]:
         """The recipients and the copies; or, where the reverse-path is blocked, all of them in quarantine."""

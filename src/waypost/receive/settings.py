@@ -76,6 +76,7 @@ class Door:
     `implicit_tls`: TLS from the first octet (RFC 8314 §3); whether STARTTLS is offered stands in `smtp`.
     `proxies`: whose connections begin with a PROXY header, which is believed; nobody else may say one.
     `protocol`: what the trace says after "with", where mail comes by something else than SMTP or LMTP.
+    `xclient`: who may say by XCLIENT whose session he hands on.
     """
 
     endpoint: Endpoint
@@ -90,6 +91,7 @@ class Door:
     context: Context = NoCertificate
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     protocol: str = ""
+    xclient: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @cached_property
     def address(self) -> str:

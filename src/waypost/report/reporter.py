@@ -140,8 +140,10 @@ def _wanted(notice: Notice, notify: Notify) -> bool:
             return notify.wants_failure
         case Notice.DELAYED:
             return notify.wants_delay
-        case Notice.DELIVERED | Notice.RELAYED:
+        case Notice.DELIVERED:
             return notify.wants_success
+        case Notice.RELAYED:  # asked for by NOTIFY, or by a time to deliver by (RFC 2852 §4)
+            return notify is not Notify.NEVER
         case Notice.NONE:
             return False
         case _:

@@ -103,6 +103,13 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class OnCall:
+    """`atrn:ACCOUNT` kept until that account calls and has the connection turned round (ATRN, RFC 2645)."""
+
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
 class Discard:
     """`discard:` accepted, logged, thrown away."""
 
@@ -114,7 +121,9 @@ class Reject:
     reply: Reply
 
 
-Transport: TypeAlias = SmtpServers | SmtpMx | LmtpServers | Maildir | Webhook | Pipe | Capture | Discard | Reject
+Transport: TypeAlias = (
+    SmtpServers | SmtpMx | LmtpServers | Maildir | Webhook | Pipe | OnCall | Capture | Discard | Reject
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,8 @@ class Route:
     relay_only: bool = False
     #: What its section is called.
     name: str = ""
+    #: Whether its mail waits until its host asks for it (ETRN), or an operator does.
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +212,7 @@ __all__ = [
     "Maildir",
     "Manner",
     "NoRoute",
+    "OnCall",
     "Pipe",
     "Reject",
     "Retries",

@@ -116,3 +116,8 @@ def _added(tallies: Sequence[Tally]) -> Tally:
         in_doubt=sum(tally.in_doubt for tally in tallies),
         last=tuple(last[:_LAST]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BeingCalledFor:
+    """A next hop's mail is being sent to another call just now (ATRN)."""

@@ -25,6 +25,7 @@ from waypost.route.route import (
     Limits,
     Manner,
     NoRoute,
+    OnCall,
     Retries,
     Route,
     Server,
@@ -66,6 +67,7 @@ class Means:
     manner: Manner = AS_OURSELVES
     retries: Retries = AS_EVER
     onward: Onward = STAY
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +270,15 @@ class RouteTable:
             onward=means.onward,
             relay_only=rule.relay_only or pattern.match is Match.EVERYTHING,
             name=rule.name,
+            on_demand=rule.means.on_demand,
         )
+
+    def kept_for(self, account: str) -> NextHop | NoRoute:
+        """The key of the mail that is kept for a call of this account."""
+        for rule in self.rules:
+            if rule.target == OnCall(account.lower()):
+                return self._keys[rule.name]
+        return NoRoute(f"no mail is kept for a call of {account}")
 
     def _overridden(self, name: str, means: Means) -> Means:
         """The means for one domain of a route by `mx:`."""

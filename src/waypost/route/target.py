@@ -19,6 +19,7 @@ from waypost.route.route import (
     Discard,
     LmtpServers,
     Maildir,
+    OnCall,
     Pipe,
     Reject,
     Server,
@@ -33,7 +34,7 @@ ALLOWED: Final = (
     '"smtp://host:25", "smtps://host:465", '
     '"mx:", "mx:example.net", "lmtp://host:24", "lmtp:///path/of/socket", "maildir:/path/%d/%u", '
     '"https://app.example.net/mail", "pipe:/usr/local/bin/program --for %r", '
-    '"capture:", "discard:" or "reject:550 5.1.1 text"'
+    '"atrn:ACCOUNT", "capture:", "discard:" or "reject:550 5.1.1 text"'
 )
 SMTP_PORT: Final = 25
 SMTPS_PORT: Final = 465  # RFC 8314 §7.3
@@ -100,6 +101,8 @@ def target_text(target: Target) -> str:
             return url
         case Pipe(arguments):
             return f"pipe:{shlex.join(arguments)}"
+        case OnCall(account):
+            return f"atrn:{account}"
         case Capture():
             return "capture:"
         case Discard():
@@ -205,6 +208,12 @@ def _pipe(text: str, rest: str) -> Pipe:
     return Pipe(tuple(arguments))
 
 
+def _on_call(text: str, rest: str) -> OnCall:
+    if not rest or not rest.isprintable() or " " in rest:
+        raise ValueError(f'{text!r} names no account; write "atrn:ACCOUNT", by the name it logs in with')
+    return OnCall(rest.lower())
+
+
 def _capture(text: str, rest: str) -> Capture:
     _expect_bare(text, rest)
     return Capture()
@@ -234,6 +243,7 @@ _PARSERS: Final[dict[str, Callable[[str, str], Target]]] = {
     "http": _webhook,
     "https": _webhook,
     "pipe": _pipe,
+    "atrn": _on_call,
     "capture": _capture,
     "discard": _discard,
     "reject": _reject,

@@ -13,6 +13,7 @@ from typing import BinaryIO, assert_never
 from waypost.sendmail.box import EX_OK, Place, Refusal
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import (
+    Atrn,
     Auth,
     AuthResponse,
     BodyFault,
@@ -32,6 +33,8 @@ from waypost.smtp.server import (
     StartTls,
     TlsGranted,
     TransactionReset,
+    Turned,
+    Xclient,
 )
 
 _OK = Reply.of(250, "2.1.0", "OK")
@@ -42,7 +45,11 @@ _BAD_BODY = Reply.of(550, "5.6.0", "a line of the message is too long, ends in C
 
 def serve(place: Place, stdin: BinaryIO, stdout: BinaryIO, write: Callable[[Place, bytes], object]) -> int:
     """One session, to its end. `write` puts a message into the pickup directory."""
-    talk = _Talk(place, ServerSession(ServerSettings(hostname=place.hostname, size_limit=place.most)), write)
+    talk = _Talk(
+        place,
+        ServerSession(ServerSettings(hostname=place.hostname, size_limit=place.most, deliver_by=False, prdr=False)),
+        write,
+    )
     talk.smtp.greet(Reply(220, (f"{place.hostname} ESMTP",)))
     while talk.is_open:
         stdout.write(talk.smtp.octets_to_send())
@@ -94,9 +101,9 @@ class _Talk:
                 self.smtp.reply(self._stored() if fault is BodyFault.NONE else _BAD_BODY)
             case Closing():
                 self.is_open = False
-            case StartTls() | Auth() | AuthResponse() | Etrn():
+            case StartTls() | Auth() | AuthResponse() | Etrn() | Atrn() | Xclient():
                 self.smtp.reply(_NOT_HERE)
-            case Refused() | TransactionReset() | TlsGranted() | NeedOctets():
+            case Refused() | TransactionReset() | TlsGranted() | Turned() | NeedOctets():
                 pass
             case _:
                 assert_never(event)

@@ -69,6 +69,7 @@ class Stage(Enum):
     BODY = "body"
     DOT = "final dot"
     RSET = "RSET"
+    ASKED = "command"
     QUIT = "QUIT"
     CLOSED = "closed"
 
@@ -226,6 +227,13 @@ class DotAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """The reply to `ask`; READY again."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class TransactionEnded:
     """Nothing of the transaction (or `reset`) is outstanding any more; at READY again if the session can be reused."""
 
@@ -257,6 +265,7 @@ ClientEvent: TypeAlias = (
     | DataAnswered
     | ChunkDue
     | DotAnswered
+    | Asked
     | TransactionEnded
     | PeerClosing
     | Violation
@@ -353,6 +362,7 @@ TRANSACTION: Final = {
     Stage.DATA: (Verdict.ODD, Verdict.TAKEN, Verdict.REFUSED, Verdict.REFUSED),  # 2yz is no leave to send a body
     Stage.DOT: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
     Stage.RSET: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
+    Stage.ASKED: (Verdict.TAKEN, Verdict.ODD, Verdict.REFUSED, Verdict.REFUSED),
 }
 
 #: A command of a transaction: the stage of its reply, the index of the recipient it concerns, and its line.
@@ -361,6 +371,10 @@ _Command: TypeAlias = tuple[Stage, int, str]
 _ALL: Final = -1
 #: The index of the reply to a lone dot, which ends a DATA that came too late to be taken back; nothing depends on it.
 _LONE_DOT: Final = -2
+#: The index of the reply, behind those to each recipient, that tells of the message as a whole (PRDR).
+_WHOLE: Final = -3
+#: "Judged for each recipient" (draft-hall-prdr-00): their replies follow, and one for the whole.
+_ANALYSIS: Final = 353
 #: In place of a chunk's size: the body goes by DATA.
 _NO_CHUNK: Final = -1
 
@@ -399,6 +413,8 @@ class ClientSession:
         self._due: deque[_Command] = deque()  # whose replies are outstanding, in order
         self._mail_taken = False
         self._accepted: list[int] = []
+        self._prdr = False
+        self._passed: list[int] = []  # recipients for whom the message will do (PRDR)
         self._stuffer: DotStuffer | ChunkSender = DotStuffer()
         self._chunk_size = _NO_CHUNK
 
@@ -480,6 +496,7 @@ class ClientSession:
         self._chunk_size = transaction.parameters.size if transaction.chunked else _NO_CHUNK
         self._mail_taken = False
         self._accepted = []
+        self._prdr = transaction.parameters.prdr and "PRDR" in offered and not self._lmtp
         self._say_group()
 
     def send_body(self, octets: bytes) -> bytes:
@@ -505,6 +522,12 @@ class ClientSession:
         """Say RSET, to see whether an idle connection still lives; TransactionEnded tells. Only at READY."""
         self._require(Stage.READY)
         self._say_rset()
+
+    def ask(self, line: str) -> None:
+        """Say a command of no transaction (ETRN, ATRN); Asked tells the reply. Only at READY."""
+        self._require(Stage.READY)
+        self._say(line)
+        self._due.append((Stage.ASKED, _ALL, line))
 
     def quit(self) -> None:
         """Say QUIT; nobody waits for the answer."""
@@ -693,7 +716,12 @@ class ClientSession:
         return "PIPELINING" in self._extensions and not self._reader.bare_newline
 
     def _answered(self, reply: Reply, events: list[ClientEvent]) -> None:
-        stage, index, _ = self._due[0]
+        stage, index, said = self._due[0]
+        if reply.code == _ANALYSIS and self._prdr and (stage, index) == (Stage.DOT, _ALL) and len(self._accepted) > 1:
+            self._passed = []
+            self._due.popleft()
+            self._due.extend([(Stage.DOT, one, said) for one in (*self._accepted, _WHOLE)])
+            return
         verdict = TRANSACTION[stage][reply.code // 100 - 2]
         if index != _LONE_DOT and (verdict is Verdict.ODD or not can_answer(stage, reply.code)):
             self._violation(_no_answer(stage, reply), str(reply), events)
@@ -718,8 +746,13 @@ class ClientSession:
                 events.append(RcptAnswered(index, reply))
             case Stage.DATA if self._mail_taken:
                 events.append(DataAnswered(reply, body_due=taken and bool(self._accepted)))
+            case Stage.DOT if self._prdr and index >= 0 and taken:
+                self._passed.append(index)  # nothing is delivered before the last reply
             case Stage.DOT:
-                events.append(DotAnswered(reply, tuple(self._accepted) if index == _ALL else (index,)))
+                of_many = {_ALL: self._accepted, _WHOLE: self._passed}
+                events.append(DotAnswered(reply, tuple(of_many.get(index, (index,)))))
+            case Stage.ASKED:
+                events.append(Asked(reply))
             case _:
                 pass
 
@@ -738,6 +771,8 @@ class ClientSession:
                 self._due.append((Stage.RSET, _LONE_DOT, "."))
             case Stage.DOT:
                 self._finish(events, in_step=True)
+            case Stage.ASKED:
+                pass  # READY still
             case Stage.RSET:
                 self._finish(events, in_step=verdict is Verdict.TAKEN or index == _LONE_DOT)
             case _ if self._may_go_on:

@@ -12,6 +12,7 @@ import re
 from base64 import b64decode
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address
 from typing import Final
 
 from waypost.smtp.extension import (
@@ -21,6 +22,7 @@ from waypost.smtp.extension import (
     ParameterError,
     RcptParameters,
     UnknownParameterError,
+    decode_xtext,
     format_mail_parameters,
     format_rcpt_parameters,
     parse_mail_parameters,
@@ -65,6 +67,8 @@ class Verb(Enum):
     AUTH = "AUTH"
     BDAT = "BDAT"
     ETRN = "ETRN"
+    ATRN = "ATRN"
+    XCLIENT = "XCLIENT"
     UNKNOWN = ""
 
     # A member is equal to itself alone. Enum hashes the name instead, in Python, for each command of each client.
@@ -160,6 +164,78 @@ def parse_etrn(argument: str) -> Etrn | Reply:
     if not name.strip("@#") or not name.isascii() or " " in name or len(name) > DOMAIN_LIMIT + 1:
         return Reply.of(501, "5.5.4", "ETRN is followed by a domain, by @ and a domain, or by # and a queue")
     return Etrn(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Atrn:
+    """(reply) ATRN (RFC 2645): the client wants the connection turned round, and mail for `domains`; none: all its."""
+
+    domains: tuple[str, ...]
+
+
+def parse_atrn(argument: str) -> Atrn | Reply:
+    """What follows the word ATRN: nothing, or domains with commas between them."""
+    words = tuple(word.lower() for word in argument.strip(" ").split(",")) if argument.strip(" ") else ()
+    if not all(_DOMAIN.fullmatch(word) and len(word) <= DOMAIN_LIMIT for word in words):
+        return Reply.of(501, "5.5.4", "ATRN is followed by nothing, or by domains with a comma between them")
+    return Atrn(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Xclient:
+    """(reply) XCLIENT (Postfix): a trusted client says whose session it hands on; "" and 0 where it does not tell.
+
+    `address`: numeric. `login`: whom that client has authenticated as. What it calls itself comes in the next EHLO.
+    """
+
+    address: str = ""
+    port: int = 0
+    login: str = ""
+
+
+#: What XCLIENT may say. The names of hosts are not believed, and which address of ours was meant changes nothing.
+XCLIENT_ATTRIBUTES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
+
+
+def parse_xclient(argument: str) -> Xclient | Reply:
+    """What follows the word XCLIENT: attributes, each with a value in xtext."""
+    said: dict[str, str] = {}
+    for word in argument.split():
+        name, equals, value = word.partition("=")
+        if name.upper() not in XCLIENT_ATTRIBUTES or not equals:
+            return _NO_XCLIENT
+        try:
+            said[name.upper()] = "" if value.upper() in {"[UNAVAILABLE]", "[TEMPUNAVAIL]"} else decode_xtext(value)
+        except ValueError as error:
+            return _refusal(501, "5.5.4", error)
+    port = said.get("PORT") or "0"
+    if not said or _PORT.fullmatch(port) is None:
+        return _NO_XCLIENT
+    try:
+        address = str(ip_address(_IPV6.sub("", said["ADDR"]))) if said.get("ADDR") else ""
+    except ValueError as error:
+        return _refusal(501, "5.5.4", error)
+    return Xclient(address, int(port), said.get("LOGIN", ""))
+
+
+_WIDE: Final = re.compile(r" SMTPUTF8 *$", re.IGNORECASE)
+
+
+def parse_vrfy(argument: str) -> Reply:
+    """The answer to VRFY, which tells nobody who exists (RFC 5321 §7.3); a wide name says SMTPUTF8 (RFC 6531 §3.7)."""
+    name = _WIDE.sub("", argument).strip(" ")
+    if not name:
+        return Reply.of(501, "5.5.4", "VRFY is followed by a name or an address")
+    if not name.isascii() and not _WIDE.search(argument):
+        return Reply.of(553, "5.6.7", "a name that is not ASCII needs SMTPUTF8 behind it (RFC 6531)")
+    return _VRFY_ANSWER
+
+
+_VRFY_ANSWER: Final = Reply.of(252, "2.5.2", "cannot tell; send the message and see")
+_DOMAIN: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_IPV6: Final = re.compile("^ipv6:", re.IGNORECASE)
+_NO_XCLIENT: Final = Reply.of(501, "5.5.4", "XCLIENT is followed by attributes that EHLO has named, each with =value")
 
 
 def parse_hello(verb: Verb, argument: str) -> Hello | Reply:

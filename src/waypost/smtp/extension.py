@@ -2,7 +2,7 @@
 
 Sources: SIZE RFC 1870, 8BITMIME RFC 6152, PIPELINING RFC 2920, ENHANCEDSTATUSCODES RFC 2034, SMTPUTF8 RFC 6531,
 DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954, REQUIRETLS RFC 8689, CHUNKING and BINARYMIME RFC 3030,
-LIMITS RFC 9422, MT-PRIORITY RFC 6710, FUTURERELEASE RFC 4865.
+LIMITS RFC 9422, MT-PRIORITY RFC 6710, FUTURERELEASE RFC 4865, DELIVERBY RFC 2852, PRDR draft-hall-prdr-00.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ORCPT_LIMIT: Final = 500
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,5}")
 _PRIORITY: Final = re.compile(r"-?[1-9]|0")
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
+_BY: Final = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
 _UTC: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 #: RFC 1870 §3: SIZE has at most 20 digits.
 SIZE_DIGITS: Final = 20
@@ -45,6 +46,33 @@ class Return(Enum):
     FULL = "FULL"
     HEADERS = "HDRS"
     UNSPECIFIED = ""
+
+
+class ByMode(Enum):
+    """What a client wants where a message is late (RFC 2852 §4): to have it back, or to be told while it goes on."""
+
+    NONE = ""
+    NOTIFY = "N"
+    RETURN = "R"
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """BY= (RFC 2852 §4): `seconds` from receipt, of meaning unless `mode` is NONE; `trace`: each relay is told of."""
+
+    seconds: int
+    mode: ByMode
+    trace: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.seconds};{self.mode.value}{'T' if self.trace else ''}"
+
+
+@lru_cache(maxsize=64)
+def by_of(text: str) -> By:
+    """What `MailParameters.by` says, which has been read once; mode NONE where it is empty."""
+    found = _BY.fullmatch(text)
+    return By(int(found[1]), ByMode(found[2].upper()), bool(found[3])) if found else By(0, ByMode.NONE)
 
 
 class Notify(Flag):
@@ -79,7 +107,9 @@ class MailParameters:
     `size` is the declared size in octets, 0 where none was declared (RFC 1870 §3 treats both alike).
     `envelope_id` is ENVID decoded from xtext (RFC 3461 §4.4). `submitter` is AUTH= decoded from xtext: a mailbox, or
     `<>` where it is not known or not believed (RFC 4954 §5). `priority` is -9 to 9 (RFC 6710 §4). `hold_for` in seconds
-    from receipt, `hold_until` in seconds since 1970; one of them at most (RFC 4865 §4).
+    from receipt, `hold_until` in seconds since 1970; one of them at most (RFC 4865 §4). `by`: when it is to have been
+    delivered, as BY= has it: `by_of` reads it (RFC 2852 §4). `prdr`: each recipient is answered for itself behind the
+    final dot (draft-hall-prdr-00).
     """
 
     size: int = 0
@@ -92,6 +122,25 @@ class MailParameters:
     priority: int = 0
     hold_for: int = 0
     hold_until: int = 0
+    by: str = ""
+    prdr: bool = False
+
+    def as_sent(self, size: int, body: BodyType, by: str, *, prdr: bool) -> MailParameters:
+        """The parameters for a peer, with what depends on it; written out, because `replace` costs twenty calls."""
+        return MailParameters(
+            size,
+            body,
+            self.smtputf8,
+            self.ret,
+            self.envelope_id,
+            self.submitter,
+            self.requiretls,
+            self.priority,
+            self.hold_for,
+            self.hold_until,
+            by,
+            prdr,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +179,12 @@ class Extensions:
             if key.upper() == name and _LIMIT.fullmatch(value):
                 return int(value)
         return 0
+
+    @property
+    def least_by_time(self) -> int:
+        """The shortest time to deliver a message by, in seconds, that is taken where lateness returns it; 0: any."""
+        first = (*self.offered.get("DELIVERBY", ()), "")[0]
+        return int(first) if _SECONDS.fullmatch(first) else 0
 
     @property
     def auth_mechanisms(self) -> frozenset[str]:
@@ -235,6 +290,21 @@ def _smtputf8(value: str) -> tuple[str, bool]:
     return "smtputf8", True
 
 
+def _prdr(value: str) -> tuple[str, bool]:
+    if value:
+        raise ParameterError("PRDR takes no value")
+    return "prdr", True
+
+
+def _by(value: str) -> tuple[str, str]:
+    by = by_of(value)
+    if by.mode is ByMode.NONE:
+        raise ParameterError(f"BY is seconds;R or seconds;N, and T behind it for a trace, not {value!r}")
+    if by.mode is ByMode.RETURN and by.seconds <= 0:
+        raise ParameterError("BY with R needs a time that is not over yet")
+    return "by", str(by)
+
+
 def _requiretls(value: str) -> tuple[str, bool]:
     if value:
         raise ParameterError("REQUIRETLS takes no value")
@@ -324,6 +394,8 @@ _MAIL: Final[Mapping[str, tuple[str, _Read]]] = {
     "MT-PRIORITY": ("MT-PRIORITY", _priority),
     "HOLDFOR": ("FUTURERELEASE", _hold_for),
     "HOLDUNTIL": ("FUTURERELEASE", _hold_until),
+    "BY": ("DELIVERBY", _by),
+    "PRDR": ("PRDR", _prdr),
 }
 _RCPT: Final[Mapping[str, tuple[str, _Read]]] = {
     "NOTIFY": ("DSN", _notify),
@@ -381,6 +453,10 @@ def format_mail_parameters(parameters: MailParameters, offered: Extensions) -> s
         words += " REQUIRETLS"
     if parameters.priority and "MT-PRIORITY" in offered:
         words += f" MT-PRIORITY={parameters.priority}"
+    if parameters.by and "DELIVERBY" in offered:
+        words += f" BY={parameters.by}"
+    if parameters.prdr and "PRDR" in offered:
+        words += " PRDR"
     if "DSN" in offered:
         if parameters.ret is not Return.UNSPECIFIED:
             words += f" RET={parameters.ret.value}"

@@ -9,15 +9,16 @@ limits) it answers itself; whether a mailbox exists or a message was stored is t
     loop: event = session.next_event()
           NeedOctets            write octets_to_send(), then read and receive(...)
           Hello Mail Rcpt …     reply(...)
-          TlsGranted          write octets_to_send(), take the connection into TLS, then tls_started()
+          TlsGranted            write octets_to_send(), take the connection into TLS, then tls_started()
+          Turned                write octets_to_send(); from then on the client is the server (ATRN)
           Closing               write octets_to_send(), then close
 
 Strictness, and why (RFC 2920 §3.1, RFC 5321 §4.1.1.4):
 
-* EHLO, HELO, LHLO, STARTTLS, AUTH and DATA must end a group. A client that says more in the same breath does not wait
-  for our answer: it is a machine made to speak blindly, and behind a refused DATA its body would be read as commands,
-  behind a refused AUTH its secrets. It is answered 554 and the session is over. Octets that arrive before the reply to
-  STARTTLS or DATA is given count the same.
+* EHLO, HELO, LHLO, STARTTLS, AUTH, DATA, ATRN and XCLIENT end a group. A client that says more in one breath does not
+  wait for our answer: it is a machine made to speak blindly, and behind a refused DATA its body would be read as
+  commands, behind a refused AUTH its secrets. It is answered 554 and the session is over. Octets that arrive before
+  the reply to STARTTLS or DATA is given count the same.
 * Nothing that was said in clear is known under TLS, neither to us nor to the client (RFC 3207 §4.2). Octets between
   STARTTLS and the handshake would be somebody's who wants them read as if TLS had protected them: they end the session.
 * Octets that came before the banner end the session too.
@@ -41,6 +42,8 @@ from typing import Final, TypeAlias, assert_never
 
 from waypost.smtp.command import (
     TLS_HANDSHAKE,
+    XCLIENT_ATTRIBUTES,
+    Atrn,
     Auth,
     Chunk,
     Etrn,
@@ -48,7 +51,9 @@ from waypost.smtp.command import (
     Mail,
     Rcpt,
     Verb,
+    Xclient,
     is_http,
+    parse_atrn,
     parse_auth,
     parse_chunk,
     parse_etrn,
@@ -56,6 +61,8 @@ from waypost.smtp.command import (
     parse_mail,
     parse_rcpt,
     parse_response,
+    parse_vrfy,
+    parse_xclient,
     split_command,
     without_secrets,
 )
@@ -73,10 +80,12 @@ from waypost.smtp.framing import (
     CommandReader,
     LineFault,
 )
+from waypost.smtp.path import Mailbox
 from waypost.smtp.reply import Reply
 
 __all__ = [
     "ORDER",
+    "Atrn",
     "Auth",
     "AuthResponse",
     "BodyFault",
@@ -98,6 +107,8 @@ __all__ = [
     "State",
     "TlsGranted",
     "TransactionReset",
+    "Turned",
+    "Xclient",
 ]
 
 #: Commands that bring no message nearer (NOOP, RSET, VRFY, EXPN, HELP) before the session is ended: a client that
@@ -149,10 +160,14 @@ class DataChunk:
 
 @dataclass(frozen=True, slots=True)
 class DataEnd:
-    """(reply; under LMTP one a recipient, in order) The final dot or last chunk came. `size`: octets of the body."""
+    """(`replies` of them) The final dot or last chunk came. `size`: octets of the body.
+
+    Under LMTP each accepted recipient is answered, in order; under PRDR too, and then the message as a whole.
+    """
 
     size: int
     fault: BodyFault
+    replies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +196,11 @@ class Closing:
 
 
 @dataclass(frozen=True, slots=True)
+class Turned:
+    """250 to ATRN was queued: flush; the connection is the caller's from then on, and the client is the server."""
+
+
+@dataclass(frozen=True, slots=True)
 class NeedOctets:
     """Nothing more can be told from what came so far: flush, then read."""
 
@@ -188,10 +208,13 @@ class NeedOctets:
 Event: TypeAlias = (
     Hello
     | Etrn
+    | Atrn
+    | Xclient
     | Auth
     | AuthResponse
     | StartTls
     | TlsGranted
+    | Turned
     | Mail
     | Rcpt
     | DataStart
@@ -203,7 +226,7 @@ Event: TypeAlias = (
     | NeedOctets
 )
 #: Those that wait for a reply.
-_Asked: TypeAlias = Hello | Etrn | StartTls | Auth | AuthResponse | Mail | Rcpt | DataStart | DataEnd
+_Asked: TypeAlias = Hello | Etrn | Atrn | Xclient | StartTls | Auth | AuthResponse | Mail | Rcpt | DataStart | DataEnd
 
 _NEED_OCTETS: Final = NeedOctets()
 _START_TLS: Final = StartTls()
@@ -211,6 +234,7 @@ _TLS_GRANTED: Final = TlsGranted()
 _DATA_START: Final = DataStart()
 _CHUNKS_START: Final = DataStart(chunked=True)
 _TRANSACTION_RESET: Final = TransactionReset()
+_TURNED: Final = Turned()
 
 
 @dataclass(frozen=True)  # no slots: what follows from the settings is kept beside them
@@ -221,7 +245,8 @@ class ServerSettings:
     least 100. `max_errors`: refusals by the session itself before it ends with 421; 20 is what others in the field use.
     `mechanisms`: those of AUTH, in upper case; offered only once `permit_auth` says that secrets are safe.
     `starttls`: it is on offer, there being a certificate. `tls_required`: no mail in clear. `future_release`: how long
-    a message may be held at its author's wish (RFC 4865); none: not offered. `max_messages` a session (RFC 9422).
+    a message may be held at its author's wish (RFC 4865); none: not offered. `max_messages` a session (RFC 9422), and
+    `max_recipient_domains` a transaction, 0 for any number. `atrn`: some account has mail to be called for (RFC 2645).
     """
 
     hostname: str
@@ -233,7 +258,11 @@ class ServerSettings:
     priority: bool = True
     future_release: timedelta = timedelta()
     max_messages: int = 1000
+    max_recipient_domains: int = 0
+    deliver_by: bool = True
+    prdr: bool = True
     etrn: bool = False
+    atrn: bool = False
     max_recipients: int = 1000
     max_errors: int = 20
     mechanisms: tuple[str, ...] = ()
@@ -264,7 +293,12 @@ class ServerSettings:
         offered["ENHANCEDSTATUSCODES"] = ()
         if self.chunking:
             offered |= {"CHUNKING": (), "BINARYMIME": ()}
-        offered["LIMITS"] = (f"MAILMAX={self.max_messages}", f"RCPTMAX={self.max_recipients}")
+        domains = (f"RCPTDOMAINMAX={self.max_recipient_domains}",) if self.max_recipient_domains else ()
+        offered["LIMITS"] = (f"MAILMAX={self.max_messages}", f"RCPTMAX={self.max_recipients}", *domains)
+        if self.deliver_by:
+            offered["DELIVERBY"] = ()
+        if self.prdr and not self.lmtp:  # LMTP answers each recipient as it is
+            offered["PRDR"] = ()
         if self.priority:
             offered["MT-PRIORITY"] = ()
         if self.etrn:
@@ -310,6 +344,7 @@ class State(Enum):
     READY = auto()  # EHLO, HELO or LHLO accepted
     AUTH = auto()  # a challenge was said: its response is due
     HANDSHAKE = auto()  # 220 said to STARTTLS: what comes next is TLS, or nothing of worth
+    TURNED = auto()  # 250 said to ATRN: the client is the server now
     MAIL = auto()  # a transaction is open, without recipients
     RCPT = auto()  # with at least one
     BODY = auto()  # 354 said
@@ -339,14 +374,14 @@ _NOT_OFFERED: Final = Reply.of(502, "5.5.1", "not offered here")
 _TLS_DUE: Final = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
 
 #: The columns of the table: commands that share their cells.
-_HELLO, _STARTTLS, _AUTH, _MAIL, _RCPT, _DATA, _BDAT, _RSET, _OTHER, _QUIT = range(10)
+_HELLO, _HELO, _STARTTLS, _AUTH, _MAIL, _RCPT, _DATA, _BDAT, _RSET, _NOOP, _XCLIENT, _ATRN, _OTHER, _QUIT = range(14)
 #: Those behind which a client has to wait for the reply.
-_ENDS_A_GROUP: Final = (_HELLO, _STARTTLS, _AUTH, _DATA)
-#: Those that bring a message nearer.
-_ONLY_UNDER_TLS: Final = (_AUTH, _MAIL, _RCPT, _DATA, _BDAT, _RSET)
+_ENDS_A_GROUP: Final = (_HELLO, _HELO, _STARTTLS, _AUTH, _DATA, _XCLIENT, _ATRN)
+#: Those that are taken where no mail may come in clear (RFC 3207 §4). XCLIENT comes of whom the administrator trusts.
+_BEFORE_TLS: Final = (_HELLO, _STARTTLS, _NOOP, _XCLIENT, _QUIT)
 _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.EHLO: _HELLO,
-    Verb.HELO: _HELLO,
+    Verb.HELO: _HELO,
     Verb.LHLO: _HELLO,
     Verb.AUTH: _AUTH,
     Verb.STARTTLS: _STARTTLS,
@@ -355,6 +390,9 @@ _COLUMN: Final[Mapping[Verb, int]] = dict.fromkeys(Verb, _OTHER) | {
     Verb.DATA: _DATA,
     Verb.BDAT: _BDAT,
     Verb.RSET: _RSET,
+    Verb.NOOP: _NOOP,
+    Verb.XCLIENT: _XCLIENT,
+    Verb.ATRN: _ATRN,
     Verb.QUIT: _QUIT,
 }
 
@@ -362,33 +400,39 @@ _CONNECTED, _READY, _CLOSED = State.CONNECTED, State.READY, State.CLOSED
 #: One row a state in which commands are read, one column a command; a cell is the state that its acceptance leads to,
 #: or the reply to it when it comes out of order (RFC 5321 §4.1.4). A command that is refused leaves the state as it is.
 ORDER: Final[Mapping[State, tuple[State | Reply, ...]]] = {
-    # EHLO…, STARTTLS, AUTH, MAIL, RCPT,
-    # DATA, BDAT, RSET, others, QUIT
+    # EHLO or LHLO, HELO, STARTTLS, AUTH, MAIL, RCPT,
+    # DATA, BDAT, RSET, NOOP,
+    # XCLIENT, ATRN, others, QUIT
     State.CONNECTED: (
-        *(_READY, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE),
-        *(_HELLO_DUE, _HELLO_DUE, _CONNECTED, _CONNECTED, _CLOSED),
+        *(_READY, _READY, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE, _HELLO_DUE),
+        *(_HELLO_DUE, _HELLO_DUE, _CONNECTED, _CONNECTED),
+        *(_CONNECTED, _HELLO_DUE, _CONNECTED, _CLOSED),
     ),
     State.READY: (
-        *(_READY, State.HANDSHAKE, State.AUTH, State.MAIL, _MAIL_DUE),
-        *(_MAIL_DUE, _CHUNK_LOST, _READY, _READY, _CLOSED),
+        *(_READY, _READY, State.HANDSHAKE, State.AUTH, State.MAIL, _MAIL_DUE),
+        *(_MAIL_DUE, _CHUNK_LOST, _READY, _READY),
+        *(_CONNECTED, State.TURNED, _READY, _CLOSED),
     ),
     State.MAIL: (
-        *(_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT),
-        *(_RCPT_DUE, _RCPT_DUE, _READY, State.MAIL, _CLOSED),
+        *(_READY, _READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT),
+        *(_RCPT_DUE, _RCPT_DUE, _READY, State.MAIL),
+        *(_TOO_LATE, _TOO_LATE, State.MAIL, _CLOSED),
     ),
     State.RCPT: (
-        *(_READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT),
-        *(State.BODY, State.CHUNK, _READY, State.RCPT, _CLOSED),
+        *(_READY, _READY, _TOO_LATE, _TOO_LATE, _IN_TRANSACTION, State.RCPT),
+        *(State.BODY, State.CHUNK, _READY, State.RCPT),
+        *(_TOO_LATE, _TOO_LATE, State.RCPT, _CLOSED),
     ),
     State.CHUNKS: (
-        *(_READY, _TOO_LATE, _TOO_LATE, _CHUNK_DUE, _CHUNK_DUE),
-        *(_CHUNK_DUE, State.CHUNK, _READY, State.CHUNKS, _CLOSED),
+        *(_READY, _READY, _TOO_LATE, _TOO_LATE, _CHUNK_DUE, _CHUNK_DUE),
+        *(_CHUNK_DUE, State.CHUNK, _READY, State.CHUNKS),
+        *(_TOO_LATE, _TOO_LATE, State.CHUNKS, _CLOSED),
     ),
-    State.TURNED_AWAY: (*[_QUIT_DUE] * 9, _CLOSED),
+    State.TURNED_AWAY: (*[_QUIT_DUE] * 13, _CLOSED),
 }
 #: The same where no mail may come in clear, as long as TLS has not begun (RFC 3207 §4).
 ORDER_BEFORE_TLS: Final = {
-    state: tuple(_TLS_DUE if column in _ONLY_UNDER_TLS else cell for column, cell in enumerate(row))
+    state: tuple(cell if column in _BEFORE_TLS else _TLS_DUE for column, cell in enumerate(row))
     for state, row in ORDER.items()
     if state in (State.CONNECTED, State.READY)
 } | {State.TURNED_AWAY: ORDER[State.TURNED_AWAY]}
@@ -420,17 +464,19 @@ _ERRORS: Final = frozenset({500, 501, 502, 503, 555})
 _NO_ERRORS: Final = frozenset({_RCPT_DUE, _CHUNK_LOST})
 
 _OK: Final = Reply.of(250, "2.0.0", "OK")
-_VRFY_ANSWER: Final = Reply.of(252, "2.5.2", "cannot tell; send the message and see")
 _HELP_ANSWER: Final = Reply.of(214, "2.0.0", "RFC 5321: EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP")
 _UNKNOWN: Final = Reply.of(500, "5.5.2", "no such command")
 _NO_ARGUMENT: Final = Reply.of(501, "5.5.4", "this command takes no argument")
 _TOO_MANY_RECIPIENTS: Final = Reply.of(452, "4.5.3", "too many recipients; send the rest in another transaction")
+_TOO_MANY_DOMAINS: Final = Reply.of(452, "4.5.3", "too many domains; send to the rest in another transaction")
+_ANALYSIS: Final = Reply(353, ("the message is judged for each recipient",))
 _TOO_MANY_ERRORS: Final = Reply.of(421, "4.7.0", "too many errors")
 _TOO_MANY_REFUSALS: Final = Reply.of(421, "4.7.0", "too many refused commands")
 _TOO_IDLE: Final = Reply.of(421, "4.7.0", "too many commands without a message")
 _SPOKE_TOO_SOON: Final = Reply.of(554, "5.5.0", "wait for the reply before you say more (RFC 2920)")
 #: AUTH, RFC 4954 §4 and §6.
 _TLS_FIRST: Final = Reply.of(538, "5.7.11", "encryption required for authentication: say STARTTLS first")
+_LOGIN_DUE: Final = Reply.of(530, "5.7.0", "authentication required")
 _AUTHENTICATED: Final = _due("authenticated already; say QUIT to be another")
 _NO_SUCH_MECHANISM: Final = Reply.of(504, "5.5.4", "no such mechanism here: see the reply to EHLO")
 _RESPONSE_TOO_LONG: Final = Reply.of(500, "5.5.6", "authentication exchange line is too long")
@@ -438,6 +484,13 @@ _NO_RESPONSE: Final = Reply.of(501, "5.5.2", "that is not base64")
 _RESPONSE_NOT_SHOWN: Final = "AUTH (response not shown)"
 #: Why a session ends where somebody put octets between STARTTLS and the handshake (CVE-2011-0411 and its kin).
 _INJECTED: Final = "octets in clear where the TLS handshake was due"
+#: The same, by the event that was still to be answered, of those behind which a client has to wait.
+_TOO_SOON: Final[Mapping[type, str]] = {
+    StartTls: _INJECTED,
+    DataStart: "the client sent its body before 354",
+    Atrn: "the client said more behind ATRN",
+    Xclient: "the client said more behind XCLIENT",
+}
 _NOT_SMTP: Final = Reply.of(554, "5.5.0", "this is a mail server")
 _LINE_REPLIES: Final[Mapping[LineFault, Reply]] = {
     LineFault.OVER_LONG: Reply.of(500, "5.5.6", "line too long"),
@@ -488,6 +541,8 @@ class ServerSession:
         self._waiting: _Asked | _Nothing = _NOTHING
         self._more_replies = 0  # due to the DataEnd that waits, behind the first
         self._recipients = 0  # accepted in this transaction
+        self._domains: set[str] = set()  # theirs, where they are limited
+        self._prdr = False
         self._utf8 = False
         self._binary = False
         self._chunk = Chunk(0, last=False)  # the one asked about
@@ -499,6 +554,7 @@ class ServerSession:
         self._mechanisms: tuple[str, ...] = ()  # on offer now
         self._heard_auth = False
         self._authenticated = False
+        self._xclient = False
 
     # ---- the caller's side
 
@@ -526,6 +582,8 @@ class ServerSession:
                 return self._read_body()
             if self._state is State.HANDSHAKE:
                 return self._await_handshake()
+            if self._state is State.TURNED:
+                return _TURNED
             if self._state is State.CHUNK:
                 read = self._read_chunk()
                 if read is _NOTHING:
@@ -547,9 +605,22 @@ class ServerSession:
         None of them takes the offer back, which is how a session begins.
         """
         self._mechanisms = tuple(mechanisms)
-        base = self._settings.offers_under_tls if self._secured else self._settings.offers
-        self._offers = Extensions({**base.offered, "AUTH": self._mechanisms}) if mechanisms else base
+        self._offer()
         self._reader.limit = AUTH_LINE if mechanisms else COMMAND_LINE
+
+    def permit_xclient(self) -> None:
+        """Offer XCLIENT from the next EHLO on: the administrator trusts whoever this is."""
+        self._xclient = True
+        self._offer()
+
+    def _offer(self) -> None:
+        base = self._settings.offers_under_tls if self._secured else self._settings.offers
+        own: dict[str, tuple[str, ...]] = {"AUTH": self._mechanisms} if self._mechanisms else {}
+        if self._mechanisms and self._settings.atrn:
+            own["ATRN"] = ()
+        if self._xclient:
+            own["XCLIENT"] = XCLIENT_ATTRIBUTES
+        self._offers = Extensions({**base.offered, **own}) if own else base
 
     def hello_reply(self, now: float = 0.0) -> Reply:
         """The 250 that accepts a Hello, with the extensions on offer at `now`, in seconds since 1970."""
@@ -559,7 +630,7 @@ class ServerSession:
         if settings.future_release:
             offered = settings.with_latest_release(self._offers, now)
             return Reply(250, (settings.hostname, *extension_lines(offered)))
-        if self._mechanisms:
+        if self._mechanisms or self._xclient:
             return Reply(250, (settings.hostname, *extension_lines(self._offers)))
         return settings.ehlo_reply_under_tls if self._secured else settings.ehlo_reply
 
@@ -600,10 +671,10 @@ class ServerSession:
         event = self._waiting
         if event is _NOTHING:
             raise LocalProtocolError(f"nothing waits for the reply {reply}")
-        if (event is _DATA_START or event is _START_TLS) and self._reader.pending:
+        if type(event) in _TOO_SOON and event is not _CHUNKS_START and self._reader.pending:
             # Whatever the answer: what came was sent blindly, and is never to be read as commands.
             self._waiting = _NOTHING
-            self._end(_SPOKE_TOO_SOON, _INJECTED if event is _START_TLS else "the client sent its body before 354")
+            self._end(_SPOKE_TOO_SOON, _TOO_SOON[type(event)])
             return
         if event is _CHUNKS_START and reply.code != 421:
             self._waiting = _NOTHING
@@ -645,6 +716,14 @@ class ServerSession:
                 self._authenticated = reply.is_positive
             case Etrn():
                 self._count_idle()
+            case Atrn():
+                if reply.is_positive:
+                    self._state = State.TURNED
+            case Xclient():
+                if reply.is_positive:
+                    self._state = State.CONNECTED
+                    self._authenticated = False
+                    self._count_idle()
             case StartTls():
                 if reply.is_positive:
                     self._state = State.HANDSHAKE
@@ -652,12 +731,16 @@ class ServerSession:
                 if reply.is_positive:
                     self._state = State.MAIL
                     self._recipients = 0
+                    self._domains = set()
+                    self._prdr = event.parameters.prdr
                     self._utf8 = event.parameters.smtputf8
                     self._binary = event.parameters.body is BodyType.BINARY_MIME
             case Rcpt():
                 if reply.is_positive:
                     self._state = State.RCPT
                     self._recipients += 1
+                    if self._settings.max_recipient_domains:
+                        self._domains.add(_domain_of(event))
             case DataStart():
                 if reply.is_intermediate:
                     self._state = State.BODY
@@ -718,8 +801,15 @@ class ServerSession:
             if not body.ended:
                 return _NEED_OCTETS
         self._reader.feed(body.rest)
-        self._waiting = DataEnd(body.size, body.fault)
-        self._more_replies = self._recipients - 1 if self._settings.lmtp else 0
+        return self._end_of_data(body.size, body.fault)
+
+    def _end_of_data(self, size: int, fault: BodyFault) -> DataEnd:
+        replies = self._recipients if self._settings.lmtp else 1
+        if self._prdr and self._recipients > 1 and fault is BodyFault.NONE:
+            self._out.append(_ANALYSIS.encode())
+            replies = self._recipients + 1
+        self._waiting = DataEnd(size, fault, replies)
+        self._more_replies = replies - 1
         return self._waiting
 
     def _start_chunks(self, reply: Reply) -> None:
@@ -758,9 +848,7 @@ class ServerSession:
             return self._refuse(skipping.line, skipping.refusal)
         lmtp = self._settings.lmtp  # there each recipient is answered, behind the last chunk
         if chunks.is_last or (chunks.fault is not BodyFault.NONE and not lmtp):
-            self._waiting = DataEnd(chunks.size, chunks.fault)
-            self._more_replies = self._recipients - 1 if lmtp else 0
-            return self._waiting
+            return self._end_of_data(chunks.size, chunks.fault)
         self._state = State.CHUNKS
         self._out.append(Reply.of(250, "2.0.0", f"{chunks.size} octets so far").encode())
         return _NOTHING
@@ -837,6 +925,10 @@ class ServerSession:
                 asked = self._auth(argument)
             case Verb.STARTTLS:
                 asked = _NO_ARGUMENT if argument.strip(" ") else _START_TLS
+            case Verb.XCLIENT:
+                asked = parse_xclient(argument) if self._xclient else _NOT_OFFERED
+            case Verb.ATRN:
+                asked = self._atrn(argument)
             case _:
                 return self._answer(verb, line, argument)
         if isinstance(asked, Reply):
@@ -860,6 +952,11 @@ class ServerSession:
         auth = parse_auth(argument)
         is_known = isinstance(auth, Reply) or auth.mechanism in self._mechanisms
         return auth if is_known else _NO_SUCH_MECHANISM
+
+    def _atrn(self, argument: str) -> Atrn | Reply:
+        if not self._settings.atrn:
+            return _NOT_OFFERED
+        return parse_atrn(argument) if self._authenticated else _LOGIN_DUE
 
     def _mail(self, argument: str) -> Mail | Reply:
         mail = parse_mail(argument, self._offers)
@@ -903,7 +1000,10 @@ class ServerSession:
     def _rcpt(self, argument: str) -> Rcpt | Reply:
         if self._recipients >= self._settings.max_recipients:
             return _TOO_MANY_RECIPIENTS
-        return parse_rcpt(argument, self._offers, utf8=self._utf8)
+        rcpt, most = parse_rcpt(argument, self._offers, utf8=self._utf8), self._settings.max_recipient_domains
+        if most and isinstance(rcpt, Rcpt) and len(self._domains | {_domain_of(rcpt)}) > most:
+            return _TOO_MANY_DOMAINS
+        return rcpt
 
     def _answer(self, verb: Verb, line: str, argument: str) -> Event | _Nothing:
         """The commands that nobody but the session need hear of."""
@@ -919,7 +1019,10 @@ class ServerSession:
             case Verb.NOOP:
                 self._idly(_OK)
             case Verb.VRFY:
-                self._idly(_VRFY_ANSWER)
+                reply = parse_vrfy(argument)
+                if reply.code >= 400:
+                    return self._refuse(line, reply)
+                self._idly(reply)
             case Verb.HELP:
                 self._idly(_HELP_ANSWER)
             case Verb.ETRN if self._settings.etrn:
@@ -948,3 +1051,8 @@ class ServerSession:
         self._refusals += 1
         if self._refusals == REFUSALS:
             self._end(_TOO_MANY_REFUSALS, "too many refused commands")
+
+
+def _domain_of(rcpt: Rcpt) -> str:
+    path = rcpt.forward_path
+    return str(path.domain).lower() if isinstance(path, Mailbox) else ""
