@@ -436,6 +436,7 @@ def _calls(base: _Base, dialer: Dialer, dots: Dots) -> Calls:
         dots,
         partial(_carriers, base),
         Relays(base.table, Quotas(base.storage, clock), clock),
+        rewritings(config, clock, dialer),
     )
     settler = Settler(base.storage, clock, journal, dots)
     return Calls(base.storage, base.table, settler, Callers(base.storage, clock), clock, means)

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from waypost.maps.inline import InlineMap
 from waypost.maps.lookup import Keys, Lookup, MapTrouble
 from waypost.policy.domains import Accept, DomainPolicy, Domains, PassOn, Refuse
-from waypost.policy.expansion import MAX_RECIPIENTS, Expanded, Expander, Expansion, Undecided, Unknown
+from waypost.policy.expansion import (
+    MAX_RECIPIENTS,
+    MISCONFIGURED,
+    Expanded,
+    Expander,
+    Expansion,
+    MovedAway,
+    Undecided,
+    Unknown,
+)
 from waypost.route.domain import Pattern
 from waypost.smtp.path import DomainName, parse_mailbox
 
@@ -204,3 +213,30 @@ async def test_any_web_of_aliases_comes_to_an_end(entries: dict[str, list[str]],
     else:
         assert isinstance(found, Undecided)
         assert "circles" in found.detail
+
+
+# ---- told of another address (RFC 5321 §3.4)
+def elsewhere(value: str) -> InlineMap:
+    return InlineMap("m", {"bob": [value], "staff": ["bob", "ann@there.example"]}, "waypost.toml:9")
+
+
+async def test_who_is_forwarded_with_251_is_told_of_and_taken() -> None:
+    found = await expand("bob@ours.example", policy(aliases=(elsewhere("251 robert@there.example"),)))
+    assert isinstance(found, Expanded)
+    assert [str(goal.mailbox) for goal in found.goals] == ["robert@there.example"]
+    assert found.told == "robert@there.example"
+
+
+async def test_who_has_moved_with_551_is_not_taken_but_behind_an_alias_he_is_followed() -> None:
+    ours = policy(aliases=(elsewhere("551 robert@there.example"),))
+    found = await expand("bob@ours.example", ours)
+    assert isinstance(found, MovedAway)
+    assert str(found.to) == "robert@there.example"
+    assert await goals("staff@ours.example", ours) == ["ann@there.example", "robert@there.example"]
+
+
+@pytest.mark.parametrize("value", ["251 ", "551 no address at all@", "251 |program"])
+async def test_a_forward_that_names_no_address_is_a_mistake_of_ours(value: str) -> None:
+    found = await expand("bob@ours.example", policy(aliases=(elsewhere(value),)))
+    assert isinstance(found, Undecided)
+    assert found.status == MISCONFIGURED

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deliver.peer import Peer
-from tests.scenarios.whole import AUTHOR, MINUTE, STRANGER, Client, accepted_by, bodies, to_host, whole
+from tests.scenarios.whole import AUTHOR, LETTER, MINUTE, STRANGER, Client, accepted_by, bodies, to_host, whole
 from tests.virtual import virtual
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Selection
@@ -155,3 +155,22 @@ async def test_the_guide_s_settings_do_as_its_table_says(address: str, result: l
 
 def test_the_guide_s_table_has_rows() -> None:
     assert len(told()) >= 8
+
+
+@virtual
+async def test_a_client_is_told_where_a_recipient_is_forwarded_to_or_has_moved() -> None:
+    """RFC 5321 §3.4: 251, and the mail is taken; 551, and the client sends there itself."""
+    settings = (
+        '[[domain]]\nnames = ["ours.example"]\naliases = ["people"]\n[[map]]\nname = "people"\n'
+        'entries = { bob = "251 robert@home.example", carol = "551 carol@far.example" }\n'
+    )
+    async with whole(settings) as service:
+        client = await service.client()
+        await client.say(f"MAIL FROM:<{AUTHOR}>")
+        said = await client.say("RCPT TO:<bob@ours.example>")
+        assert said == "251 2.1.5 User not local; will forward to <robert@home.example>"
+        said = await client.say("RCPT TO:<carol@ours.example>")
+        assert said == "551 5.1.6 User not local; please try <carol@far.example>"
+        await client.say("DATA")
+        await client.send(LETTER + b".\r\n")
+        assert len(await service.inbox()) == 1

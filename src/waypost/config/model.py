@@ -621,7 +621,10 @@ class Domain(Section):
     )
     aliases: tuple[Text, ...] = Field(
         default=(),
-        description="Names of maps: an address → whom it stands for. Looked up are `user+tag@domain`, `user@domain`, "
+        description="Names of maps: an address → whom it stands for; `251 bob@example.org` forwards and tells the "
+        "client so, `551 bob@example.org` tells it to send there itself (RFC 5321 §3.4). Looked up are "
+        "`user+tag@domain`, "
+        "`user@domain`, "
         "`user+tag`, `user`.",
         examples=[("aliases",)],
     )

@@ -31,6 +31,7 @@ from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint, Fault, FaultKind, Stream
 from waypost.net.tls import TlsFacts
+from waypost.policy.rewriting import Rewritings
 from waypost.queue.record import domain_of
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.shelf import Absent
@@ -78,6 +79,7 @@ class Means:
     dots: Dots
     carriers: Callable[[SmtpDelivery], Carriers]
     relays: Relays
+    rewritings: Rewritings
 
 
 class Answering:
@@ -241,6 +243,7 @@ def _runner(stream: Stream, pool: Pool, clock: Clock, means: Means) -> Runner:
     return Runner(
         means.carriers(SmtpDelivery(host, host, opener, pool, clock, dots=means.dots)),
         means.relays,
+        means.rewritings,
         policy=means.policy.until_called(),
         clock=clock,
         dice=means.dice,

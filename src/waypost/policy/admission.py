@@ -16,8 +16,9 @@ from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.mail.envelope import Recipient
 from waypost.policy.access import Network, client_address
-from waypost.policy.expansion import AS_SAID, Expanded, Expander, Goal, Moved, Step, Undecided, Unknown
+from waypost.policy.expansion import AS_SAID, Expanded, Expander, Goal, Moved, MovedAway, Step, Undecided, Unknown
 from waypost.route.route import NoRoute, Reject, Route
+from waypost.smtp.command import REFUSAL_WIDTH
 from waypost.smtp.extension import ORCPT_LIMIT, Notify, RcptParameters
 from waypost.smtp.path import ForwardPath, Mailbox, NullPath, ReversePath, is_ascii
 from waypost.smtp.reply import Reply
@@ -118,6 +119,15 @@ def _relaying_denied(path: ForwardPath) -> Reply:
     )
 
 
+#: The reply to a recipient that is taken, and of whom there is nothing to tell.
+AS_EVER: Final = Reply.of(250, "2.1.5", "OK")
+
+
+def _reply_of(code: int, status: str, text: str) -> Reply:
+    """A reply that quotes an address: it may be long, and not ASCII (RFC 6531 §3.7.4.2)."""
+    return Reply.of(code, status, text.encode("ascii", "backslashreplace").decode()[:REFUSAL_WIDTH])
+
+
 # ---- one RCPT
 @dataclass(frozen=True, slots=True)
 class Destined:
@@ -129,11 +139,15 @@ class Destined:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The message goes to these, at least one. `left_out`: what an alias names besides that has no way, and why."""
+    """The message goes to these, at least one. `left_out`: what an alias names besides that has no way, and why.
+
+    `reply`: 250, or 251 where the client is to be told of another address.
+    """
 
     destined: tuple[Destined, ...]
     steps: tuple[Step, ...] = ()
     left_out: tuple[str, ...] = ()
+    reply: Reply = AS_EVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +256,11 @@ class Admission:
         if not trusted and is_nested(path):
             return Turned(_nested(path))
         match await self.expander.expand(path):
-            case Expanded(goals, steps, _):
+            case Expanded(goals, steps, _, told):
                 found = [(goal, self._way(goal, reverse_path, account)) for goal in goals]
-                return self._all_of(path, parameters, found, steps)
+                return self._all_of(path, parameters, found, steps, told)
+            case MovedAway(to, steps):
+                return Turned(_reply_of(551, "5.1.6", f"User not local; please try <{to}>"), steps)
             case Unknown(mailbox, steps):
                 return Turned(Reply.of(550, "5.1.1", f"there is no <{mailbox}> here"), steps)
             case Undecided(detail, status, steps):
@@ -263,6 +279,7 @@ class Admission:
         parameters: RcptParameters,
         goals: Sequence[tuple[Goal, Route | NoRoute]],
         steps: tuple[Step, ...],
+        told: str,
     ) -> Admitted:
         """The goals that have a way. That the domain is ours is leave enough; an alias leads where it leads."""
         destined, left_out, reply = [], [], Reply.of(550, "5.1.2", f"no route leads to <{path}>")
@@ -276,7 +293,10 @@ class Admission:
                     reply = said
                 case verdict:
                     assert_never(verdict)
-        return Taken(tuple(destined), steps, tuple(left_out)) if destined else Turned(reply, steps)
+        if not destined:
+            return Turned(reply, steps)
+        said = _reply_of(251, "2.1.5", f"User not local; will forward to <{told}>") if told else AS_EVER
+        return Taken(tuple(destined), steps, tuple(left_out), said)
 
 
 def _with_original(parameters: RcptParameters, path: Mailbox) -> RcptParameters:

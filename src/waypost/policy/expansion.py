@@ -64,6 +64,16 @@ class Expanded:
     goals: tuple[Goal, ...]
     steps: tuple[Step, ...]
     is_ours: bool
+    #: The other address that the client is to be told of, though its mail is taken ("251 bob@example.org"); "": none.
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedAway:
+    """The recipient is elsewhere, and the client is to send there itself ("551 bob@example.org", RFC 5321 §3.4)."""
+
+    to: Mailbox
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class Undecided:
     steps: tuple[Step, ...]
 
 
-Expansion: TypeAlias = Expanded | Unknown | Undecided
+Expansion: TypeAlias = Expanded | MovedAway | Unknown | Undecided
 
 
 # ---- before anything else is asked
@@ -154,6 +164,13 @@ class _Stays:
 class _Becomes:
     mailboxes: tuple[Mailbox, ...]
     step: Step
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _HasMoved:
+    to: Mailbox
+    step: Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +184,7 @@ class _Fails:
     status: EnhancedStatus
 
 
-_Turn: TypeAlias = _Stays | _Becomes | _IsUnknown | _Fails
+_Turn: TypeAlias = _Stays | _Becomes | _HasMoved | _IsUnknown | _Fails
 
 
 @dataclass(slots=True)
@@ -182,6 +199,7 @@ class _Walk:
     seen: set[str] = field(default_factory=set)
     goals: dict[str, Goal] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    told: str = ""
 
 
 class Expander:
@@ -206,8 +224,15 @@ class Expander:
                 case _Stays(goal, steps):
                     walk.goals.setdefault(str(goal.mailbox).lower(), goal)
                     walk.steps.extend(steps)
-                case _Becomes(mailboxes, step):
+                case _HasMoved(to, step) if not depth:
+                    return MovedAway(to, (*walk.steps, step))
+                case _HasMoved(to, step):  # behind an alias there is nobody to be told: it is followed
                     walk.steps.append(step)
+                    if wrong := _follow(walk, at, depth, (to,)):
+                        return Undecided(f"{wrong} ({step.place})", MISCONFIGURED, tuple(walk.steps))
+                case _Becomes(mailboxes, step, told):
+                    walk.steps.append(step)
+                    walk.told = walk.told or told
                     if wrong := _follow(walk, at, depth, mailboxes):
                         return Undecided(f"{wrong} ({step.place})", MISCONFIGURED, tuple(walk.steps))
                 case _IsUnknown(step):
@@ -220,7 +245,7 @@ class Expander:
             return Undecided(circle, MISCONFIGURED, tuple(walk.steps))
         if not walk.goals:
             return Unknown(mailbox, tuple(walk.steps))
-        return Expanded(tuple(walk.goals.values()), tuple(walk.steps), self.knows(mailbox))
+        return Expanded(tuple(walk.goals.values()), tuple(walk.steps), self.knows(mailbox), walk.told)
 
     async def _turn(self, mailbox: Mailbox) -> _Turn:
         policy = self._domains.of(mailbox)
@@ -322,13 +347,30 @@ async def listed(maps: Sequence[Map], spellings: Spellings) -> Lookup:
     return NOT_LISTED
 
 
+#: "251 address": taken and sent on, and the client is told where; "551 address": it is told, and sends there itself.
+_FORWARDED, _MOVED = "251 ", "551 "
+
+
 def _alias(mailbox: Mailbox, found: Listed, what: str = "alias") -> _Turn:
+    first = found.values[0]
+    if len(found.values) == 1 and first.startswith((_FORWARDED, _MOVED)):
+        return _elsewhere(mailbox, found, first)
     try:
         targets = tuple(target_of(value, mailbox) for value in found.values)
     except PathError as error:
         return _Fails(f"{found.place}: {error}", MISCONFIGURED)
     text = f"{mailbox} → {', '.join(str(target) for target in targets)}"
     return _Becomes(targets, Step(what, text, found.place))
+
+
+def _elsewhere(mailbox: Mailbox, found: Listed, value: str) -> _Turn:
+    try:
+        to = target_of(value[4:].strip(), mailbox)
+    except PathError as error:
+        return _Fails(f"{found.place}: {error}", MISCONFIGURED)
+    if value.startswith(_MOVED):
+        return _HasMoved(to, Step("moved", f"{mailbox} is to be reached as {to}", found.place))
+    return _Becomes((to,), Step("forward", f"{mailbox} → {to}, and the client is told", found.place), str(to))
 
 
 def target_of(value: str, mailbox: Mailbox) -> Mailbox:

@@ -23,7 +23,6 @@ LATE_ALREADY: Final = Reply.of(501, "5.5.4", "BY is over before the message is r
 NO_SUCH_ACCOUNT: Final = Reply.of(550, "5.7.1", "LOGIN names no account here")
 NOT_SERVED: Final = Reply.of(421, "4.7.1", "ADDR names a client that is not served here")
 TURNED_ROUND: Final = Reply.of(250, "2.0.0", "OK, the connection is turned round: greet with 220")
-OK_RCPT: Final = Reply.of(250, "2.1.5", "OK")
 SEND_BODY: Final = Reply(354, ("end with a dot on a line of its own",))
 BEGIN_TLS: Final = Reply.of(220, "2.0.0", "begin the TLS handshake")
 NO_TLS_NOW: Final = Reply.of(454, "4.7.0", "TLS not available due to temporary reason")

@@ -58,7 +58,6 @@ from waypost.receive.judge import (
     NO_TLS_NOW,
     NOT_SERVED,
     OK_MAIL,
-    OK_RCPT,
     SEND_BODY,
     SPOOL_FULL,
     TOO_LARGE_FOR_ROUTE,
@@ -675,7 +674,7 @@ class Session:
 
     def _admitted(self, path: ForwardPath, admitted: Admitted) -> Reply:
         match admitted:
-            case Taken(destined, _, left_out):
+            case Taken(destined, _, left_out, reply):
                 size = self._transaction.parameters.size
                 for one in destined:
                     if 0 < one.route.limits.size < size:
@@ -684,7 +683,7 @@ class Session:
                     return self._refuse(f"RCPT TO:<{path}>", TOO_MANY_RECIPIENTS)
                 self._transaction.take(admitted)
                 self._undecided(path, "; ".join(left_out))
-                return OK_RCPT
+                return reply
             case TurnedAway(reply, _, trouble):
                 self._undecided(path, trouble)
                 return self._refuse(f"RCPT TO:<{path}>", reply)
