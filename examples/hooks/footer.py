@@ -1,6 +1,7 @@
 """A footer under every text that leaves, as the body footer sample of 1999 did, but with what it never asked about.
 
-Settings: `text`, the footer; `marker`, a field that says it is there already (mail that comes back gets one footer).
+Settings: `text`, the footer; `senders`, the domains whose mail gets it; `marker`, a field that says it is there already
+(mail that comes back gets one footer).
 Signed and encrypted mail, calendars and reports stay as they are: a footer would break them.
 """
 
@@ -15,19 +16,24 @@ from email.policy import SMTP
 from waypost.hooks import Change, Data, Pass
 
 SETTINGS = {"text": "", "marker": "X-Footer"}
+SENDERS: set[str] = set()
 #: Kinds of messages that nobody may change.
 LEFT_ALONE = {"multipart/signed", "multipart/encrypted", "multipart/report", "application/pkcs7-mime", "text/calendar"}
 
 
 def configure(settings: Mapping[str, object]) -> None:
     """Take over what the configuration says."""
-    SETTINGS.update({key: str(value) for key, value in settings.items()})
+    SETTINGS.update({key: str(value) for key, value in settings.items() if key in SETTINGS})
+    domains = settings.get("senders", ())
+    SENDERS.clear()
+    if isinstance(domains, list | tuple):
+        SENDERS.update(str(domain).lower() for domain in domains)
 
 
 async def data(event: Data) -> Pass | Change:
     """Add the footer to the first text and the first HTML."""
-    if not event.client.account and event.client.host:
-        return Pass()  # it comes from outside
+    if str(event.reverse_path).rpartition("@")[2].lower() not in SENDERS:
+        return Pass()
     message = message_from_bytes(event.message.octets, _class=EmailMessage, policy=SMTP)
     if message[SETTINGS["marker"]] or any(part.get_content_type() in LEFT_ALONE for part in message.walk()):
         return Pass()

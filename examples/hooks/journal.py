@@ -1,7 +1,8 @@
 """A copy of every message from or to some domains, into a journal, as the journal sample of 1999 made.
 
-For who only wants copies, `[[copy]]` in the configuration does the same without any code. This one also says in the
-header who was meant, which `[[copy]]` does not. Settings: `to`, the journal's mailbox; `domains`, a list.
+`[[copy]]` in the configuration does this without any code; begin here where a rule of yours says what is journalled.
+Nobody sees the journal: its header must not name the recipients either, some of whom may be there by Bcc.
+Settings: `to`, the journal's mailbox; `domains`, a list.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def configure(settings: Mapping[str, object]) -> None:
     JOURNALS[:] = [parse_mailbox(str(settings["to"]))]
     domains = settings.get("domains", ())
     DOMAINS.clear()
-    DOMAINS.update(str(domain).lower() for domain in domains if domains) if isinstance(domains, list | tuple) else None
+    if isinstance(domains, list | tuple):
+        DOMAINS.update(str(domain).lower() for domain in domains)
 
 
 async def data(event: Data) -> Pass | Change:
@@ -30,5 +32,4 @@ async def data(event: Data) -> Pass | Change:
     parties = (event.reverse_path, *event.recipients)
     if not any(isinstance(each, Mailbox) and str(each.domain).lower() in DOMAINS for each in parties):
         return Pass()
-    meant = ", ".join(str(each) for each in event.recipients)
-    return Change(also=tuple(JOURNALS), add=(("X-Journal-For", meant),))
+    return Change(also=tuple(JOURNALS))

@@ -24,7 +24,8 @@ def configure(settings: Mapping[str, object]) -> None:
             table.update({str(name).lower(): str(route) for name, route in entries.items()})
     refused = settings.get("refuse", ())
     REFUSED.clear()
-    REFUSED.update(str(name).lower() for name in refused) if isinstance(refused, list | tuple) else None
+    if isinstance(refused, list | tuple):
+        REFUSED.update(str(name).lower() for name in refused)
 
 
 async def rcpt(event: RcptTo) -> Pass | Refuse:

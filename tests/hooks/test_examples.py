@@ -27,8 +27,8 @@ def example(name: str, **settings: object) -> Hooks:
     return Hooks((Module(name, "waypost.toml:1", BUDGET, found, Inline()),), VirtualClock())
 
 
-def letter(octets: bytes, *, author: ReversePath = ANN, client: Client | None = None) -> Data:
-    return Data(client or Client(account="ann"), author, (BOB,), Message(octets))
+def letter(octets: bytes, *, author: ReversePath = ANN) -> Data:
+    return Data(Client(account="ann"), author, (BOB,), Message(octets))
 
 
 async def after(hooks: Hooks, data: Data) -> Data:
@@ -44,7 +44,7 @@ async def test_a_footer_stands_under_text_and_html_once() -> None:
     message.set_content("text é\n")
     message.add_alternative("<html><body><p>html</p></body></html>", subtype="html")
     message.add_attachment("kept", filename="a.txt")
-    hooks = example("footer", text="A & B Ltd.")
+    hooks = example("footer", text="A & B Ltd.", senders=["example.org"])
     once = await after(hooks, letter(message.as_bytes()))
     twice = await after(hooks, once)
     assert twice.message == once.message
@@ -66,21 +66,21 @@ async def test_a_footer_stands_under_text_and_html_once() -> None:
 )
 @virtual
 async def test_what_a_footer_would_break_stays_as_it_is(octets: bytes) -> None:
-    assert (await after(example("footer", text="x"), letter(octets))).message.octets == octets
+    assert (await after(example("footer", text="x", senders=["example.org"]), letter(octets))).message.octets == octets
 
 
 @virtual
-async def test_mail_from_outside_gets_no_footer() -> None:
-    data = letter(b"Subject: x\r\n\r\ntext\r\n", client=Client(host="203.0.113.9"))
-    assert await after(example("footer", text="x"), data) == data
+async def test_mail_of_others_gets_no_footer() -> None:
+    data = letter(b"Subject: x\r\n\r\ntext\r\n", author=parse_mailbox("eve@far.example"))
+    assert await after(example("footer", text="x", senders=["example.org"]), data) == data
 
 
 @virtual
-async def test_the_journal_gets_a_copy_that_says_who_was_meant() -> None:
+async def test_the_journal_gets_a_copy_and_nobody_sees_it() -> None:
     hooks = example("journal", to="journal@example.org", domains=["example.org"])
     found = await after(hooks, letter(b"Subject: x\r\n\r\ntext\r\n"))
     assert [str(path) for path in found.recipients] == ["bob@far.example", "journal@example.org"]
-    assert found.message.field("X-Journal-For") == "bob@far.example"
+    assert found.message.octets == b"Subject: x\r\n\r\ntext\r\n"
 
 
 @pytest.mark.parametrize("author", [NullPath(), parse_mailbox("eve@else.example")])

@@ -83,6 +83,7 @@ class Client:
         for command in (f"MAIL FROM:<{author}>", *(f"RCPT TO:<{one}>" for one in to), "DATA"):
             reply = await self.say(command)
             if reply[:1] not in {"2", "3"}:
+                await self.say("RSET")  # the next one begins anew
                 return reply
         stuffed = (b"\r\n" + octets).replace(b"\r\n.", b"\r\n..")[2:]
         self.stream.write(stuffed + b".\r\n")
