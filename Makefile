@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 COMPILED := .compiled
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test lint compiled test-compiled test-live soak fuzz bench-relay clean
+.PHONY: run test lint compiled test-compiled test-live soak fuzz bench bench-quick clean
 
 run: $(VENV)/.run-ready ## set up, then run the service on an embedded spool
 	$(BIN)/waypost serve --config examples/quickstart.toml
@@ -33,8 +33,11 @@ soak: $(VENV)/.dev-ready ## killed and stopped at random, its power cut, for SOA
 fuzz: $(VENV)/.fuzz-ready ## a coverage-guided fuzzer on each parser, for FUZZ_SECONDS (10) each; fuzz/__init__.py
 	$(BIN)/python -m fuzz --seconds $${FUZZ_SECONDS:-10}
 
-bench-relay: $(VENV)/.dev-ready ## against Postfix, as root; writes docs/performance.md
-	$(BIN)/python -m bench.relay
+bench: $(VENV)/.dev-ready ## all benchmarks, as root; writes docs/performance.md, prints which goals are kept
+	$(BIN)/python -m bench
+
+bench-quick: $(VENV)/.dev-ready ## the same in a third of the time
+	$(BIN)/python -m bench --quick
 
 clean:
 	rm -rf $(VENV) $(COMPILED) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .run examples/.run

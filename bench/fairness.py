@@ -3,9 +3,9 @@
 The service as its users run it, with real sockets and its spool on disk; the client, the live destination and those in
 trouble are in this process, so that one clock times both 250s: the one the service gives, and the one it gets.
 
-    python -m bench.fairness [--seconds 15] [--only alone|dead|backlog|fifty|crowd]
+    python -m bench.fairness [--seconds 15] [--only alone|dead|backlog|fifty|crowd|mountain|graveyard]
 
-Prints a table, and writes it to docs/trouble.md and bench/results/fairness.json. It takes three minutes.
+Prints a table, and writes it to docs/trouble.md and bench/results/fairness.json. It takes five minutes.
 """
 
 from __future__ import annotations
@@ -132,13 +132,14 @@ class Client:
         self._port = port
         self._sent = 0
 
-    async def send(self, domain: str, number: int) -> float:
+    async def send(self, domain: str, number: int, recipients: int = 1) -> float:
         """Send one message; when its 250 was heard."""
         if self._sent % A_SESSION == 0:
             await self._connect()
         self._sent += 1
-        envelope = f"MAIL FROM:<a{number % 7}@origin.test>\r\nRCPT TO:<b@{domain}>\r\nDATA\r\n"
-        await self._say(envelope.encode(), replies=3)
+        rcpts = "".join(f"RCPT TO:<b{one}@{domain}>\r\n" for one in range(recipients))
+        envelope = f"MAIL FROM:<a{number % 7}@origin.test>\r\n{rcpts}DATA\r\n"
+        await self._say(envelope.encode(), replies=2 + recipients)
         await self._say(b"Subject: one\r\nX-Number: %d\r\n\r\n" % number + BODY + b".\r\n")
         return time.perf_counter()
 
@@ -167,15 +168,15 @@ class Client:
                 return
 
 
-async def flood(port: int, domains: Sequence[str], messages: int) -> None:
-    """Send so many messages as fast as they are taken."""
+async def flood(port: int, domains: Sequence[str], messages: int, recipients: int = 1) -> None:
+    """Send so many messages as fast as they are taken, each to so many recipients of one domain."""
     numbers = iter(range(messages))
     names = cycle(domains)
 
     async def one() -> None:
         client = Client(port)
         for number in numbers:
-            await client.send(next(names), number)
+            await client.send(next(names), number, recipients)
         await client.close()
 
     await asyncio.gather(*(one() for _ in range(SESSIONS)))
@@ -208,6 +209,7 @@ class Scenario:
     troubled: int = 0
     queued: int = 0
     refuses: bool = False
+    recipients: int = 1  # of each message that is queued
 
 
 SCENARIOS = (
@@ -216,6 +218,8 @@ SCENARIOS = (
     Scenario("backlog", f"one that stalls at EHLO, {BACKLOG:,} queued", troubled=1, queued=BACKLOG),
     Scenario("fifty", f"{STALLED} that stall at EHLO, 2,000 queued", troubled=STALLED, queued=2000),
     Scenario("crowd", f"{CROWD} that stall at EHLO, 3,000 queued", troubled=CROWD, queued=3000),
+    Scenario("mountain", "one that refuses, 100,000 queued", troubled=1, queued=100_000, refuses=True, recipients=50),
+    Scenario("graveyard", "1,000 that refuse, 5,000 queued", troubled=1000, queued=5000, refuses=True),
 )
 
 
@@ -237,7 +241,7 @@ async def measure(scenario: Scenario, seconds: float) -> Measured:
         service = await stack.enter_async_context(running(prepare(directory, settings, pause="1m")))
         await pour(service.port, ["live.test"], RATE, WARM_UP, first=-round(RATE * WARM_UP))
         if troubled:
-            await flood(service.port, troubled, scenario.queued)
+            await flood(service.port, troubled, scenario.queued // scenario.recipients, scenario.recipients)
         cpu = cpu_of_tree(service.pid)
         heard, *_ = await asyncio.gather(
             pour(service.port, ["live.test"], RATE, seconds, first=0),

@@ -60,7 +60,9 @@ PRAGMAS: Final = (
     "PRAGMA journal_size_limit = 67108864",
     # Distributions build SQLite with this on: each deleted message would be written once more, as zeros.
     "PRAGMA secure_delete = OFF",
-    "PRAGMA cache_size = -16000",
+    # KiB. What is read often (the upper pages of the indices) is far less, the system caches the file besides, and a
+    # large message's octets pass through it all.
+    "PRAGMA cache_size = -4000",
     "PRAGMA temp_store = MEMORY",
 )
 
