@@ -5,8 +5,8 @@ Each has a domain, a route and an address of its own on loopback (127.0.0.0/8), 
     python -m bench.destinations                10,000 (two minutes)
     python -m bench.destinations --count 1000   fewer; writes nothing
 
-Writes bench/results/destinations.json and docs/performance.md. bench.fairness measures what a thousand dead ones do to a
-live one. Needs Debian's `postfix` for smtp-sink.
+Writes bench/results/destinations.json and docs/performance.md. What a thousand dead ones do to a live one: see
+bench.fairness. Needs Debian's `postfix` for smtp-sink.
 """
 
 from __future__ import annotations

@@ -56,6 +56,11 @@ def peak_of(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
+def forget_peak(pid: int) -> None:
+    """Let `peak_of` tell from now on of what is held from now on."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def _fields(directory: Path) -> list[str]:
     # The name in parentheses may hold anything; what follows the last one is regular: state is [0], parent [1].
     return (directory / "stat").read_text().rpartition(")")[2].split()
