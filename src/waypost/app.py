@@ -92,6 +92,7 @@ from waypost.queue.ids import MessageIds
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.space import Room
 from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
+from waypost.receive.authorship import FromField
 from waypost.receive.body import InFlight
 from waypost.receive.http import Guard, HttpDoor
 from waypost.receive.intake import NOWHERE, Intake
@@ -800,6 +801,7 @@ def _door(config: Config, listener: Listener, keyring: Keyring) -> Door:
         context=partial(keyring.context, listener.client_ca),
         proxies=listener.proxies,
         xclient=listener.xclient,
+        from_field=FromField(config.auth.from_field),
         protocol=_protocol(listener) if is_web else "",
     )
 

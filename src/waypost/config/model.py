@@ -463,6 +463,12 @@ class Auth(Section):
         "only where it is listed: it binds the login to the TLS connection by `tls-server-end-point`, which not every "
         "client knows.",
     )
+    from_field: Literal["any", "sender", "refuse"] = Field(
+        default="any",
+        description="What becomes of a submitted message whose From (or Sender, where there is one) is not an address "
+        "the account may send as. `any`: it is taken. `sender`: a Sender field with the reverse-path is put in front "
+        "(RFC 6409 §8.1). `refuse`: 554, as is a message without From.",
+    )
     pam_service: Words = Field(
         default="", description="In place of `users`: the service of PAM that knows passwords (extra `pam`)."
     )

@@ -1,4 +1,4 @@
-"""What a message that is submitted may lack, and gets here: Date and Message-ID (RFC 6409 §8.2 and §8.3).
+"""What a message that is submitted may lack, and gets here: Date, Message-ID and Sender (RFC 6409 §8.1 to §8.3).
 
 Only a submission server may add them, and only where they are missing: what is relayed is passed on as it came.
 """
@@ -12,6 +12,7 @@ from waypost.mail.envelope import MessageId
 from waypost.mail.header import ends_header, header_of
 from waypost.mail.trace import date
 from waypost.net.clock import Instant
+from waypost.receive.authorship import AddSender, Author, Authorship, Good, NoAuthor, judge_author
 
 #: Octets of a header that are held back to look for them; one that is longer is taken for complete.
 HELD: Final = 64 * 1024
@@ -19,12 +20,24 @@ _DATE: Final = re.compile(rb"^date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 
+NOBODY: Final = NoAuthor()
+
+
 class Completion:
     """One message's header, held back until it is whole."""
 
-    __slots__ = ("_at", "_done", "_held", "_message_id")
+    __slots__ = ("_at", "_author", "_done", "_held", "_message_id", "authorship")
 
-    def __init__(self, id: MessageId, hostname: str, at: Instant) -> None:  # noqa: A002 - the field's own name for it
+    def __init__(
+        self,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        hostname: str,
+        at: Instant,
+        author: Author | NoAuthor = NOBODY,
+    ) -> None:
+        self._author = author
+        #: What became of its author's fields, once the header is whole: a Reply refuses the message.
+        self.authorship: Authorship = Good()
         self._message_id = f"<{id}@{hostname}>"
         self._at = at
         self._held = b""
@@ -42,8 +55,10 @@ class Completion:
         if self._done:
             return b""
         self._done = True
-        added = self._missing(header_of(self._held)) if len(self._held) <= HELD else b""
-        return added + self._held
+        header, whole = header_of(self._held), len(self._held) <= HELD
+        self.authorship = judge_author(header, self._author, whole=whole)
+        sender = self.authorship.field if isinstance(self.authorship, AddSender) else b""
+        return sender + (self._missing(header) if whole else b"") + self._held
 
     def _missing(self, header: bytes) -> bytes:
         lines = b""

@@ -43,6 +43,7 @@ from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken
 from waypost.policy.admission import Turned as TurnedAway
 from waypost.policy.hooked import UNHOOKED, Hooked, Unturned
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
+from waypost.receive.authorship import Author, NoAuthor
 from waypost.receive.body import Body, InFlight
 from waypost.receive.completion import Completion
 from waypost.receive.judge import (
@@ -719,9 +720,18 @@ class Session:
             priority=transaction.parameters.priority,
         )
         body.add(trace)
-        completion = Completion(name, hostname, house.clock.now()) if self._door.submission else _NO_BODY
+        completion = (
+            Completion(name, hostname, house.clock.now(), self._author()) if self._door.submission else _NO_BODY
+        )
         self._incoming = _Incoming(name, origin, body, len(trace), _NO_BODY, completion)
         return SEND_BODY
+
+    def _author(self) -> Author | NoAuthor:
+        """Whose address is to stand in From."""
+        client = self._login.client
+        if isinstance(client, Anonymous):
+            return NoAuthor()
+        return Author(client, self._transaction.reverse_path, self._door.from_field)
 
     def _trusted(self) -> bool:
         """Whether this client may relay: by its account, else by where it comes from or what it connected to."""
@@ -785,6 +795,8 @@ class Session:
         try:
             if isinstance(incoming.completion, Completion):
                 incoming.body.add(incoming.completion.finish())
+                if isinstance(incoming.completion.authorship, Reply):
+                    return self._refuse("final dot", incoming.completion.authorship)
             octets = await incoming.body.finish()
         except StorageError as error:
             self._trouble("spool", error)

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from waypost.net.certificates import NoCertificate
 from waypost.net.stream import Endpoint
+from waypost.receive.authorship import FromField
 from waypost.smtp.server import ServerSettings
 
 
@@ -76,6 +77,7 @@ class Door:
     `implicit_tls`: TLS from the first octet (RFC 8314 §3); whether STARTTLS is offered stands in `smtp`.
     `proxies`: whose connections begin with a PROXY header, which is believed; nobody else may say one.
     `protocol`: what the trace says after "with", where mail comes by something else than SMTP or LMTP.
+    `from_field`: what becomes of a message whose From is not its account's.
     `xclient`: who may say by XCLIENT whose session he hands on.
     """
 
@@ -92,6 +94,7 @@ class Door:
     proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     protocol: str = ""
     xclient: tuple[IPv4Network | IPv6Network, ...] = ()
+    from_field: FromField = FromField.ANY
 
     @cached_property
     def address(self) -> str:
