@@ -26,6 +26,7 @@ from waypost import __version__, is_compiled
 from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
+from waypost.admin.quarantine import clear_quarantine
 from waypost.auth.authenticator import Authenticator
 from waypost.auth.keeper import Keeper
 from waypost.auth.tokens import TokenStoreError
@@ -36,6 +37,7 @@ from waypost.config.parts import (
     authenticator,
     copies,
     expander,
+    gate,
     hooks,
     host_finder,
     https,
@@ -85,6 +87,7 @@ from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, Stream
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
+from waypost.policy.gate import OpenGate, WatchedGate
 from waypost.policy.hooked import Hooked
 from waypost.queue import salvage
 from waypost.queue.frost import Frost
@@ -207,9 +210,7 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         watch.keep("certificate watcher", lambda: base.keyring.watch(base.clock, partial(_tell_certificates, base.log)))
         watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
         _watch_peers(watch, base, parts.dialer(), receiver)
-        if config.tls_reporting.enabled:
-            watch.keep("TLS tally", base.tls_tally.keep)
-            watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
+        _keep_what_was_asked_for(watch, base, dispatcher)
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
         web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver, parts.sockets())]
@@ -265,6 +266,7 @@ class _Base:
     keyring: Keyring
     keeper: Keeper
     health: HostHealth
+    gate: WatchedGate | OpenGate
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -290,6 +292,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         log=log,
         metrics=metrics,
         journal=journal,
+        gate=gate(config, resolver, clock, storage, journal),
         https=client,
         hooks=_hooks(config, clock, journal, parts.runtime),
         policies=sts_keeper(config, resolver, client, clock),
@@ -508,6 +511,7 @@ def _receiver(base: _Base, dispatcher: Dispatcher, calls: Calls, parts: Parts) -
         space=base.room,
         logins=base.logins,
         turns=QueueTurns(base.storage, base.clock, dispatcher.try_again, calls),
+        gate=base.gate,
     )
     return parts.receiver(_doors(base), house)
 
@@ -561,6 +565,7 @@ def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatch
         warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
         retried=dispatcher.try_again,
+        gate=base.gate,
         delivering=dispatcher.destinations,
         refrozen=dispatcher.freeze,
     )
@@ -610,10 +615,21 @@ class _Watch:
             self._down.discard(name)
 
 
+def _keep_what_was_asked_for(watch: _Watch, base: _Base, dispatcher: Dispatcher) -> None:
+    """The parts that run only where the configuration has them."""
+    if base.config.tls_reporting.enabled:
+        watch.keep("TLS tally", base.tls_tally.keep)
+        watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
+    if isinstance(base.gate, WatchedGate) and base.gate.lists.lists:
+        watch.keep("prober of lists in DNS", base.gate.lists.watch)
+
+
 async def _keep_house(config: Config, storage: Storage, clock: Clock) -> None:
     while True:
         before = clock.now() - config.history.keep.total_seconds()
         binned_before = clock.now() - min(config.history.bin, config.history.keep).total_seconds()
+        with contextlib.suppress(StorageError):
+            await clear_quarantine(storage, clock.now(), config.strangers.screening.keep)
         with contextlib.suppress(StorageError):  # a store in trouble is told of by those who need it; this can wait
             while await storage.empty_bin(before=binned_before, limit=SWEPT_AT_ONCE):
                 await clock.sleep(timedelta(milliseconds=10))
@@ -703,7 +719,8 @@ async def _warnings(base: _Base) -> Sequence[str]:
     guessing = [str(blocked) for blocked in base.logins.attempts.blocked()]
     room = [base.room.why] if base.room.is_low else []
     ended = [f"OAuth {one.name}: {one.why}" for one in base.keeper.states() if not one.is_alive or one.why]
-    return [*damage, *guessing, *ended, *room, *base.keyring.warnings(base.clock.now())]
+    lists = base.gate.lists.ignored if isinstance(base.gate, WatchedGate) else ()
+    return [*damage, *guessing, *ended, *room, *lists, *base.keyring.warnings(base.clock.now())]
 
 
 class _Alarm:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,7 @@ from waypost.queue.storage import (
     Settlement,
     Storage,
     StorageError,
+    Stored,
     StoreFault,
     StoreFaultKind,
     Wait,
@@ -64,6 +66,23 @@ async def test_an_accepted_message_is_leased_to_who_brought_it(storage: Storage)
     ]
     assert await storage.ready(NOW + 1, limit=10) == []
     assert await storage.counts() == Counts(messages=1, recipients=3, held=0, reports_due=0)
+
+
+async def test_a_message_that_is_held_from_the_first_is_leased_to_nobody_until_it_is_released(storage: Storage) -> None:
+    held = replace(envelope(BERT, DORA), held="quarantine: listed")
+    stored = await storage.accept(held, InMemory(b"x\r\n"), id=name(1), now=NOW, claim_until=NOW + 60)
+
+    assert isinstance(stored, Stored)
+    assert stored.leases == ()
+    assert await storage.claim(HOP, now=NOW + 1, until=NOW + 99, messages=9) == []
+    entries = await storage.entries(ALL, after=FIRST, limit=9, now=NOW)
+    assert [(entry.state, entry.reason, entry.attempts) for entry in entries] == [
+        (RecipientState.HELD, "quarantine: listed", 0)
+    ] * 2
+    assert await storage.counts() == Counts(messages=1, recipients=2, held=2, reports_due=0)
+    assert [event.kind for event in await storage.history(name(1))] == ["received", "operator"]
+    assert await storage.unhold(ALL, now=NOW + 5) == 2
+    assert len((await claim_one(storage, now=NOW + 5)).recipients) == 2
 
 
 async def test_a_message_nobody_claimed_is_due_at_once_and_comes_back_as_it_was(storage: Storage) -> None:

@@ -352,6 +352,14 @@ class Desk(Protocol):
 
     async def thaw(self, body: FreezeBody) -> Froze: ...
 
+    async def quarantine(self) -> QueuePage:
+        """What is held in quarantine, oldest first; it is released and deleted by `act`."""
+        ...
+
+    async def octets(self, id: str) -> bytes:  # noqa: A002 - the field's own name
+        """A message in the queue, whole."""
+        ...
+
     async def destinations(self, *, limit: int = 100) -> Destinations: ...
 
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:

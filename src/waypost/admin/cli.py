@@ -16,6 +16,7 @@ from waypost.admin.accounts import user_commands
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
 from waypost.admin.oauth import oauth_commands
+from waypost.admin.quarantining import quarantine_commands
 from waypost.admin.queueing import queue_commands
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
@@ -232,6 +233,7 @@ def commands() -> typer.Typer:
     app.command("check")(check)
     app.command("send")(send_command)
     app.add_typer(queue_commands(), name="queue")
+    app.add_typer(quarantine_commands(), name="quarantine")
     app.command("trace")(trace)
     app.command("resolve")(resolve)
     app.command("explain")(explain)

@@ -74,6 +74,12 @@ class ServiceDesk:
     async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage:
         return await self._get(f"/api/queue?{_query(selection, after, limit)}", QueuePage)
 
+    async def quarantine(self) -> QueuePage:
+        return await self._get("/api/quarantine", QueuePage)
+
+    async def octets(self, id: str) -> bytes:  # noqa: A002 - the field's own name
+        return await self._ask("GET", f"/api/queue/{_segment(id)}/raw")
+
     async def destinations(self, *, limit: int = 100) -> Destinations:
         return await self._get(f"/api/destinations?limit={limit}", Destinations)
 

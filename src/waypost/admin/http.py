@@ -121,6 +121,8 @@ def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Ap
             web.get("/api/why/{asked}", api.why),
             web.get("/api/bin", api.bin),
             web.post("/api/bin/restore", api.restore),
+            web.get("/api/queue/{id}/raw", api.raw),
+            web.get("/api/quarantine", api.quarantine),
             web.get("/api/destinations", api.destinations),
             web.get("/api/frozen", api.frozen),
             web.post("/api/frozen/freeze", api.freeze),
@@ -220,6 +222,13 @@ class _Api:
 
     async def queue(self, request: web.Request) -> web.Response:
         return _json(await self.desk.queue(_selection(request), **_page(request)))
+
+    async def raw(self, request: web.Request) -> web.Response:
+        octets = await self.desk.octets(request.match_info["id"])
+        return web.Response(body=octets, content_type="text/plain", charset="utf-8")  # as in `captured_raw`
+
+    async def quarantine(self, _request: web.Request) -> web.Response:
+        return _json(await self.desk.quarantine())
 
     async def destinations(self, request: web.Request) -> web.Response:
         return _json(await self.desk.destinations(limit=_number(request.query.get("limit", "100"), "limit")))

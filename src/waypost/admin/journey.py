@@ -22,7 +22,16 @@ from waypost.config.units import format_duration, format_size
 from waypost.hooks.values import Client, Connect, Defer, MailFrom, Point, Refuse
 from waypost.mail.envelope import NextHop
 from waypost.mail.explain import plain
-from waypost.policy.access import DRAINING, NOT_FROM_YOU, RELAY_CLIENTS_ONLY, Entry, Network, SenderBlock, refusal_of
+from waypost.policy.access import (
+    DRAINING,
+    HELD_BACK,
+    NOT_FROM_YOU,
+    RELAY_CLIENTS_ONLY,
+    Entry,
+    Network,
+    SenderBlock,
+    refusal_of,
+)
 from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned, is_nested
 from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.route.level import is_fixed
@@ -176,6 +185,8 @@ class Explainer:
             )
         blocking = senders(self.config)
         found = blocking.of(path)
+        if isinstance(found, SenderBlock) and blocking.quarantine == HELD_BACK:
+            return Fact("sender", f"<{path}> is blocked: it is held in quarantine", found.place)
         if isinstance(found, SenderBlock) and blocking.quarantine:
             return Fact("sender", f"<{path}> is blocked: all goes by the route {blocking.quarantine}", found.place)
         if isinstance(found, SenderBlock):
@@ -226,7 +237,7 @@ class Explainer:
     async def recipient(self, asked: str, question: Question, *, trusted: bool) -> tuple[Journey, Sequence[Destined]]:
         """What RCPT would be answered, and whom the message would go to; their ways are the caller's to add."""
         try:
-            path = _forward_path(asked)
+            path = forward_path(asked)
         except PathError as error:
             return Journey(asked, f"501 5.1.3 {error}", is_taken=False, facts=(), legs=()), ()
         admitted = await self.hooked.recipient(
@@ -370,7 +381,8 @@ def _client_of(question: Question) -> Client:
     return Client(question.client, account=question.account, rehearsal=True)
 
 
-def _forward_path(text: str) -> ForwardPath:
+def forward_path(text: str) -> ForwardPath:
+    """The recipient of a question. Raises: PathError."""
     bare = text.removeprefix("<").removesuffix(">")
     return BarePostmaster() if bare.lower() == "postmaster" else parse_mailbox(bare)
 

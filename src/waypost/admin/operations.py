@@ -37,8 +37,10 @@ from waypost.admin.answers import (
     Why,
 )
 from waypost.admin.explanation import Explanation, Journey, Question
-from waypost.admin.journey import MAX_ASKED, Explainer, NotRunning
+from waypost.admin.journey import MAX_ASKED, Explainer, NotRunning, forward_path, reverse_path
+from waypost.admin.quarantine import quarantined
 from waypost.admin.reading import taken_apart
+from waypost.admin.strangers import at_the_gate, of_recipient
 from waypost.admin.why import Circumstances, Unknown, last_outcome, limiting, released_at
 from waypost.config import Config
 from waypost.mail.envelope import MessageId, NextHop, Octets, QueuedMessage
@@ -58,6 +60,7 @@ from waypost.net.resolver import (
     Standing,
 )
 from waypost.policy.admission import Admission
+from waypost.policy.gate import NO_GATE, OpenGate, Screened, WatchedGate
 from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.frost import ROUTE, Frost, Frozen
 from waypost.queue.ids import to_number
@@ -124,6 +127,7 @@ class Operations:
     retried: Callable[[], None] = _nobody  # told when somebody wants mail tried now, whatever rests
     delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
     refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
+    gate: WatchedGate | OpenGate = NO_GATE
 
     @property
     def chooser(self) -> TlsChooser:
@@ -346,6 +350,16 @@ class Operations:
                     f"see what became of it: waypost trace {id}",
                 ) from None
 
+    # ---- the quarantine
+    async def quarantine(self) -> QueuePage:
+        with _storage_trouble():
+            return QueuePage(tuple(await quarantined(self.storage, self.clock.now())), "")
+
+    async def octets(self, id: str) -> bytes:  # noqa: A002 - the field's own name
+        _, octets = await self._message(_message_id(id))
+        with _storage_trouble():
+            return await _first(octets, 2**62)
+
     async def destinations(self, *, limit: int = 100) -> Destinations:
         page = min(max(limit, 1), PAGE)
         found = sorted(self.delivering(), key=trouble_first)
@@ -396,8 +410,26 @@ class Operations:
         explainer = Explainer(self.config, self.admission, self.hooked)
         facts, trusted = await asyncio.to_thread(explainer.session, question)  # it may read the users' file
         facts = (*facts, *await explainer.hooks(question))
+        reverse = reverse_path(question.reverse_path)
+        more, screened = await at_the_gate(self.gate, question, reverse, trusted=trusted)
+        facts += more
         journeys = [await self._journey(explainer, each, question, trusted=trusted) for each in question.recipients]
+        journeys = [await self._gated(question, journey, screened, trusted=trusted) for journey in journeys]
         return Explanation(question, facts, not any(fact.stops for fact in facts), tuple(journeys))
+
+    async def _gated(self, question: Question, journey: Journey, screened: Screened, *, trusted: bool) -> Journey:
+        """With what the gate says of a recipient that would be taken else."""
+        if not journey.is_taken:
+            return journey
+        paths = reverse_path(question.reverse_path), forward_path(journey.recipient)
+        facts, reply = await of_recipient(self.gate, question, paths, screened, trusted=trusted)
+        return replace(
+            journey,
+            facts=journey.facts + facts,
+            reply=reply or journey.reply,
+            is_taken=not reply,
+            legs=() if reply else journey.legs,
+        )
 
     async def _journey(self, explainer: Explainer, asked: str, question: Question, *, trusted: bool) -> Journey:
         journey, destined = await explainer.recipient(asked, question, trusted=trusted)

@@ -319,8 +319,8 @@ def queue_restore(
     Example: waypost queue restore --id 1dvq3kbaxm00g
     """
     selected = tuple(map(MessageId, id or ()))
-    body = ActBody(selected, address, domain, next_hop, everything=everything, by=_by(), reason=reason)
-    _told(context(config, admin, json=json).answer(lambda found: found.restore(body)), json=json)
+    body = ActBody(selected, address, domain, next_hop, everything=everything, by=by_whom(), reason=reason)
+    told(context(config, admin, json=json).answer(lambda found: found.restore(body)), json=json)
 
 
 # ---- frost
@@ -337,7 +337,7 @@ def queue_freeze(
 
     Example: waypost queue freeze smtp://inner.example.com:25 --reason "disk full there"
     """
-    body = FreezeBody(_place(place), _by(), reason)
+    body = FreezeBody(_place(place), by_whom(), reason)
     _frozen(context(config, admin, json=json).answer(lambda found: found.freeze(body)), json=json)
 
 
@@ -352,7 +352,7 @@ def queue_thaw(
 
     Example: waypost queue thaw smtp://inner.example.com:25
     """
-    body = FreezeBody(_place(place), _by(), reason)
+    body = FreezeBody(_place(place), by_whom(), reason)
     _frozen(context(config, admin, json=json).answer(lambda found: found.thaw(body)), json=json)
 
 
@@ -392,7 +392,7 @@ def _body(
     """What the filters say, and who asks."""
     selected = tuple(MessageId(each) for each in ids or ())
     before = _before(older_than, json=json) if older_than else 0.0
-    return ActBody(selected, address, domain, next_hop, state, text, before, by=_by())
+    return ActBody(selected, address, domain, next_hop, state, text, before, by=by_whom())
 
 
 def _before(age: str, *, json: bool) -> float:
@@ -402,7 +402,8 @@ def _before(age: str, *, json: bool) -> float:
         fail(str(error), "write it as 90m, 2h or 3d", as_json_value=json, code=2)
 
 
-def _by() -> str:
+def by_whom() -> str:
+    """Who asks, for the history."""
     return f"{getpass.getuser()} (command line)"
 
 
@@ -421,7 +422,7 @@ def _act(action: str, body: ActBody, asked: Context, *, yes: bool = True) -> Non
     """Ask where that is due, do it, say how many; exit code 1 where there was nothing to do."""
     if not (yes or body.dry_run):
         _agree(action, body, asked)
-    _told(asked.answer(lambda desk: _in_slices(desk, action, body)), json=asked.json)
+    told(asked.answer(lambda desk: _in_slices(desk, action, body)), json=asked.json)
 
 
 async def _in_slices(desk: Desk, action: str, body: ActBody) -> Acted:
@@ -461,7 +462,8 @@ def _agreed(question: str) -> bool:
         return False
 
 
-def _told(acted: Acted, *, json: bool) -> None:
+def told(acted: Acted, *, json: bool) -> None:
+    """Say how many; exit code 1 where there was nothing to do."""
     show(acted, lambda done: [Text(_done(done))], as_json_value=json)
     raise typer.Exit(0 if acted.recipients else 1)
 

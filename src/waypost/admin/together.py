@@ -96,6 +96,13 @@ class Together:
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
         return await self._one(lambda worker: worker.desk.show(id))
 
+    async def quarantine(self) -> QueuePage:
+        pages = await self._all(lambda worker: worker.desk.quarantine())
+        return QueuePage(tuple(sorted((entry for page in pages for entry in page.entries), key=attrgetter("id"))), "")
+
+    async def octets(self, id: str) -> bytes:  # noqa: A002 - the field's own name
+        return await self._one(lambda worker: worker.desk.octets(id))
+
     async def act(self, action: str, body: ActBody) -> Acted:
         places = _places(body.after)
         acted = await self._ask_some(

@@ -19,6 +19,7 @@ from waypost.maps.text import MapTextError, parse_patterns, parse_table
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint
+from waypost.policy.access import HELD_BACK
 from waypost.policy.domains import (
     Accept,
     CatchAll,
@@ -175,11 +176,11 @@ def check_quarantine(senders: Sequence[Senders], routes: Sequence[Found[Route]],
     """The quarantine is a route of its own."""
     for section in senders:
         named = [found.section for found in routes if found.section.name == section.quarantine]
-        if section.quarantine and not (named and _is_by_name(named[0])):
+        if section.quarantine not in {"", HELD_BACK} and not (named and _is_by_name(named[0])):
             reader.complain(
                 ("senders", "quarantine"),
                 f"no route without domains has the name {section.quarantine!r}",
-                'Write a [[route]] with that name, and to = "maildir:/var/quarantine", and no domains',
+                'Write "hold", or a [[route]] with that name, and to = "maildir:/var/quarantine", and no domains',
             )
 
 

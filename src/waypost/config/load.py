@@ -34,11 +34,14 @@ from waypost.config.model import (
     Admin,
     Auth,
     Certificate,
+    ClientRate,
     Copy,
     Destination,
     Dns,
+    DnsList,
     Domain,
     Fetch,
+    Greylist,
     HeloMemory,
     History,
     Hook,
@@ -52,6 +55,7 @@ from waypost.config.model import (
     Retry,
     Rewriting,
     Route,
+    Screening,
     Senders,
     Service,
     Timeouts,
@@ -61,6 +65,7 @@ from waypost.config.model import (
 from waypost.config.rewriting import Addresses, build_addresses
 from waypost.config.rules import build_fallbacks, build_override, build_rule, check_fallbacks
 from waypost.config.sections import Placed, Reader, placed
+from waypost.config.strangers import Strangers, check_strangers
 from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
 from waypost.net.certificates import CertificateFiles
 from waypost.queue.schedule import SAME, RetryPolicy, Same
@@ -92,6 +97,10 @@ class Config:
     senders: Senders
     copies: tuple[Placed[Copy], ...]
     hooks: tuple[Placed[Hook], ...]
+    screening: Screening
+    greylist: Greylist
+    rates: tuple[Placed[ClientRate], ...]
+    lists: tuple[Placed[DnsList], ...]
     auth: Auth
     #: Of meaning where `auth.users` names it.
     users: Path
@@ -132,6 +141,11 @@ class Config:
     def pickup_directory(self) -> Path:
         """Of meaning where `pickup.directory` names it."""
         return (self.base / self.pickup.directory).absolute()
+
+    @property
+    def strangers(self) -> Strangers:
+        """What those must pass who may not relay through us."""
+        return Strangers(self.screening, self.greylist, self.rates, self.lists)
 
     def retry_policy(self) -> RetryPolicy:
         """`[retry]`, as the schedule wants it."""
@@ -181,7 +195,6 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     service, admin, relay = reader.table("service", Service), reader.table("admin", Admin), reader.table("relay", Relay)
     retry, limits = reader.table("retry", Retry), reader.table("limits", Limits)
     timeouts, dns = reader.table("timeouts", Timeouts), reader.table("dns", Dns)
-    pickup = reader.table("pickup", Pickup)
     history, log = reader.table("history", History), reader.table("log", Log)
     helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
     certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
@@ -192,8 +205,10 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         reader.table("senders", Senders),
         reader.array("copy", Copy),
     )
-    destinations = reader.array("destination", Destination)
+    pickup, destinations = reader.table("pickup", Pickup), reader.array("destination", Destination)
     domains, maps = reader.array("domain", Domain), reader.array("map", Map)
+    screening, greylist = reader.table("screening", Screening), reader.table("greylist", Greylist)
+    rates, lists = reader.array("rate", ClientRate), reader.array("dns_list", DnsList)
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
     fallbacks = [rule for route in routes for rule in build_fallbacks(route, reader, where=where)]
@@ -231,6 +246,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_maps(maps, base, reader)
     check_domains(domains, maps, routes, reader)
     check_quarantine(senders, routes, reader)
+    check_strangers(screening, greylist, rates, lists, reader)
     if not reader.complaints and oauth:  # else there may be no table
         table = RouteTable(rules, postmaster=service[0].postmaster)
         check_alarms(authorisations, oauth, table, service[0].postmaster, reader)
@@ -250,6 +266,10 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         senders=senders[0],
         copies=placed(copies, where, reader),
         hooks=placed(hooks, where, reader),
+        screening=screening[0],
+        greylist=greylist[0],
+        rates=placed(rates, where, reader),
+        lists=placed(lists, where, reader),
         auth=auth[0],
         users=(base / auth[0].users).absolute(),
         oauth=authorisations,

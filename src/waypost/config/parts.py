@@ -24,6 +24,7 @@ from waypost.auth.scram import NAME, PLUS
 from waypost.config.domains import Ground, build_expander, build_maps
 from waypost.config.load import Config
 from waypost.config.model import Dns, Listener
+from waypost.config.strangers import Log, build_gate
 from waypost.config.tls import MINIMUM
 from waypost.hooks.calls import HookLog, Hooks, Module
 from waypost.hooks.load import Source, loaded
@@ -40,10 +41,13 @@ from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import ResolverSettings
 from waypost.policy.access import Access, Copies, Copy, Entry, SenderBlock, Senders
 from waypost.policy.admission import RelayPolicy
+from waypost.policy.dns_lists import Names
 from waypost.policy.expansion import Expander
+from waypost.policy.gate import NO_GATE, OpenGate, WatchedGate
 from waypost.policy.rewriting import Rewritings
 from waypost.queue.common_shelf import ShardStorage
 from waypost.queue.shards import shelf_of
+from waypost.queue.shelf import Shelf
 from waypost.queue.sqlite import SqliteStorage
 from waypost.route.hosts import HostFinder
 from waypost.route.sts_keeper import DirectoryShelf, StsKeeper
@@ -158,6 +162,12 @@ def senders(config: Config) -> Senders:
         for index, wanted in enumerate(config.senders.block)
     )
     return Senders(tuple(blocks), config.senders.quarantine)
+
+
+def gate(config: Config, names: Names, clock: Clock, shelf: Shelf, log: Log) -> WatchedGate | OpenGate:
+    """What strangers must pass; none, where nothing is asked of them."""
+    strangers = config.strangers
+    return build_gate(strangers, config.places, names, clock, shelf, log) if strangers.are_watched else NO_GATE
 
 
 def copies(config: Config) -> Copies:

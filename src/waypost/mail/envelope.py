@@ -43,6 +43,7 @@ class Envelope:
     """What MAIL and RCPT said, as it is handed to the queue. `released_at`: not to be tried before (RFC 4865).
 
     `tls_optional`: the header says `TLS-Required: No` (RFC 8689 §3).
+    `held`: why it is set aside at once, until somebody releases it; "" for all mail but what is in quarantine.
     """
 
     reverse_path: ReversePath
@@ -51,6 +52,7 @@ class Envelope:
     parameters: MailParameters = field(default_factory=MailParameters)
     released_at: Instant = 0.0
     tls_optional: bool = False
+    held: str = ""
 
 
 class Octets(Protocol):

@@ -111,6 +111,10 @@ class DnspythonResolver:
         ipv6, ipv4 = self._of_family(name, RdataType.AAAA), self._of_family(name, RdataType.A)
         return _both(await ipv6, await ipv4)
 
+    async def ipv4(self, name: str) -> AddressAnswer:
+        """The A records of a name alone, as DNS has them: what lists in DNS answer by."""
+        return await self._of_family(_canonical(name), RdataType.A)
+
     async def tlsa(self, name: str) -> TlsaAnswer:
         name = _canonical(name)
         return await self._tlsa.get((name, RdataType.TLSA), lambda: self._ask(name, RdataType.TLSA, _tlsa_answer))

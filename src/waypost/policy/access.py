@@ -67,6 +67,14 @@ _UNLISTED: Final = Unlisted()
 OPEN_TO_ALL: Final = Access()
 
 
+#: What the reason of a message that is held in quarantine begins with.
+QUARANTINE: Final = "quarantine: "
+#: Where the shelf keeps which messages are there.
+QUARANTINED: Final = "quarantine"
+#: In place of a route's name: mail is held in the queue, where somebody looks at it.
+HELD_BACK: Final = "hold"
+
+
 # ---- reverse-paths
 @dataclass(frozen=True, slots=True)
 class SenderBlock:
@@ -92,7 +100,7 @@ _UNBLOCKED: Final = Unblocked()
 
 @dataclass(frozen=True, slots=True)
 class Senders:
-    """Reverse-paths that are refused at MAIL; or, with a `quarantine` route, taken and set aside there."""
+    """Reverse-paths that are refused at MAIL; with a `quarantine` (a route, or `HELD_BACK`), taken and set aside."""
 
     blocks: Sequence[SenderBlock] = ()
     quarantine: str = ""

@@ -170,6 +170,9 @@ class MemoryStorage:
         received = record.received(id, now, record.envelope_details(envelope, whole.size))
         life = _Life(message, whole, dict(sorted(places.items())), [received], record.addresses_of(envelope))
         self._lives[id] = self._unfinished[id] = life
+        if envelope.held:
+            self._hold([(life, place) for place in life.places.values()], now, envelope.held)
+            return Stored(id, ())
         if claim_until <= due:
             return Stored(id, ())
         return Stored(id, tuple(self._lease(life, hop, now=now, until=claim_until) for hop in groups))
@@ -419,11 +422,14 @@ class MemoryStorage:
         self._require_open()
         chosen = self._selected(selection, now)
         free = [(life, place) for life, place in chosen if place.is_free(now) and not place.held]
+        self._hold(free, now, reason, by)
+        return len(free)
+
+    def _hold(self, free: list[tuple[_Life, _Place]], now: Instant, reason: str, by: str = "") -> None:
         for _, place in free:
             place.wait(place.due_at)
             place.held = reason
         self._tell(free, now, record.done_by("held", by, reason))
-        return len(free)
 
     async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
         self._require_open()

@@ -354,6 +354,7 @@ class SqliteStorage:
         except StorageError as error:
             return error.fault
         body = _body(octets, opened)
+        claim_until = now if envelope.held else claim_until
         groups = record.by_next_hop(envelope)
         leases = _leases(
             opened,
@@ -365,7 +366,10 @@ class SqliteStorage:
         )
         accepting = _accepting(id, envelope, body, now, groups, leases)
         try:
-            await opened.writer.submit(lambda writes: writes.accept(accepting))
+            if envelope.held:
+                await opened.writer.submit(lambda writes: writes.accept_held(accepting, envelope.held, now))
+            else:
+                await opened.writer.submit(lambda writes: writes.accept(accepting))
         except StorageError as error:
             if isinstance(octets, SqliteDraft):
                 octets.give_back()

@@ -312,7 +312,7 @@ class Storage(Shelf, Protocol):
         """Take responsibility for a message, durably. Never cancelled halfway: shielded inside.
 
         `claim_until` > `now`: the caller gets it leased to itself up to then, without a second write;
-        otherwise all recipients are simply due.
+        otherwise all recipients are simply due. With `envelope.held` they are held at once, and leased to nobody.
         """
         ...
 

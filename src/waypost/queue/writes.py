@@ -4,9 +4,9 @@ A message that is delivered at once costs a row each in `messages`, `recipients`
 deletion of the first two. Each statement costs the thread that runs it the interpreter's lock, taken and given back,
 while the event loop wants it too; so the rows of a whole group are gathered and written by a handful of statements.
 
-An operation only touches what was committed before it was handed in, or what it gathers itself (`release` is the one
-exception, and says so). So gathering changes no operation's answer, and an operation may be run again in a
-transaction of its own.
+An operation only touches what was committed before it was handed in, or what it gathers itself (`release` and
+`accept_held` are the exceptions, which send down first what was gathered). So gathering changes no operation's answer,
+and an operation may be run again in a transaction of its own.
 
 SQL is put together of this file's constants alone; whatever comes from outside is a parameter.
 """
@@ -221,6 +221,14 @@ class Writes:
             self._one("DELETE FROM drafts WHERE number = ?", accepting.message.draft)
         self._new_messages += 1
         self._new_recipients += len(accepting.recipients)
+
+    def accept_held(self, accepting: Accepting, reason: str, now: Instant) -> None:
+        """Take a message in that is set aside at once. Raises: StorageError, where there is no room."""
+        self.accept(accepting)
+        self._insert()
+        self.hold(
+            [(row.message, row.number) for row in accepting.recipients], now, reason, record.done_by("held", "", reason)
+        )
 
     def write_chunk(self, draft: int, chunk: ChunkRow) -> None:
         """Put down a chunk of a draft. Raises: StorageError, where there is no room."""

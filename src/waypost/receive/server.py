@@ -109,6 +109,9 @@ class Receiver:
         if of_network >= limits.connections_per_network:
             await session.run(TOO_MANY_OF_NETWORK)
             return
+        if self._house.gate.watches and isinstance(opinion := self._house.gate.connected(stream.peer.host), Reply):
+            await session.run(opinion)
+            return
         self._sessions.add(session)
         crowd.enter(client, network)
         if self._stopping:

@@ -22,6 +22,7 @@ from waypost.auth.authenticator import CannotTell, NotKnown
 from waypost.auth.exchange import Challenge
 from waypost.hooks.values import Client as HookClient
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
+from waypost.mail.header import field as field_of
 from waypost.mail.trace import HeaderScan, protocol, received_line
 from waypost.net.binding import bindings_of
 from waypost.net.certificates import NoCertificate
@@ -30,8 +31,11 @@ from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Speaks, Stre
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.policy.access import (
     ANY_SENDER,
+    HELD_BACK,
     NO_COPIES,
     OPEN_TO_ALL,
+    QUARANTINE,
+    QUARANTINED,
     RELAY_CLIENTS_ONLY,
     Access,
     Copies,
@@ -41,7 +45,20 @@ from waypost.policy.access import (
 )
 from waypost.policy.admission import Admission, Admitted, RelayPolicy, Taken
 from waypost.policy.admission import Turned as TurnedAway
+from waypost.policy.gate import (
+    NO_GATE,
+    UNOPPOSED,
+    UNSCREENED,
+    Action,
+    Gate,
+    Screened,
+    Unopposed,
+    Visitor,
+    is_postmaster,
+    not_wanted,
+)
 from waypost.policy.hooked import UNHOOKED, Hooked, Unturned
+from waypost.queue.shelf import FOR_EVER
 from waypost.queue.storage import CLAIM, Draft, Storage, StorageError, Stored, StoreFault
 from waypost.receive.authorship import Author, NoAuthor
 from waypost.receive.body import Body, InFlight
@@ -146,6 +163,7 @@ class House:
     logins: Logins = NO_LOGINS
     turns: Turns = NO_TURNS
     hooked: Hooked = UNHOOKED
+    gate: Gate = NO_GATE
 
 
 @dataclass(slots=True)
@@ -158,6 +176,8 @@ class _Transaction:
     accepted: int = 0  # RCPTs answered 250: fewer than recipients where one stands for several
     expanded: set[ForwardPath] = field(default_factory=set)  # what aliases led to
     released_at: Instant = 0.0  # held until then at the client's wish
+    screened: Screened = UNSCREENED
+    is_screened: bool = False
 
     def take(self, taken: Taken) -> None:
         """Add the recipients of one RCPT; whom an alias has led to already has his copy."""
@@ -387,9 +407,11 @@ class Session:
             match event:  # what comes most often is asked for first
                 case NeedOctets():
                     return event
-                case Mail() if self._hooked.mails:
+                case Mail() if self._hooked.mails or self._house.gate.watches:
                     return event
-                case Rcpt(path) if self._hooked.recipients or self._house.admission.asks(path):
+                case Rcpt(path) if (
+                    self._hooked.recipients or self._house.gate.watches or self._house.admission.asks(path)
+                ):
                     return event
                 case Mail() | Rcpt() | DataStart() | Hello():
                     self._smtp.reply(self._answer(event))
@@ -632,10 +654,8 @@ class Session:
 
     async def _look_up(self, rcpt: Rcpt) -> None:
         """Answer a recipient of a domain of ours: who it stands for is asked of maps, each with its time-out."""
-        path = rcpt.forward_path
         try:
-            admitted = await self._judged(rcpt)
-            self._smtp.reply(self._admitted(path, admitted))
+            self._smtp.reply(await (self._screened(rcpt) if self._house.gate.watches else self._asked(rcpt)))
         except Exception as error:  # noqa: BLE001 - as in `_answer`
             self._trouble("Rcpt", error)
             self._smtp.reply(LOCAL_ERROR)
@@ -652,26 +672,58 @@ class Session:
         )
 
     async def _ask_mail(self, mail: Mail) -> None:
-        """Answer MAIL where hooks have a say: in what we would take ourselves."""
+        """Answer MAIL where hooks or the gate have a say: in what we would take ourselves."""
         reply = self._answer(mail)
         try:
             if reply.is_positive:
-                verdict = await self._hooked.mail(self._as_client(), mail.reverse_path, mail.parameters.size)
-                reply = reply if isinstance(verdict, Unturned) else verdict
-                if not reply.is_positive:
+                verdict = await self._opinion_of(mail)
+                if isinstance(verdict, Reply) and not verdict.is_positive:
                     self._transaction = _NO_TRANSACTION
-                    self._refuse(f"MAIL FROM:<{mail.reverse_path}>", reply)
+                    self._refuse(f"MAIL FROM:<{mail.reverse_path}>", verdict)
+                reply = verdict if isinstance(verdict, Reply) else reply
         except Exception as error:  # noqa: BLE001 - as in `_answer`
             self._trouble("MAIL", error)
             self._transaction = _NO_TRANSACTION
             reply = LOCAL_ERROR
         self._smtp.reply(reply)
 
+    async def _opinion_of(self, mail: Mail) -> Reply | Unturned | Unopposed:
+        """What the gate says of MAIL, then what hooks do: what may begin at all counts for the rates."""
+        if self._house.gate.watches and isinstance(opinion := await self._house.gate.sends(self._visitor()), Reply):
+            return opinion
+        if not self._hooked.mails:
+            return UNOPPOSED
+        return await self._hooked.mail(self._as_client(), mail.reverse_path, mail.parameters.size)
+
     def _as_client(self) -> HookClient:
         """The client, as hooks know him."""
         tls = str(self._tls) if isinstance(self._tls, TlsFacts) else ""
         name, account = self._hello.client_name, self._login.client.name
         return HookClient(self._stream.peer.host, name, account, tls, self._door.name)
+
+    async def _asked(self, rcpt: Rcpt) -> Reply:
+        return self._admitted(rcpt.forward_path, await self._judged(rcpt))
+
+    # ---- the gate
+    async def _screened(self, rcpt: Rcpt) -> Reply:
+        """What a recipient is answered where there is a gate: a listed client learns of no recipient who exists."""
+        path, gate, transaction = rcpt.forward_path, self._house.gate, self._transaction
+        visitor, line = self._visitor(), f"RCPT TO:<{path}>"
+        if not transaction.is_screened:
+            transaction.screened, transaction.is_screened = await gate.screen(visitor, transaction.reverse_path), True
+        if transaction.screened.action is Action.REFUSE and not is_postmaster(path):
+            return self._refuse(line, not_wanted(transaction.screened, visitor.host))
+        admitted = await self._judged(rcpt)
+        if isinstance(admitted, Taken):
+            opinion = await gate.names(visitor, transaction.reverse_path, path, transaction.screened)
+            if isinstance(opinion, Reply):
+                return self._refuse(line, opinion)
+        return self._admitted(path, admitted)
+
+    def _visitor(self) -> Visitor:
+        return Visitor(
+            self._stream.peer.host, self._hello.client_name, self._login.client.name, trusted=self._trusted()
+        )
 
     def _admitted(self, path: ForwardPath, admitted: Admitted) -> Reply:
         match admitted:
@@ -719,6 +771,8 @@ class Session:
             at=house.clock.now(),
             priority=transaction.parameters.priority,
         )
+        if transaction.screened.action is Action.TAG:
+            trace += field_of("X-Waypost-Lists", transaction.screened.words)
         body.add(trace)
         completion = (
             Completion(name, hostname, house.clock.now(), self._author()) if self._door.submission else _NO_BODY
@@ -827,6 +881,7 @@ class Session:
             incoming.origin,
             transaction.parameters,
             transaction.released_at,
+            held=self._quarantined(transaction),
         )
         if incoming.body.scan.is_marked:
             envelope = self._marked(envelope, incoming.body.scan)
@@ -834,11 +889,13 @@ class Session:
         for name in house.resent.names(sent):
             return self._known(name)
         now = house.clock.now()
-        until = now + CLAIM.total_seconds() if house.onward.wants() else now
+        until = now + CLAIM.total_seconds() if house.onward.wants() and not envelope.held else now
         match await self._uncancelled(envelope, octets, incoming.id, now, until):
             case Stored() as stored:
                 self._messages += 1
                 self._unheard = Unheard(sent, stored.id, house.in_flight)
+                if envelope.held:
+                    await self._set_aside(stored)
                 await self._hand_over(envelope, stored, incoming.body.size)
                 return _queued(stored.id)
             case StoreFault() as fault:
@@ -866,10 +923,26 @@ class Session:
             parameters = replace(parameters, priority=marks.priority)
         return replace(envelope, parameters=parameters, tls_optional=marks.tls_optional)
 
+    async def _set_aside(self, stored: Stored) -> None:
+        """Remember which messages are in quarantine: in the queue they are held among others."""
+        try:
+            await self._house.storage.keep(QUARANTINED, stored.id, b"", until=FOR_EVER)
+        except StorageError as error:
+            self._trouble("quarantine", error)
+
+    def _quarantined(self, transaction: _Transaction) -> str:
+        """Why the message is held in quarantine; "" where it is not."""
+        if transaction.screened.action is Action.QUARANTINE:
+            return f"{QUARANTINE}{transaction.screened.words} ({transaction.screened.place})"
+        senders = self._house.senders
+        if senders.quarantine == HELD_BACK and self._is_blocked(transaction.reverse_path):
+            return f"{QUARANTINE}mail from <{transaction.reverse_path}> is blocked"
+        return ""
+
     def _all_recipients(self, transaction: _Transaction) -> tuple[Recipient, ...]:
         """The recipients and the copies; or, where the reverse-path is blocked, all of them in quarantine."""
         house, recipients = self._house, tuple(transaction.recipients)
-        if self._is_blocked(transaction.reverse_path):
+        if self._is_blocked(transaction.reverse_path) and house.senders.quarantine != HELD_BACK:
             return house.admission.aside(recipients, house.senders.quarantine)
         if not house.copies.copies:
             return recipients

@@ -158,6 +158,31 @@ class Journal:
         """A map is in trouble, or what it lists leads nowhere."""
         self._say.warning("recipient not to be reached", client=str(client), recipient=recipient, cause=plain(trouble))
 
+    # ---- strangers
+    def screened(self, host: str, action: str, words: str) -> None:
+        """Lists in DNS say something of a client, and it counts."""
+        self._metrics.screened(action)
+        self._say.info("screened", client=host, action=action, text=plain(words))
+
+    def limited(self, host: str, account: str, rate: str, place: str) -> None:
+        """A client has sent more than a rate allows."""
+        self._metrics.limited()
+        more = {"account": plain(account)} if account else {}
+        self._say.info("rate exceeded", client=host, rate=rate, place=place, **more)
+
+    def list_ignored(self, zone: str, why: str) -> None:
+        """A list in DNS is of no use."""
+        self._say.error("a list in DNS is ignored: mend it, or leave its [[dns_list]] out", zone=zone, why=plain(why))
+
+    def list_heeded(self, zone: str) -> None:
+        """It is again."""
+        self._say.info("a list in DNS is heeded again", zone=zone)
+
+    def shelf_trouble(self, doing: str, detail: str) -> None:
+        """What is counted in the spool could not be; nobody was refused for it."""
+        self._metrics.storage_failed()
+        self._say.error("not counted in the spool: the client passes", doing=doing, detail=plain(detail))
+
     def ended(self, client: Endpoint, reason: str, messages: int) -> None:
         """A client's session is over."""
         self._metrics.session_closed()

@@ -25,6 +25,7 @@ _LATENCIES: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 
 _OUTCOMES: Final = ("delivered", "deferred", "rejected", "in doubt")
 _TRANSPORTS: Final = ("smtp", "mx", "lmtp", "maildir", "http", "https", "pipe", "capture", "discard", "reject", "other")
 _LOGINS: Final = ("accepted", "refused", "blocked", "unavailable")
+_SCREENED: Final = ("tag", "greylist", "quarantine", "refuse")
 _TLS_VERSIONS: Final = ("TLSv1.3", "TLSv1.2", "other", "failed")
 _REPORTED: Final = ("failed", "delayed", "delivered", "relayed")
 
@@ -65,6 +66,13 @@ class Metrics:
         self._handshakes = counters(
             "tls_handshakes", "TLS handshakes with clients, by version, or failed", "version", _TLS_VERSIONS
         )
+        self._screened = counters(
+            "screened",
+            "Transactions of strangers that lists in DNS had a say in, by what followed",
+            "action",
+            _SCREENED,
+        )
+        self._limited = counter("rates_exceeded", "Connections, messages and recipients refused for a rate")
         # delivering
         self._attempts = counters("attempts", "Attempts ended, by transport", "transport", _TRANSPORTS)
         self._outcomes = counters("outcomes", "What attempts came to, counted by recipient", "outcome", _OUTCOMES)
@@ -155,6 +163,14 @@ class Metrics:
     def resent(self) -> None:
         """A message came again whose 250 was lost."""
         self._resent.value += 1
+
+    def screened(self, action: str) -> None:
+        """What followed from lists in DNS: `action` is one of `_SCREENED`."""
+        self._screened[action].value += 1
+
+    def limited(self) -> None:
+        """A rate was exceeded."""
+        self._limited.value += 1
 
     def logged_in(self, outcome: str) -> None:
         """A client tried to log in: `outcome` is one of `_LOGINS`."""

@@ -1,0 +1,83 @@
+"""`waypost quarantine`: look into what is held there, release from it and delete.
+
+Not here: what is done (operations.py), or all else that is held (`waypost queue`, queueing.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from waypost.admin import words
+from waypost.admin.answers import ActBody
+from waypost.admin.queueing import by_whom, told
+from waypost.admin.terminal import DEFAULT_CONFIG, AdminOption, ConfigOption, JsonOption, context, show
+from waypost.mail.envelope import MessageId
+
+OneId = Annotated[str, typer.Argument(help="The message's id.", metavar="ID")]
+Ids = Annotated[list[str], typer.Argument(help="The ids of the messages.", metavar="ID…")]
+
+
+def quarantine_list(
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """List what is held in quarantine, each with why.
+
+    Example: waypost quarantine list
+    """
+    answer = context(config, admin, json=json).answer(lambda found: found.quarantine())
+    show(answer, words.queue, as_json_value=json)
+
+
+def quarantine_show(id: OneId, config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "") -> None:  # noqa: A002
+    """Print a message that waits in the queue or in quarantine, whole.
+
+    Example: waypost quarantine show 1dvq3kbaxm00g
+    """
+    octets = context(config, admin, json=False).answer(lambda found: found.octets(id))
+    typer.echo(octets.replace(b"\r\n", b"\n"), nl=False)
+
+
+def quarantine_release(
+    id: Ids,  # noqa: A002 - the field's own name
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Let messages in quarantine go to their recipients.
+
+    Example: waypost quarantine release 1dvq3kbaxm00g
+    """
+    _act("release", id, config, admin, json=json)
+
+
+def quarantine_delete(
+    id: Ids,  # noqa: A002 - the field's own name
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Delete messages in quarantine; nobody is told. The bin keeps them for a while.
+
+    Example: waypost quarantine delete 1dvq3kbaxm00g
+    """
+    _act("delete", id, config, admin, json=json)
+
+
+def _act(action: str, ids: list[str], config: Path, admin: str, *, json: bool) -> None:
+    body = ActBody(tuple(map(MessageId, ids)), by=by_whom())
+    told(context(config, admin, json=json).answer(lambda found: found.act(action, body)), json=json)
+
+
+def quarantine_commands() -> typer.Typer:
+    """The group `waypost quarantine`."""
+    app = typer.Typer(help="Look into the quarantine, release from it and delete.", no_args_is_help=True)
+    app.command("list")(quarantine_list)
+    app.command("show")(quarantine_show)
+    app.command("release")(quarantine_release)
+    app.command("delete")(quarantine_delete)
+    return app
