@@ -176,7 +176,7 @@ async def office() -> AsyncIterator[Office]:
         facts=facts,
         not_ready=not_ready,
         changed=lambda: told.append("changed"),
-        retried=lambda: told.append("retried"),
+        retried=lambda hops: told.append(" ".join(["retried", *hops])),
         delivering=lambda: delivering,
         refrozen=lambda now: frozen.append(list(now)),
     )

@@ -185,6 +185,7 @@ class Limiting(Enum):
     IN_DELIVERY = "in delivery"
     NOT_RUNNING = "service"  # nothing is delivered
     HOLD = "hold"
+    WINDOW = "window"  # its route delivers at times, and not now
     FROZEN = "frozen"
     AUTHORISATION = "authorisation"
     BREAKER = "breaker"  # its destination rests

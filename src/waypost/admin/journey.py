@@ -22,6 +22,8 @@ from waypost.config.units import format_duration, format_size
 from waypost.hooks.values import Client, Connect, Defer, MailFrom, Point, Refuse
 from waypost.mail.envelope import NextHop
 from waypost.mail.explain import plain
+from waypost.mail.window import Hourly, waits_for
+from waypost.net.clock import Instant
 from waypost.policy.access import (
     DRAINING,
     HELD_BACK,
@@ -76,6 +78,7 @@ class Explainer:
 
     config: Config
     admission: Admission
+    now: Instant
     hooked: Hooked = UNHOOKED
 
     # ---- before RCPT
@@ -291,11 +294,13 @@ class Explainer:
             self._limits(route),
             *self._rewriting(route),
             *self._onward(route),
+            *_window(route, self.now),
             _state(route.next_hop, states),
             self._retries(route),
         ]
         is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
-        return Leg(str(destined.recipient.forward_path), tuple(facts if is_remote else [facts[0], *facts[-1:]]))
+        local = [fact for fact in facts if fact.step in {"route", "window", "retries"}]
+        return Leg(str(destined.recipient.forward_path), tuple(facts if is_remote else local))
 
     def _means(self, route: Route, found: Resolution) -> Iterator[Fact]:
         if isinstance(route.transport, LmtpServers):
@@ -360,6 +365,14 @@ class Explainer:
         """The line of a route's setting."""
         indices = [index for index, rule in enumerate(self.config.rules) if rule.name == route.name]
         return self.config.places.of("route", indices[0], key) if indices else "default"
+
+
+def _window(route: Route, now: Instant) -> Iterator[Fact]:
+    """When it delivers; nothing is said of a route that always does."""
+    if isinstance(route.window, Hourly):
+        is_open = route.window.is_open(now)
+        text = f"{route.window.text}: open now" if is_open else waits_for(route.window, now)
+        yield Fact("window", text, route.window.place, stops=not is_open)
 
 
 def _is_in(host: str, networks: tuple[Network, ...]) -> bool:

@@ -6,7 +6,7 @@ The API (http.py) and the command line (cli.py) are two faces of it; what it ans
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
@@ -45,7 +45,8 @@ from waypost.admin.why import Circumstances, Unknown, last_outcome, limiting, re
 from waypost.config import Config
 from waypost.mail.envelope import MessageId, NextHop, Octets, QueuedMessage
 from waypost.mail.explain import plain
-from waypost.net.clock import Clock
+from waypost.mail.window import ALWAYS, Always, Hourly, Window, waits_for
+from waypost.net.clock import Clock, Instant
 from waypost.net.resolver import (
     AddressAnswer,
     Addresses,
@@ -70,7 +71,7 @@ from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
 from waypost.route.mta_sts import KeptPolicy
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, Webhook
-from waypost.route.state import DestinationState, trouble_first
+from waypost.route.state import DestinationState, Phase, trouble_first
 from waypost.route.table import RouteTable
 from waypost.route.target import is_address, target_text
 from waypost.smtp.path import Domain, DomainName, Mailbox
@@ -95,6 +96,10 @@ def _nobody() -> None:
 
 def _not_told(_frozen: Mapping[str, Frozen]) -> None:
     """Nobody delivers, so nobody need heed it."""
+
+
+def _nobody_wants(_: Collection[NextHop]) -> None:
+    """Nobody delivers."""
 
 
 def _no_destinations() -> Sequence[DestinationState]:
@@ -124,7 +129,8 @@ class Operations:
     hooked: Hooked = UNHOOKED
     warnings: Readiness = _nothing
     changed: Callable[[], None] = _nobody  # told when recipients may have become due
-    retried: Callable[[], None] = _nobody  # told when somebody wants mail tried now, whatever rests
+    #: Told when somebody wants mail tried now, whatever rests; and the next hop, where one was named.
+    retried: Callable[[Collection[NextHop]], None] = _nobody_wants
     delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
     refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
     gate: WatchedGate | OpenGate = NO_GATE
@@ -151,11 +157,31 @@ class Operations:
     # ---- the queue
     async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage:
         page = min(max(limit, 1), PAGE)
-        entries = await self._entries(_known(selection), after=_position(after), limit=page + 1)
+        found = await self._entries(_known(selection), after=_position(after), limit=page + 1)
+        entries = [self._with_window(entry) for entry in found]
         if len(entries) <= page:
             return QueuePage(tuple(entries), "")
         last = entries[page - 1]
         return QueuePage(tuple(entries[:page]), f"{last.id}:{last.number}")
+
+    def _with_window(self, entry: QueueEntry) -> QueueEntry:
+        """The entry with the delivery window it waits for, where it does."""
+        shut = self._shut(entry, self.table.by_next_hop(entry.next_hop))
+        return replace(entry, reason=waits_for(shut, self.clock.now())) if isinstance(shut, Hourly) else entry
+
+    def _shut(self, entry: QueueEntry, route: Route | NoRoute) -> Window:
+        """The window that keeps a recipient waiting; `ALWAYS` where none does."""
+        if entry.state is not RecipientState.DUE or not isinstance(route, Route) or isinstance(route.window, Always):
+            return ALWAYS
+        is_opened = any(one.next_hop == entry.next_hop and one.phase is not Phase.SHUT for one in self.delivering())
+        return ALWAYS if is_opened or route.window.is_open(self.clock.now()) else route.window
+
+    def _window(self, entry: QueueEntry, route: Route | NoRoute) -> tuple[str, Instant]:
+        """The window a recipient waits for, as a sentence, and when it opens by its hours."""
+        shut, now = self._shut(entry, route), self.clock.now()
+        if isinstance(shut, Always):
+            return "", 0.0
+        return waits_for(shut, now), shut.opens(now) if shut.hours else 0.0
 
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
         message, octets = await self._message(_message_id(id))
@@ -190,7 +216,10 @@ class Operations:
             selection, following = replace(selection, ids=tuple({entry.id: None for entry in page.entries})), page.next
         with _storage_trouble():
             acted = Acted(action, await act(selection), next=following)
-        (self.retried if action == "retry" else self.changed)()
+        if action == "retry":
+            self.retried((NextHop(selection.next_hop),) if selection.next_hop else ())
+        else:
+            self.changed()
         return acted
 
     @staticmethod
@@ -267,6 +296,7 @@ class Operations:
         with _storage_trouble():
             events = await self.storage.history(entry.id)
         route = self.table.by_next_hop(entry.next_hop)
+        window, opens_at = self._window(entry, route)
         facts = Circumstances(
             now=self.clock.now(),
             is_running=self.facts.is_running,
@@ -276,6 +306,8 @@ class Operations:
             route=route.name if isinstance(route, Route) else "",
             last=last_outcome(events, entry.number),
             released_at=released_at(events),
+            window=window,
+            opens_at=opens_at,
         )
         return limiting(entry, facts)
 
@@ -407,7 +439,7 @@ class Operations:
                 f"{len(question.recipients)} recipients are asked about",
                 f"name 1 to {MAX_ASKED}",
             )
-        explainer = Explainer(self.config, self.admission, self.hooked)
+        explainer = Explainer(self.config, self.admission, self.clock.now(), self.hooked)
         facts, trusted = await asyncio.to_thread(explainer.session, question)  # it may read the users' file
         facts = (*facts, *await explainer.hooks(question))
         reverse = reverse_path(question.reverse_path)

@@ -14,6 +14,7 @@ from waypost.route.state import DestinationState, Phase
 
 _RELEASE: Final = "waypost queue release --id {}"
 _RETRY: Final = "to try it now: waypost queue retry --id {}"
+_OPEN: Final = "to open it until nothing is due: waypost queue retry --next-hop '{}'"
 _THAW: Final = "waypost queue thaw '{}'"
 
 
@@ -34,6 +35,8 @@ class Circumstances:
     route: str  # its name
     last: Mapping[str, object]
     released_at: Instant
+    window: str = ""  # the delivery window it waits for; empty where it waits for none
+    opens_at: Instant = 0.0
 
 
 def limiting(entry: QueueEntry, facts: Circumstances) -> Waiting:
@@ -49,6 +52,8 @@ def limiting(entry: QueueEntry, facts: Circumstances) -> Waiting:
     if facts.no_route:
         remedy = "write a [[route]] for its domain, or use waypost queue reroute, bounce or delete"
         return Waiting(entry, Limiting.ROUTE, facts.no_route, 0.0, remedy)
+    if facts.window:
+        return Waiting(entry, Limiting.WINDOW, facts.window, facts.opens_at, _OPEN.format(entry.next_hop))
     return _by_state(entry, facts)
 
 
@@ -94,6 +99,9 @@ def _for_its_destination(entry: QueueEntry, state: DestinationState) -> Waiting:
         case Phase.HELD:
             remedy = "see which has ended, and log in: waypost oauth login"
             return Waiting(entry, Limiting.AUTHORISATION, state.cause, 0.0, remedy)
+        case Phase.SHUT:
+            text = "its delivery window is shut"
+            return Waiting(entry, Limiting.WINDOW, text, 0.0, _OPEN.format(entry.next_hop))
         case Phase.FROZEN:
             return Waiting(entry, Limiting.FROZEN, state.cause, 0.0, _THAW.format(state.next_hop))
         case Phase.RESTING:

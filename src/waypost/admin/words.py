@@ -177,6 +177,8 @@ def _doing(one: DestinationState) -> str:
             return f"resting until {when(one.rests_until)}, then one attempt decides for the others"
         case Phase.FROZEN:
             return "frozen: neither tried nor given up until somebody thaws it"
+        case Phase.SHUT:
+            return "shut: its delivery window is; the queue tells when it opens"
         case Phase.HELD:
             return "held: neither tried nor given up until somebody has logged in"
         case Phase.PROBING:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from waypost.config.units import format_size, parse_duration, parse_size
+from waypost.mail.window import Hours, parse_hours, parse_zone
 from waypost.net.stream import Endpoint
 from waypost.policy.access import parse_sender
 from waypost.route.domain import Pattern, host_name, literal
@@ -187,6 +189,10 @@ def _duration(text: str) -> timedelta:
     if not _SHORTEST <= duration <= _LONGEST:
         raise ValueError(f'{text!r} is out of bounds; write from "1ms" to "366d"')
     return duration
+
+
+def _no_duration(text: str) -> timedelta:
+    return _duration(text) if text != "0s" else timedelta()
 
 
 def _size_from(least: int) -> Callable[[str], int]:
@@ -986,6 +992,20 @@ class Route(Going):
         default="at-once",
         description="`on-demand`: mail waits until its host says ETRN (RFC 1985): for hosts that are not always "
         "connected. What is not asked for within `retry.expire` comes back.",
+    )
+    hours: tuple[Annotated[Hours, PlainValidator(_judged(parse_hours, "hours")), Kind("hours")], ...] = Field(
+        default=(),
+        description='When it delivers: `"mon-fri 08:00-18:00"`, `"sat,sun 22:00-06:00"`. Until it opens mail waits '
+        "untried, and is given up no sooner for it. Empty: always, or, with `open_after` or `open_at`, only then.",
+    )
+    time_zone: Annotated[ZoneInfo, PlainValidator(_judged(parse_zone, "time zone")), Kind("time zone")] = Field(
+        default=ZoneInfo("UTC"), description="The time zone of `hours`.", examples=["Europe/Berlin"]
+    )
+    open_after: Annotated[timedelta, PlainValidator(_judged(_no_duration, "duration in quotes")), Kind("duration")] = (
+        Field(default=timedelta(), description='It opens too when mail has waited for so long. `"0s"`: never.')
+    )
+    open_at: Annotated[int, Field(ge=0, le=1000), Kind("whole number")] = Field(
+        default=0, description="It opens too when so many messages wait, and stays open until nothing is due. 0: never."
     )
     format: Literal["json", "raw"] = Field(
         default="json",

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from waypost.config.model import Destination, Going, Route
 from waypost.config.sections import Found, Reader
+from waypost.mail.window import ALWAYS, Hourly, Window
 from waypost.route.domain import Match
 from waypost.route.onward import STAY, Onward
 from waypost.route.route import (
@@ -54,6 +55,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         retries=_retries(route),
         onward=_onward(found, reader),
         on_demand=route.deliver == "on-demand",
+        window=_window(found, reader, where),
     )
     return Rule(
         name=route.name or _first(route),
@@ -179,6 +181,28 @@ def fallback_name(route: Route) -> str:
 
 def _are_servers(words: Sequence[str]) -> bool:
     return any(":" in word for word in words)
+
+
+def _window(found: Found[Route], reader: Reader, where: str) -> Window:
+    """When it may deliver; what of it has no effect, or keeps mail for ever, has been complained of."""
+    route, path = found.section, found.path
+    if not (route.hours or route.open_after or route.open_at):
+        if "time_zone" in route.model_fields_set:
+            reader.complain((*path, "time_zone"), "has no effect without hours", "Write hours beside it")
+        return ALWAYS
+    if route.open_at and not (route.hours or route.open_after):
+        reader.complain(
+            (*path, "open_at"),
+            f"fewer than {route.open_at} messages would wait for ever",
+            'Write open_after = "1h", or hours, beside it',
+        )
+    if isinstance(route.to, Reject | Discard | Capture):
+        reader.complain((*path, "hours"), f"has no effect on {target_text(route.to)}", "Leave it out")
+    key = next(key for key in ("hours", "open_after", "open_at") if key in route.model_fields_set)
+    texts = [str(text) for text in reader.value((*path, "hours")) or ()]
+    text = f"{', '.join(texts)} {route.time_zone}" if texts else ""
+    place = f"{Path(where).name}:{reader.lines[(*path, key)]}"
+    return Hourly(route.hours, route.time_zone, route.open_after, route.open_at, text, place)
 
 
 def tls_policy(route: Route) -> TlsPolicy:

@@ -75,6 +75,16 @@ class Reader:
             nearest = nearest[:-1]
         self.complaints.append(Complaint(self.lines[nearest], key_text(path), problem, remedy))
 
+    def value(self, path: Path) -> Any:
+        """What the document has there, as it is written; nothing where it has nothing."""
+        found: Any = self.document
+        for step in path:
+            try:
+                found = found[step]
+            except (KeyError, IndexError):
+                return None
+        return found
+
     def table(self, name: str, model: type[S]) -> list[S]:
         """The section `[name]`: one, by its defaults where the file has none of it; or none, being faulty."""
         value = self.document.get(name, {})

@@ -21,6 +21,7 @@ from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import InMemory, NextHop
 from waypost.mail.explain import as_details, describe_cause
 from waypost.mail.outcome import Cause, Deferred, Delivered, InDoubt, LocalTrouble, Outcome, Rejected
+from waypost.mail.window import ALWAYS, Hourly
 from waypost.net.clock import Instant
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import Lease
@@ -157,8 +158,10 @@ class Destination:
         "cause",
         "frozen",
         "has_more",
+        "has_window",
         "in_turn",
         "is_held",
+        "is_opened",
         "low_water",
         "moved_at",
         "next_hop",
@@ -188,6 +191,9 @@ class Destination:
         #: When an attempt last ended of itself, or began with no other running.
         self.moved_at = 0.0
         self.rests_until = 0.0
+        #: Whether it may deliver only at times, and whether somebody, or much mail, has opened it meanwhile.
+        self.has_window = isinstance(route, Route) and isinstance(route.window, Hourly)
+        self.is_opened = False
         #: Seconds from one attempt to the next (0: none), and when the next may begin.
         self.pace = route.limits.pace if isinstance(route, Route) else 0.0
         self.paced_until = 0.0
@@ -212,6 +218,25 @@ class Destination:
     def limit(self) -> int:
         """Attempts at once, as the route allows."""
         return self.route.limits.concurrency if isinstance(self.route, Route) else 1
+
+    def is_shut(self, at: Instant) -> bool:
+        """Whether its mail stays in the queue because its delivery window is shut at `at` (wall clock)."""
+        window = self.route.window if isinstance(self.route, Route) else ALWAYS
+        return isinstance(window, Hourly) and not self.is_opened and not window.is_open(at)
+
+    def wants_open(self, since: Instant, waiting: int, at: Instant) -> bool:
+        """Whether its mail opens it: due `since`, so many messages."""
+        window = self.route.window if isinstance(self.route, Route) else ALWAYS
+        if not isinstance(window, Hourly):
+            return False
+        has_waited = bool(window.waited) and at - since >= window.waited.total_seconds()
+        return has_waited or 0 < window.messages <= waiting
+
+    @property
+    def counts_to(self) -> int:
+        """So many messages waiting open it; 0: their number opens nothing."""
+        window = self.route.window if isinstance(self.route, Route) else ALWAYS
+        return window.messages if isinstance(window, Hourly) else 0
 
     @property
     def authorisation(self) -> str:
@@ -297,7 +322,7 @@ class Destination:
         in_trouble = self._ended or self._failures > 0 or self._rests > 0
         return DestinationState(
             next_hop=self.next_hop,
-            phase=self._phase(now, in_trouble=in_trouble),
+            phase=Phase.SHUT if self.has_window and self.is_shut(at) else self._phase(now, in_trouble=in_trouble),
             waiting=len(self.waiting),
             more=self.has_more,
             running=self.running,
@@ -338,7 +363,7 @@ class Destination:
 
     def is_forgettable(self, now: float, after: timedelta) -> bool:
         """Whether nothing waits, runs or rests here, and has not for a while."""
-        idle = not (self.waiting or self.running or self.in_turn or self.has_more or self.is_held)
+        idle = not (self.waiting or self.running or self.in_turn or self.has_more or self.is_held or self.is_opened)
         return idle and now >= max(self.rests_until, self.used_at) + after.total_seconds()
 
 

@@ -32,7 +32,7 @@ from waypost.net.clock import Clock, Instant
 from waypost.queue.frost import ROUTE, Frozen
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.shelf import Absent
-from waypost.queue.storage import CLAIM, Lease, Never, Settled, Settlement, Storage, StorageError, Wait
+from waypost.queue.storage import CLAIM, Lease, Never, Selection, Settled, Settlement, Storage, StorageError, Wait
 from waypost.route.route import NoRoute, OnCall, Route
 from waypost.route.state import DestinationState
 
@@ -136,6 +136,7 @@ class Dispatcher:
             if (
                 self._stopping
                 or destination.is_held
+                or (destination.has_window and destination.is_shut(self._clock.now()))
                 or not self._held.may_wait(destination, lease, self._clock.monotonic())
             ):
                 destination.has_more = True
@@ -152,8 +153,10 @@ class Dispatcher:
     def try_again(self, next_hops: Collection[NextHop] = ()) -> None:
         """Somebody wants mail tried now: none of these destinations (all, if none is named) rests any longer.
 
-        Each is probed by one attempt.
+        Each is probed by one attempt. The windows of those that are named open, until nothing is due for them.
         """
+        for name in next_hops:
+            self._destination(name).is_opened = True
         for name, destination in self._destinations.items():
             if not next_hops or name in next_hops:
                 destination.end_rest(self._clock.monotonic())
@@ -237,11 +240,41 @@ class Dispatcher:
             return PAUSE
         now = self._clock.now()
         self._left_on_disk = False
-        for hop in await self._storage.ready(now, limit=len(self._destinations) + HOPS):
-            await self._claim(self._destination(hop.next_hop), now)
+        ready = await self._storage.ready(now, limit=len(self._destinations) + HOPS)
+        for hop in ready:
+            destination = self._destination(hop.next_hop)
+            if not (destination.has_window and await self._is_shut(destination, hop.since, now)):
+                await self._claim(destination, now)
+        self._shut({hop.next_hop for hop in ready}, now)
         self._forget_idle()
         due = await self._storage.next_due(now)
         return LONGEST_SLEEP if isinstance(due, Never) else timedelta(seconds=max(0.0, due - self._clock.now()))
+
+    async def _is_shut(self, destination: Destination, since: Instant, now: Instant) -> bool:
+        """Whether its window is, and what waits since then does not open it."""
+        if not destination.is_shut(now):
+            return False
+        waiting = await self._count(destination) if destination.counts_to else 0
+        destination.is_opened = destination.wants_open(since, waiting, now)
+        return not destination.is_opened
+
+    async def _count(self, destination: Destination) -> int:
+        """How many messages wait for it; no more are counted than open it."""
+        entries = await self._storage.entries(
+            Selection(next_hop=destination.next_hop),
+            after=(MessageId(""), -1),
+            limit=min(destination.counts_to * 10, 10_000),
+            now=self._clock.now(),
+        )
+        return len({entry.id for entry in entries})
+
+    def _shut(self, ready: Collection[NextHop], now: Instant) -> None:
+        """What was opened is shut again once nothing is due; what waits here for a window that has shut goes back."""
+        for destination in [one for one in self._destinations.values() if one.has_window or one.is_opened]:
+            if not (destination.next_hop in ready or destination.waiting or destination.running):
+                destination.is_opened = False
+            if destination.waiting and destination.is_shut(now):
+                self._give_back(destination, destination.waiting.take_if(lambda _: True))
 
     async def _claim(self, destination: Destination, now: float) -> None:
         if destination.is_held or await self._is_being_called_for(destination, now):

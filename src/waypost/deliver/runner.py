@@ -26,6 +26,7 @@ from waypost.hooks.values import Defer, Delivery, Point, Refuse
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, Deferred, LocalTrouble, Outcome, PolicyRefused, Rejected
+from waypost.mail.window import ALWAYS, Window
 from waypost.net.clock import Clock
 from waypost.policy.rewriting import RewritingError, Rewritings
 from waypost.queue.schedule import RetryPolicy, is_too_late, settle_recipient
@@ -287,15 +288,25 @@ class Runner:
     ) -> Tried:
         now = self._clock.now()
         policy = self._policy
-        if isinstance(route, Route) and route.retries is not AS_EVER:
-            policy = _policy_of(policy, route.retries)
-        captured = isinstance(route, Route) and isinstance(route.transport, Capture)
-        if isinstance(route, Route) and (route.on_demand or isinstance(route.transport, OnCall)):
-            policy = policy.until_called()
+        captured = False
+        window: Window = ALWAYS
+        if isinstance(route, Route):
+            captured, window = isinstance(route.transport, Capture), route.window
+            if route.retries is not AS_EVER:
+                policy = _policy_of(policy, route.retries)
+            if route.on_demand or isinstance(route.transport, OnCall):
+                policy = policy.until_called()
         settled = tuple(
             [
                 settle_recipient(
-                    lease.message, recipient, outcome, policy=policy, now=now, dice=self._dice, captured=captured
+                    lease.message,
+                    recipient,
+                    outcome,
+                    policy=policy,
+                    now=now,
+                    dice=self._dice,
+                    captured=captured,
+                    window=window,
                 )
                 for recipient, outcome in outcomes
             ]

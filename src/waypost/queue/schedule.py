@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from waypost.mail.envelope import Doubt, PossiblyAt, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import Deferred, Delivered, Expired, InDoubt, Outcome, Rejected
+from waypost.mail.window import ALWAYS, Hourly, Window
 from waypost.net.clock import Instant
 from waypost.queue.record import is_told_of_failure
 from waypost.queue.storage import Gone, Notice, Settled, Wait
@@ -73,10 +74,12 @@ def settle_recipient(
     now: Instant,
     dice: random.Random,
     captured: bool = False,
+    window: Window = ALWAYS,
 ) -> Settled:
     """What follows from an outcome: gone, or due again; and the report that is due.
 
-    `captured`: what was delivered went to the inbox the service keeps. A failure of a message with a null reverse-path
+    `captured`: what was delivered went to the inbox the service keeps. `window`: while it is shut nothing is due, and
+    that time does not count for giving up. A failure of a message with a null reverse-path
     is reported like any other: report/ alone knows whether the postmaster gets a copy (RFC 5321 §4.5.5 forbids it to
     answer). Expiry turns Deferred and InDoubt into Rejected, 5.4.7.
     """
@@ -89,10 +92,10 @@ def settle_recipient(
             return Settled(recipient, outcome, Gone(), _notice_of_failure(message, recipient))
         case Deferred():
             pause = max(policy.pause(recipient.attempts, dice), timedelta(seconds=outcome.not_before - now))
-            return _wait(message, recipient, outcome, pause, policy, now)
+            return _wait(message, recipient, outcome, pause, policy, now, window)
         case InDoubt():
             pause = max(policy.pause(recipient.attempts, dice), PAUSE_IN_DOUBT)
-            return _wait(message, recipient, outcome, pause, policy, now)
+            return _wait(message, recipient, outcome, pause, policy, now, window)
         case _:
             assert_never(outcome)
 
@@ -104,9 +107,12 @@ def _wait(
     pause: timedelta,
     policy: RetryPolicy,
     now: Instant,
+    window: Window,
 ) -> Settled:
     expiry = message.began_at + policy.expire.total_seconds()
     due = now + pause.total_seconds()
+    if isinstance(window, Hourly):
+        expiry, due = window.after(message.began_at, policy.expire), window.opens(due)
     mode = by_of(message.parameters.by).mode
     if mode is ByMode.RETURN and message.deliver_by <= expiry:
         if now >= message.deliver_by:

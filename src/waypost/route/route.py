@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from waypost.mail.envelope import NextHop
 from waypost.mail.outcome import DnsFailed, Host, NoSuchHost
+from waypost.mail.window import ALWAYS, Window
 from waypost.route.onward import STAY, Onward
 from waypost.smtp.client import Credentials, NoCredentials
 from waypost.smtp.reply import Reply
@@ -174,6 +175,8 @@ class Route:
     manner: Manner = AS_OURSELVES
     retries: Retries = AS_EVER
     onward: Onward = STAY
+    #: When it may deliver.
+    window: Window = ALWAYS
     #: Whether only those who may relay through us are let in to it, since the domain is not ours: `*` alone matched, or
     #: the route says so (`accept_from = "relay"`).
     relay_only: bool = False

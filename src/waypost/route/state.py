@@ -24,6 +24,7 @@ class Phase(Enum):
     PROBING = "probing"  # the last attempt found no session: one goes ahead, and decides for the others
     FROZEN = "frozen"  # an operator wants nothing tried, nor given up, until it is thawed
     HELD = "held"  # its authorisation has ended: nothing is tried, nor given up, until somebody logs in
+    SHUT = "shut"  # its delivery window is: nothing is tried, nor given up, until it opens
     RESTING = "resting"  # nothing is tried; what is due meanwhile is deferred for the same cause
 
 
@@ -72,6 +73,7 @@ class DestinationState:
 _CALM: Final = (
     Phase.FROZEN,
     Phase.HELD,
+    Phase.SHUT,
     Phase.RESTING,
     Phase.PROBING,
     Phase.STALLED,

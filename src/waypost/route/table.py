@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 from waypost.mail.envelope import NextHop
+from waypost.mail.window import ALWAYS, Window
 from waypost.route.domain import Match, Pattern, literal, to_ascii
 from waypost.route.onward import STAY, Onward
 from waypost.route.route import (
@@ -68,6 +69,7 @@ class Means:
     retries: Retries = AS_EVER
     onward: Onward = STAY
     on_demand: bool = False
+    window: Window = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,7 @@ class RouteTable:
             manner=means.manner,
             retries=means.retries,
             onward=means.onward,
+            window=means.window,
             relay_only=rule.relay_only or pattern.match is Match.EVERYTHING,
             name=rule.name,
             on_demand=rule.means.on_demand,
