@@ -32,6 +32,7 @@ from waypost.auth.keeper import Keeper
 from waypost.auth.tokens import TokenStoreError
 from waypost.config import Config
 from waypost.config.model import Listener
+from waypost.config.notices import recipients_of
 from waypost.config.parts import (
     access,
     authenticator,
@@ -109,6 +110,8 @@ from waypost.report.alarm import AuthorisationAlarm
 from waypost.report.journal import Journal
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
+from waypost.report.notices import BounceKind, Class, Notices, Terms
+from waypost.report.noticing import NoticingJournal
 from waypost.report.pen import Aside
 from waypost.report.reporter import Reporter
 from waypost.report.tls_reporter import TlsReporter
@@ -117,6 +120,7 @@ from waypost.route.hosts import HostFinder
 from waypost.route.level import TlsChooser
 from waypost.route.provider import Provider
 from waypost.route.route import NoRoute, OnCall, Route
+from waypost.route.state import Phase
 from waypost.route.sts_keeper import StsKeeper
 from waypost.route.table import RouteTable
 from waypost.smtp.reply import Reply
@@ -211,6 +215,8 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
         _watch_peers(watch, base, parts.dialer(), receiver)
         _keep_what_was_asked_for(watch, base, dispatcher)
+        if isinstance(base.journal, _NoticingJournal):
+            stack.push_async_callback(base.journal.notices.tell)  # what was gathered is not lost when it stops
         watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
         web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver, parts.sockets())]
@@ -276,8 +282,12 @@ def _base(config: Config, parts: Parts) -> _Base:
     resolver = DnspythonResolver(resolver_settings(config), clock)
     client = https(resolver)
     log, metrics = log_of(config, clock, parts.log_fields), Metrics(storage)
-    journal = _Journal(log, metrics)
     table = config.route_table()
+    ids = parts.ids(clock, dice)
+    terms = _notices(config)
+    journal = _NoticingJournal(log, metrics) if any(terms.recipients.values()) else _Journal(log, metrics)
+    if isinstance(journal, _NoticingJournal):
+        journal.notices = Notices(terms, storage, table, clock, ids, journal)
     return _Base(
         config=config,
         listeners=config.listeners if parts.takes_mail else (),
@@ -288,7 +298,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         admission=Admission(table, expander(config, clock, parts.dialer())),
         resolver=resolver,
         finder=host_finder(config, resolver, dice),
-        ids=parts.ids(clock, dice),
+        ids=ids,
         log=log,
         metrics=metrics,
         journal=journal,
@@ -620,6 +630,9 @@ def _keep_what_was_asked_for(watch: _Watch, base: _Base, dispatcher: Dispatcher)
     if base.config.tls_reporting.enabled:
         watch.keep("TLS tally", base.tls_tally.keep)
         watch.keep("TLS reporter", _tls_reporter(base, dispatcher).run)
+    if isinstance(base.journal, _NoticingJournal):
+        _connect(base.journal.notices, dispatcher)
+        watch.keep("notices", base.journal.notices.run)
     if isinstance(base.gate, WatchedGate) and base.gate.lists.lists:
         watch.keep("prober of lists in DNS", base.gate.lists.watch)
 
@@ -764,6 +777,18 @@ class _Journal(Journal):
             self.report_due()
 
 
+class _NoticingJournal(_Journal, NoticingJournal):
+    """The same, which also tells administrators."""
+
+
+def _connect(notices: Notices, dispatcher: Dispatcher) -> None:
+    """Let notices know which next hops are in trouble, and the dispatcher of what is queued."""
+    notices.in_trouble = lambda hop: any(
+        state.next_hop == hop and (state.cause or state.phase is Phase.FROZEN) for state in dispatcher.destinations()
+    )
+    notices.filed = dispatcher.wake
+
+
 # ---- from settings to what the parts take
 def _hooks(config: Config, clock: Clock, journal: Journal, runtime: Callable[[str], Runtime]) -> Hooks:
     try:
@@ -772,6 +797,18 @@ def _hooks(config: Config, clock: Clock, journal: Journal, runtime: Callable[[st
         raise OSError(f"a hook cannot be loaded: {error}") from error
     journal.watch_hooks(found.names)
     return found
+
+
+def _notices(config: Config) -> Terms:
+    section = config.notices
+    return Terms(
+        config.service.hostname,
+        config.service.postmaster,
+        {Class(of): mailboxes for of, mailboxes in recipients_of(section).items()},
+        section.every,
+        section.route,
+        frozenset(BounceKind(kind) for kind in section.bounce_kinds),
+    )
 
 
 def _keeper(config: Config, clock: Clock) -> Keeper:

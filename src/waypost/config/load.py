@@ -49,6 +49,7 @@ from waypost.config.model import (
     Listener,
     Log,
     Map,
+    Notices,
     OAuth,
     Pickup,
     Relay,
@@ -62,6 +63,7 @@ from waypost.config.model import (
     Tls,
     TlsReporting,
 )
+from waypost.config.notices import check_notices
 from waypost.config.rewriting import Addresses, build_addresses
 from waypost.config.rules import build_fallbacks, build_override, build_rule, check_fallbacks
 from waypost.config.sections import Placed, Reader, placed
@@ -120,6 +122,7 @@ class Config:
     helo_memory: HeloMemory
     tls: Tls
     tls_reporting: TlsReporting
+    notices: Notices
     certificates: tuple[CertificateFiles, ...]
     places: Places
 
@@ -198,7 +201,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     history, log = reader.table("history", History), reader.table("log", Log)
     helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
     certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
-    tls_reporting = reader.table("tls_reporting", TlsReporting)
+    tls_reporting, notices = reader.table("tls_reporting", TlsReporting), reader.table("notices", Notices)
     listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
     access, senders, copies = (
         reader.table("access", Access),
@@ -246,6 +249,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_maps(maps, base, reader)
     check_domains(domains, maps, routes, reader)
     check_quarantine(senders, routes, reader)
+    check_notices(notices, routes, reader)
     check_strangers(screening, greylist, rates, lists, reader)
     if not reader.complaints and oauth:  # else there may be no table
         table = RouteTable(rules, postmaster=service[0].postmaster)
@@ -290,6 +294,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         helo_memory=helo_memory[0],
         tls=tls[0],
         tls_reporting=tls_reporting[0],
+        notices=notices[0],
         certificates=files,
         places=Places(Path(where).name, reader.lines),
     )

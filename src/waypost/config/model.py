@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
@@ -1270,6 +1270,39 @@ class TlsReporting(Section):
     )
 
 
+Mailboxes = tuple[Annotated[Mailbox, PlainValidator(_judged(_mailbox, "mailbox")), Kind("mailbox")], ...]
+BounceKind = Literal["user", "mailbox", "host", "expired", "loop", "size", "policy", "protocol", "other"]
+
+
+class Notices(Section):
+    """Who is told of what happens, in one message now and then. Reports to authors are another matter, and go on."""
+
+    to: Mailboxes = Field(
+        default=(),
+        description="Who is told of all classes. Nobody anywhere: no notices.",
+        examples=[("admin@example.net",)],
+    )
+    bounces: Mailboxes = Field(default=(), description="Who is told, besides, of messages that came back.")
+    bounce_kinds: tuple[BounceKind, ...] = Field(
+        default=get_args(BounceKind),
+        description="Which: no such `user`, a `mailbox` in trouble, no such `host`, `expired` in the queue, a `loop`, "
+        "too large a `size`, refused by `policy`, errors of `protocol`, any `other`.",
+    )
+    delays: Mailboxes = Field(default=(), description="Of delays, and of next hops that cannot be reached.")
+    policy: Mailboxes = Field(default=(), description="Of what is refused by policy, or put in quarantine.")
+    resources: Mailboxes = Field(default=(), description="Of the spool, the disk, lists in DNS, and bugs of ours.")
+    protocol: Mailboxes = Field(default=(), description="Of clients and servers that do not keep to SMTP.")
+    auth: Mailboxes = Field(default=(), description="Of failed logins, and of next hops that refuse ours.")
+    every: Duration = Field(
+        default=timedelta(hours=1), description="At most one notice to each in this time; what happens is gathered."
+    )
+    route: Words = Field(
+        default="",
+        description="Name of a route by which notices go while their recipient's own is in trouble.",
+        examples=["backup"],
+    )
+
+
 #: The file: its tables, and its arrays of tables, in the order of the manual.
 TABLES: Final[dict[str, type[Section]]] = {
     "service": Service,
@@ -1291,6 +1324,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "log": Log,
     "helo_memory": HeloMemory,
     "tls_reporting": TlsReporting,
+    "notices": Notices,
 }
 ARRAYS: Final[dict[str, type[Section]]] = {
     "listener": Listener,

@@ -269,7 +269,8 @@ class Expander:
             return _Stays(Goal(kept), (Step("user", f"{kept} is listed", found.place),))
         if isinstance(found, MapTrouble):
             return _trouble(found)
-        if mailbox.local_part.lower() == "postmaster" and isinstance(policy.unknown, Refuse):
+        listed_only = isinstance(policy.unknown, Refuse) or (policy.users and isinstance(policy.unknown, Accept))
+        if mailbox.local_part.lower() == "postmaster" and listed_only:
             text = f"{mailbox} → {self._postmaster}"
             if str(self._postmaster).lower() == str(mailbox).lower():
                 return _Stays(Goal(mailbox), (Step("postmaster", f"{mailbox} is the postmaster's own", policy.place),))

@@ -273,6 +273,10 @@ class Journal:
         """The postmaster gets a message of our own."""
         self._say.warning("alarm queued", what=what, recipient=recipient, id=id)
 
+    def notice_failed(self, recipient: str, why: str) -> None:
+        """A notice to an administrator could not be queued."""
+        self._say.error("a notice could not be queued; it is tried again", recipient=recipient, cause=plain(why))
+
     def report_trouble(self, doing: str, error: Exception) -> None:
         """Reporting failed and is tried again."""
         self._trouble("reporting failed; it is tried again", doing, error)

@@ -1,0 +1,77 @@
+"""Notices to administrators in the whole service."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.config.test_config import GOOD, refused
+from tests.deliver.peer import Peer
+from tests.scenarios.test_recipients import rcpt
+from tests.scenarios.whole import MINUTE, STRANGER, accepted_by, to_host, whole
+from tests.virtual import virtual
+
+HOST, OTHER = "192.0.2.1", "192.0.2.2"
+OURS = to_host("ours.example", HOST)
+NOTICES = '[notices]\nto = ["admin@home.example"]\n'
+
+
+@virtual
+async def test_a_bounce_a_refusal_and_a_failed_login_are_told_at_most_once_an_hour() -> None:
+    peer = Peer(recipients={"a@ours.example": "550 5.1.1 no such user"})
+    async with whole(OURS + NOTICES, {HOST: peer}) as service:
+        for _ in range(3):
+            await service.take("a@ours.example")
+        assert (await rcpt(await service.client(STRANGER), "x@far.example")).startswith("550 5.7.1 ")
+        await asyncio.sleep(2 * MINUTE)
+        notices = [body for body in await service.inbox() if b"Subject: Notice of mx.example.net" in body]
+        assert len(notices) == 1
+        assert b"3 messages that came back" in notices[0]
+        assert b"(user) " in notices[0]
+        assert b"relaying denied" in notices[0]
+        await service.take("a@ours.example")
+        await asyncio.sleep(30 * MINUTE)
+        assert sum(b"Subject: Notice" in body for body in await service.inbox()) == 1
+        await asyncio.sleep(35 * MINUTE)
+        assert sum(b"Subject: Notice" in body for body in await service.inbox()) == 2
+
+
+@virtual
+async def test_only_the_kinds_of_bounces_that_are_asked_for_are_told() -> None:
+    peer = Peer(recipients={"a@ours.example": "550 5.1.1 no such user"})
+    text = OURS + '[notices]\nbounces = ["admin@home.example"]\nbounce_kinds = ["size"]\n'
+    async with whole(text, {HOST: peer}) as service:
+        await service.take("a@ours.example")
+        await asyncio.sleep(2 * MINUTE)
+        assert not [body for body in await service.inbox() if b"Subject: Notice" in body]
+
+
+@virtual
+async def test_of_a_host_that_is_down_another_route_tells() -> None:
+    other = Peer()
+    text = OURS + (
+        f'[notices]\ndelays = ["admin@ours.example"]\nroute = "other"\n[[route]]\nname = "other"\nto = "smtp://{OTHER}:25"\n'
+    )
+    async with whole(text, {OTHER: other}) as service:
+        for _ in range(3):
+            await service.take("a@ours.example")
+        await asyncio.sleep(5 * MINUTE)
+        assert accepted_by(other) == ["admin@ours.example"]
+        ((_, octets),) = other.accepted
+        assert f"smtp://{HOST}:25 rests until".encode() in octets
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        ('[notices]\nevery = "1h"\n', "notices.every", "nobody to tell"),
+        ('[notices]\nto = ["x"]\n', "notices.to", "no mailbox"),
+        (NOTICES + 'route = "x"\n', "notices.route", "has the name 'x'"),
+        (NOTICES + 'bounce_kinds = ["x"]\n', "notices.bounce_kinds", "not among"),
+    ],
+)
+def test_each_mistake_is_told(text: str, key: str, problem: str) -> None:
+    (complaint,) = refused(GOOD + text)
+    assert complaint.key == key
+    assert problem in complaint.problem
