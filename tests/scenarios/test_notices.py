@@ -65,7 +65,7 @@ async def test_of_a_host_that_is_down_another_route_tells() -> None:
 @pytest.mark.parametrize(
     ("text", "key", "problem"),
     [
-        ('[notices]\nevery = "1h"\n', "notices.every", "nobody to tell"),
+        ('[notices]\nevery = "2h"\n', "notices.every", "nobody to tell"),
         ('[notices]\nto = ["x"]\n', "notices.to", "no mailbox"),
         (NOTICES + 'route = "x"\n', "notices.route", "has the name 'x'"),
         (NOTICES + 'bounce_kinds = ["x"]\n', "notices.bounce_kinds", "not among"),
