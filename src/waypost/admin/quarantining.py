@@ -61,7 +61,9 @@ def quarantine_delete(
     admin: AdminOption = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Delete messages in quarantine; nobody is told. The bin keeps them for a while.
+    """Delete messages in quarantine; nobody is told.
+
+    The bin keeps them for a while.
 
     Example: waypost quarantine delete 1dvq3kbaxm00g
     """
