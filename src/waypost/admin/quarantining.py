@@ -13,7 +13,7 @@ import typer
 from waypost.admin import words
 from waypost.admin.answers import ActBody
 from waypost.admin.queueing import by_whom, told
-from waypost.admin.terminal import DEFAULT_CONFIG, AdminOption, ConfigOption, JsonOption, context, show
+from waypost.admin.terminal import DEFAULT_CONFIG, AdminOption, ConfigOption, JsonOption, as_json, context, show
 from waypost.mail.envelope import MessageId
 
 OneId = Annotated[str, typer.Argument(help="The message's id.", metavar="ID")]
@@ -33,13 +33,21 @@ def quarantine_list(
     show(answer, words.queue, as_json_value=json)
 
 
-def quarantine_show(id: OneId, config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "") -> None:  # noqa: A002
+def quarantine_show(
+    id: OneId,  # noqa: A002 - the field's own name
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
     """Print a message that waits in the queue or in quarantine, whole.
 
     Example: waypost quarantine show 1dvq3kbaxm00g
     """
-    octets = context(config, admin, json=False).answer(lambda found: found.octets(id))
-    typer.echo(octets.replace(b"\r\n", b"\n"), nl=False)
+    octets = context(config, admin, json=json).answer(lambda found: found.octets(id))
+    if json:
+        typer.echo(as_json({"id": id, "message": octets.decode("utf-8", "replace")}))
+    else:
+        typer.echo(octets.replace(b"\r\n", b"\n"), nl=False)
 
 
 def quarantine_release(
