@@ -210,8 +210,12 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     )
     pickup, destinations = reader.table("pickup", Pickup), reader.array("destination", Destination)
     domains, maps = reader.array("domain", Domain), reader.array("map", Map)
-    screening, greylist = reader.table("screening", Screening), reader.table("greylist", Greylist)
-    rates, lists = reader.array("rate", ClientRate), reader.array("dns_list", DnsList)
+    screening, greylist, rates, lists = (
+        reader.table("screening", Screening),
+        reader.table("greylist", Greylist),
+        reader.array("rate", ClientRate),
+        reader.array("dns_list", DnsList),
+    )
 
     rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
     fallbacks = [rule for route in routes for rule in build_fallbacks(route, reader, where=where)]
