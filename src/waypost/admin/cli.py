@@ -15,6 +15,7 @@ from waypost.admin import words
 from waypost.admin.accounts import user_commands
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
+from waypost.admin.moving import import_commands
 from waypost.admin.oauth import oauth_commands
 from waypost.admin.quarantining import quarantine_commands
 from waypost.admin.queueing import queue_commands
@@ -240,6 +241,7 @@ def commands() -> typer.Typer:
     app.add_typer(inbox, name="inbox")
     app.add_typer(user_commands(), name="user")
     app.add_typer(oauth_commands(), name="oauth")
+    app.add_typer(import_commands(), name="import")
     app.command("status")(status)
     app.command("peer")(peer)
     app.command("version")(version)

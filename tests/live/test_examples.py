@@ -1,0 +1,252 @@
+"""The examples with real peers: Dovecot, swaks, curl, waypost-sendmail, a web server.
+
+What needs none of these is played in memory (tests/examples).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+import shutil
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.live.dovecot import dovecot
+from tests.live.process import free_port, must_run, run, until
+from tests.live.service import Service, running
+from tests.live.sink import Sink, sink
+
+pytestmark = pytest.mark.live
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+BIN = Path(sys.executable).parent
+SECRET = "a secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One that runs, and the port that each address of its listeners has become."""
+
+    service: Service
+    ports: Mapping[str, int]
+
+    async def swaks(self, *arguments: str) -> str:
+        """What a session of swaks with the first listener shows."""
+        first = next(iter(self.ports.values()))
+        return (await run("swaks", "--server", f"127.0.0.1:{first}", *arguments)).output
+
+    async def etrn(self, domain: str) -> None:
+        """Have the mail for a domain tried."""
+        await must_run("curl", "--silent", f"smtp://127.0.0.1:{self.service.port}", "--request", f"ETRN {domain}")
+
+
+@asynccontextmanager
+async def as_written(
+    name: str, place: Path, instead: Mapping[str, object], *, pause: str = "1s"
+) -> AsyncIterator[Example]:
+    """The service of an example, on free ports; each of `instead` must be in it."""
+    text, ports = (EXAMPLES / f"{name}.toml").read_text("utf-8"), dict[str, int]()
+    for line in text.splitlines():
+        if line.startswith('address = "'):
+            address = line.split('"')[1]
+            ports[address] = free_port()
+            text = text.replace(f'"{address}"', f'"127.0.0.1:{ports[address]}"')
+    for old, new in {"/var/spool/waypost": place / "spool", **instead}.items():
+        assert old in text, f"{name} no longer has {old!r}"
+        text = text.replace(old, str(new))
+    admin = free_port()
+    text += f'\n[admin]\naddress = "127.0.0.1:{admin}"\n'
+    if "[retry]" not in text:
+        text += f'[retry]\nschedule = ["{pause}"]\n'
+    (place / "waypost.toml").write_text(text, "utf-8")
+    shutil.copytree(EXAMPLES / "hooks", place / "hooks")
+    first = next(iter(ports.values()))
+    service = Service(place, place / "waypost.toml", first, admin, environment={"WEBHOOK_SECRET": SECRET})
+    async with running(service):
+        yield Example(service, ports)
+
+
+def recipients(peer: Sink) -> list[str]:
+    return [path for message in peer.taken for path in message.forward_paths]
+
+
+async def test_programs_of_a_null_client_send_while_the_hubs_are_away_and_the_service_is_down(place: Path) -> None:
+    async with sink() as hub:
+        hubs = {"hub1.example.net:25": f"127.0.0.1:{free_port()}", "hub2.example.net:25": f"127.0.0.1:{hub.port}"}
+        async with as_written("null-client", place, hubs) as example:
+            environment = {"WAYPOST_CONFIG": str(example.service.config)}
+            text = b"To: bob@example.org\nSubject: cron\n\nit ran\n"
+            await must_run(BIN / "waypost-sendmail", "-t", "-i", stdin=text, env=environment)
+            await hub.messages(1)
+            await example.service.stop()
+            await must_run(BIN / "waypost-sendmail", "-i", "carl@example.org", stdin=b"later\n", env=environment)
+            assert len(list((place / "spool-pickup").glob("*.eml"))) == 1
+            await example.service.start()
+            await hub.messages(2)
+        assert sorted(recipients(hub)) == ["bob@example.org", "carl@example.org"]
+        assert hub.taken[0].octets.endswith(b"Subject: cron\r\n\r\nit ran\r\n")
+
+
+async def test_dovecot_says_who_exists_and_gets_their_mail(place: Path, peer_place: Path) -> None:
+    async with (
+        dovecot(peer_place, "alice", "bob") as store,
+        as_written("mx-for-dovecot", place, {"/run/dovecot/lmtp": store.socket}) as example,
+    ):
+        refused = await example.swaks("--from", "x@far.example", "--to", "nobody@example.com")
+        assert "550 5.1.1" in refused
+        taken = await example.swaks("--from", "x@far.example", "--to", "info@example.com,alice+shop@example.com")
+        assert "250 2.0.0 Ok: queued" in taken
+
+        async def delivered() -> bool:
+            return [len(list(store.mailbox(user).glob("*"))) for user in ("alice", "bob")] == [2, 1]
+
+        await until(delivered, "both mailboxes have their mail", log=example.service.log)
+
+
+async def test_mail_waits_at_the_hub_and_goes_when_the_spoke_asks(place: Path, peer_place: Path) -> None:
+    port = free_port()
+    hub_settings = {"10.8.0.7:25": f"127.0.0.1:{port}", "10.8.0.0/24": "127.0.0.0/8"}
+    async with as_written("hub", place, hub_settings) as hub:
+        assert "250 2.0.0" in await hub.swaks("--from", "x@far.example", "--to", "ann@branch.example.net")
+
+        async def waits() -> bool:
+            return [entry["state"] for entry in await hub.service.queue()] == ["waiting"]
+
+        await until(waits, "the line is down", log=hub.service.log)
+        spoke_settings = {
+            "0.0.0.0:25": f"127.0.0.1:{port}",
+            "/var/mail": peer_place / "mail",
+            "10.8.0.1:25": "127.0.0.1:1",
+        }
+        text = (EXAMPLES / "spoke.toml").read_text("utf-8")
+        for old, new in {"/var/spool/waypost": peer_place / "spool", **spoke_settings}.items():
+            text = text.replace(old, str(new))
+        admin = free_port()
+        (peer_place / "waypost.toml").write_text(f'{text}\n[admin]\naddress = "127.0.0.1:{admin}"\n')
+        async with running(Service(peer_place, peer_place / "waypost.toml", port, admin)):
+            await hub.etrn("branch.example.net")
+
+            async def arrived() -> bool:
+                return len(list((peer_place / "mail/branch.example.net/ann").glob("new/*"))) == 1
+
+            await until(arrived, "the spoke has its mail", log=hub.service.log)
+
+
+async def test_the_application_sends_and_gets_its_mail_over_http(place: Path) -> None:
+    posted: list[tuple[str, bytes]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        posted.append((request.headers["Waypost-Signature"], await request.read()))
+        return web.Response()
+
+    application = web.Application()
+    application.router.add_post("/mail", take)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with sink() as relay:
+        instead = {
+            "127.0.0.1:9000": f"127.0.0.1:{runner.addresses[0][1]}",
+            "relay.example.net:25": f"127.0.0.1:{relay.port}",
+        }
+        async with as_written("gateway", place, instead) as example:
+            url = f"http://127.0.0.1:{example.ports['127.0.0.1:8080']}/v1/messages"
+            letter = '{"from": "app@example.net", "to": ["ann@example.org"], "subject": "hello", "text": "hi"}'
+            ask = (
+                "curl",
+                "--silent",
+                url,
+                "-H",
+                "Content-Type: application/json",
+                "-H",
+                "Idempotency-Key: 1",
+                "-d",
+                letter,
+            )
+            first, again = [json.loads((await must_run(*ask)).output) for _ in range(2)]
+            assert (first["recipients"][0]["accepted"], again["repeated"], again["id"]) == (True, True, first["id"])
+            await relay.messages(1)
+            assert "250 2.0.0" in await example.swaks("--from", "ann@example.org", "--to", "reply@app.example.net")
+
+            async def came() -> bool:
+                return bool(posted)
+
+            await until(came, "the webhook is called", log=example.service.log)
+        assert recipients(relay) == ["ann@example.org"]
+    await runner.cleanup()
+    _check(*posted[0])
+
+
+def _check(signature: str, body: bytes) -> None:
+    moment, digest = (part.partition("=")[2] for part in signature.split(","))
+    assert digest == hmac.new(SECRET.encode(), f"{moment}.".encode() + body, "sha256").hexdigest()
+    said: dict[str, Any] = json.loads(body)
+    assert said["to"] == ["reply@app.example.net"]
+    assert b"This is a test mailing" in base64.b64decode(said["message"])
+
+
+async def test_the_mailing_gateway_runs_its_hooks_in_threads_of_their_own(place: Path) -> None:
+    async with sink() as relay, sink() as store:
+        instead = {"relay.example.net:25": f"127.0.0.1:{relay.port}", "mail.example.net:25": f"127.0.0.1:{store.port}"}
+        async with as_written("mailing", place, instead) as example:
+            said = await example.swaks("--from", "ann@example.net", "--to", "bob@far.example", "--body", "hello")
+            assert "250 2.0.0" in said
+            assert "no mail for <x@rival.example>" in await example.swaks(
+                "--from", "ann@example.net", "--to", "x@rival.example"
+            )
+            await relay.messages(1)
+            await store.messages(1)
+        assert b"Example Ltd., 1 Example Street" in relay.taken[0].octets
+        assert recipients(store) == ["journal@example.net"]
+
+
+async def test_two_workers_serve_one_address(place: Path) -> None:
+    async with sink() as store:
+        instead = {"store.example.com:25": f"127.0.0.1:{store.port}"}
+        async with as_written("workers", place, instead) as example:
+            for number in range(6):
+                assert "250 2.0.0" in await example.swaks("--from", "x@far.example", "--to", f"u{number}@example.com")
+            await store.messages(6)
+            assert len(recipients(store)) == 6
+            assert (await example.service.cli("status")).code == 0
+
+
+async def test_the_backup_hands_on_what_it_took(place: Path) -> None:
+    async with sink() as first:
+        instead = {'to = "mx:"': f'to = "smtp://127.0.0.1:{first.port}"'}
+        async with as_written("backup-mx", place, instead) as example:
+            assert "550 5.1.1" in await example.swaks("--from", "x@far.example", "--to", "nobody@example.com")
+            assert "250 2.0.0" in await example.swaks("--from", "x@far.example", "--to", "ann@example.com")
+            await first.messages(1)
+
+
+async def test_each_sender_goes_by_its_relay(place: Path) -> None:
+    async with sink() as office, sink() as bulk:
+        instead = {
+            "smtp.provider.example:587": f"127.0.0.1:{office.port}",
+            "smtp.bulk.example:587": f"127.0.0.1:{bulk.port}",
+        }
+        async with as_written("sender-relays", place, instead) as example:
+            assert "250 2.0.0" in await example.swaks("--from", "x@news.example.net", "--to", "a@far.example")
+            assert "250 2.0.0" in await example.swaks("--from", "dan@example.net", "--to", "b@far.example")
+            await asyncio.gather(office.messages(1), bulk.messages(1))
+        assert (recipients(office), recipients(bulk)) == (["b@far.example"], ["a@far.example"])
+
+
+async def test_a_split_domain_is_split(place: Path) -> None:
+    async with sink() as new, sink() as old:
+        instead = {"new.example.com:25": f"127.0.0.1:{new.port}", "old.example.com:25": f"127.0.0.1:{old.port}"}
+        async with as_written("split-domain", place, instead) as example:
+            to = "ann@example.com,carl@example.com"
+            assert "250 2.0.0" in await example.swaks("--from", "x@far.example", "--to", to)
+            await asyncio.gather(new.messages(1), old.messages(1))
+        assert (recipients(new), recipients(old)) == (["ann@example.com"], ["carl@example.com"])
