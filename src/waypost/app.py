@@ -576,6 +576,7 @@ def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatch
         changed=dispatcher.wake,
         retried=dispatcher.try_again,
         gate=base.gate,
+        used=lambda onward: Quotas(base.storage, base.clock).used(onward.quotas, onward.credential),
         delivering=dispatcher.destinations,
         refrozen=dispatcher.freeze,
     )

@@ -30,6 +30,7 @@ from waypost.policy.admission import Admission
 from waypost.policy.hooked import Hooked
 from waypost.queue.memory import MemoryStorage
 from waypost.route.hosts import HostFinder
+from waypost.route.onward import Onward
 from waypost.route.state import DestinationState, Phase
 
 PAGE = Path(__file__).parents[2] / "docs/explain.md"
@@ -230,3 +231,27 @@ module = "policy.py"
     refused = await asked.explain(Question(("bob@far.example",), reverse_path="eve@far.example"))
     assert not refused.is_taken
     assert "policy.mail: 550 5.7.1 not you" in [fact.text for fact in refused.facts]
+
+
+async def test_a_quota_is_told_with_what_of_it_is_used() -> None:
+    text = """
+[service]
+hostname = "mx.example.com"
+spool = "spool"
+postmaster = "postmaster@example.com"
+[[listener]]
+address = "127.0.0.1:2525"
+[relay]
+networks = ["127.0.0.0/8"]
+[[route]]
+domains = ["*"]
+to = "smtp://192.0.2.4:25"
+quota = ["5/1h"]
+"""
+
+    async def used(onward: Onward) -> Sequence[str]:
+        return [f"3 of {onward.quotas[0]} are used"]
+
+    answer = await replace(desk(text), used=used).explain(Question(("bob@far.example",)))
+    (quota,) = [fact for fact in answer.journeys[0].legs[0].facts if fact.step == "quota"]
+    assert (quota.details, quota.place) == (("3 of 5 messages in 1 hour are used",), "waypost.toml:13")

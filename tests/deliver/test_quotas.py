@@ -96,3 +96,16 @@ def test_what_is_no_quota_is_told(text: str) -> None:
 def test_every_provider_is_one_word(name: str) -> None:
     assert _quota(name) == PRESETS[name]
     assert all(quota.amount > 0 for quota in PRESETS[name])
+
+
+@virtual
+async def test_how_much_is_used_is_told_and_until_when_mail_waits() -> None:
+    storage, clock = MemoryStorage(), VirtualClock()
+    await storage.open(owner="test")
+    quotas = Quotas(storage, clock)
+    await quotas.count([HOURLY], "ann", recipients=1)
+    assert await quotas.used([HOURLY], "ann") == ["1 of 10 messages in 1 hour are used"]
+    for _ in range(9):
+        await quotas.count([HOURLY], "ann", recipients=1)
+    (full,) = await quotas.used([HOURLY], "ann")
+    assert full.startswith("10 of 10 messages in 1 hour are used, and mail waits until Thu, 01 Jan 2026 0")

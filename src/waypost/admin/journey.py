@@ -284,8 +284,14 @@ class Explainer:
         return self.config.places.of(section, key) if dot and ":" not in place and section == "service" else place
 
     # ---- the way of one recipient
-    def leg(self, destined: Destined, found: Resolution, states: Sequence[DestinationState] | NotRunning) -> Leg:
-        """Route, hosts, TLS, credentials, limits, and what happens when it fails."""
+    def leg(
+        self,
+        destined: Destined,
+        found: Resolution,
+        states: Sequence[DestinationState] | NotRunning,
+        used: Sequence[str] = (),
+    ) -> Leg:
+        """Route, hosts, TLS, credentials, limits, and what follows a failure. `used`: of its quotas, a line each."""
         route = destined.route
         facts = [
             Fact("route", f"{target_text(route.transport)}, for {_pattern(route)}", _after_at(route.rule)),
@@ -293,7 +299,7 @@ class Explainer:
             *self._means(route, found),
             self._limits(route),
             *self._rewriting(route),
-            *self._onward(route),
+            *self._onward(route, used),
             *_window(route, self.now),
             _state(route.next_hop, states),
             self._retries(route),
@@ -335,12 +341,12 @@ class Explainer:
             places = (self._key(route, "rewrite_sender"), self._key(route, "generic"), self.config.addresses.place)
             yield Fact("rewriting", words, next(place for place in places if place != "default"))
 
-    def _onward(self, route: Route) -> Iterator[Fact]:
+    def _onward(self, route: Route, used: Sequence[str]) -> Iterator[Fact]:
         """Quotas and fallback, where there are any."""
         onward = route.onward
         if onward.quotas:
             text = f"{' and '.join(map(str, onward.quotas))}, counted for {onward.credential}"
-            yield Fact("quota", text, self._key(route, "quota"))
+            yield Fact("quota", text, self._key(route, "quota"), tuple(used))
         if onward.fallback:
             waited = f" or {format_duration(onward.after)}" if onward.after else ""
             text = f"{onward.fallback}, after {onward.attempts} attempts{waited}"

@@ -70,6 +70,7 @@ from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
 from waypost.route.mta_sts import KeptPolicy
+from waypost.route.onward import Onward
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, Webhook
 from waypost.route.state import DestinationState, Phase, trouble_first
 from waypost.route.table import RouteTable
@@ -107,6 +108,11 @@ def _no_destinations() -> Sequence[DestinationState]:
     return ()
 
 
+async def _not_counted(_onward: Onward) -> Sequence[str]:
+    """Nobody sends."""
+    return ()
+
+
 async def _nothing() -> Sequence[str]:
     """Nothing to warn of."""
     return ()
@@ -134,6 +140,7 @@ class Operations:
     delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
     refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
     gate: WatchedGate | OpenGate = NO_GATE
+    used: Callable[[Onward], Awaitable[Sequence[str]]] = _not_counted  # of quotas, a line each
 
     @property
     def chooser(self) -> TlsChooser:
@@ -467,10 +474,22 @@ class Operations:
         journey, destined = await explainer.recipient(asked, question, trusted=trusted)
         states = self.delivering() if self.facts.is_running else NotRunning()
         legs = [
-            explainer.leg(one, await self._resolution(str(one.recipient.forward_path), one.route), states)
+            explainer.leg(
+                one,
+                await self._resolution(str(one.recipient.forward_path), one.route),
+                states,
+                await self._used(one.route),
+            )
             for one in destined[:SHOWN]
         ]
         return replace(journey, legs=tuple(legs))
+
+    async def _used(self, route: Route) -> Sequence[str]:
+        """How much of the route's quotas is used, as the service counts it."""
+        if not route.onward.quotas:
+            return ()
+        with _storage_trouble():
+            return await self.used(route.onward)
 
     async def _resolution(self, domain: str, route: Route) -> Resolution:
         transport = route.transport

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from waypost.mail.trace import date
 from waypost.net.clock import Clock, Instant
 from waypost.queue.shelf import Absent, Shelf
 from waypost.route.onward import Quota
@@ -48,6 +49,12 @@ class Window:
     def fits(self, now: Instant) -> bool:
         """Whether what is used, `used` included, keeps to the quota."""
         return self.used + self.before * self._rest(now) <= self.quota.amount
+
+    def words(self, now: Instant) -> str:
+        """How much is used, and, where there is no room for one more, until when."""
+        used = self.used + round(self.before * self._rest(now))
+        waits = "" if used < self.quota.amount else f", and mail waits until {date(int(self.until(1)))}"
+        return f"{used} of {self.quota} are used{waits}"
 
     def until(self, wanted: int) -> Instant:
         """When `wanted` more fit, at the earliest."""
@@ -92,6 +99,11 @@ class Quotas:
         """How each stands."""
         now = self._clock.now()
         return [await self._window(quota, credential, now) for quota in quotas]
+
+    async def used(self, quotas: Sequence[Quota], credential: str) -> Sequence[str]:
+        """How each stands, as a person is told."""
+        now = self._clock.now()
+        return [window.words(now) for window in await self.windows(quotas, credential)]
 
     async def _add(self, quota: Quota, credential: str, amount: int) -> Count:
         now = self._clock.now()
