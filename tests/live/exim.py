@@ -61,7 +61,7 @@ maildir:
   group = Debian-exim
   message_prefix =
   message_suffix =
-"""
+{more}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,19 @@ class Exim:
 
 
 @contextlib.asynccontextmanager
-async def exim(directory: Path, domain: str, *users: str, tls: str = "tls_advertise_hosts =\n") -> AsyncIterator[Exim]:
-    """A daemon in `directory` (empty, and open to other users) that takes mail for `users` of `domain` alone."""
+async def exim(
+    directory: Path, domain: str, *users: str, tls: str = "tls_advertise_hosts =\n", more: str = ""
+) -> AsyncIterator[Exim]:
+    """A daemon in `directory` (empty, and open to other users) that takes mail for `users` of `domain` alone.
+
+    `more`: further sections of its configuration.
+    """
     port = free_port()
     config = directory / "exim.conf"
     config.write_text(
-        CONFIG.format(binary=BINARY, directory=directory, port=port, domain=domain, users=" : ".join(users), tls=tls)
+        CONFIG.format(
+            binary=BINARY, directory=directory, port=port, domain=domain, users=" : ".join(users), tls=tls, more=more
+        )
     )
     for path in (directory / "spool", directory / "mail"):
         path.mkdir()

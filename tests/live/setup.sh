@@ -3,7 +3,7 @@
 # Exim comes unpacked beside the system, because its package and Postfix's refuse to be installed together.
 set -euo pipefail
 
-PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1)
+PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl libsasl2-modules curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1)
 EXIM=/var/cache/waypost-live/exim
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -21,6 +21,9 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
 fi
 
 missing() { ! dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+# Where Node.js came from elsewhere, it has its npm with it, which Debian's would not suffer.
+if ! command -v npm >/dev/null; then PACKAGES+=(nodejs npm); fi
 
 to_install=()
 for package in "${PACKAGES[@]}"; do
@@ -65,6 +68,13 @@ if [ ! -x "$SSLYZE/bin/sslyze" ]; then
     echo "live: installing sslyze into $SSLYZE"
     python3 -m venv "$SSLYZE"
     "$SSLYZE/bin/python" -m pip install --quiet --disable-pip-version-check 'sslyze>=6.2'
+fi
+
+NODE=/var/cache/waypost-live/node
+if [ ! -d "$NODE/node_modules/nodemailer" ]; then
+    echo "live: installing nodemailer into $NODE"
+    mkdir -p "$NODE"
+    (cd "$NODE" && npm install --silent --no-audit --no-fund nodemailer@6 >/dev/null)
 fi
 
 echo "live: all peers are there"
