@@ -8,6 +8,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from tests.postgres import Server, shared_server
+
 # No deadline for an example: on a busy machine a pause is no fault of the code (pytest-timeout judges hangs).
 settings.register_profile("waypost", deadline=None)
 settings.load_profile("waypost")
@@ -19,3 +21,9 @@ def _the_log_is_nobodys() -> Iterator[None]:
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Server:
+    """A PostgreSQL of this session's own, begun where a test first asks for it."""
+    return shared_server()

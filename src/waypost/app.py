@@ -60,7 +60,7 @@ from waypost.deliver.connection import Ends, TimeOuts
 from waypost.deliver.crowd import Capacity
 from waypost.deliver.destination import Destination
 from waypost.deliver.dispatch import Dispatcher
-from waypost.deliver.dots import UNMARKED, Dots, Marked
+from waypost.deliver.dots import UNMARKED, Dots, Fenced, Marked
 from waypost.deliver.fetch import Fetcher
 from waypost.deliver.health import HostHealth
 from waypost.deliver.maildir import MaildirDelivery
@@ -328,7 +328,7 @@ def _marks(base: _Base) -> Iterator[Dots]:
         yield UNMARKED
         return
     with contextlib.closing(marked):
-        yield marked
+        yield Fenced(marked, base.storage.holds) if base.config.database else marked
 
 
 def _watch_peers(watch: _Watch, base: _Base, dialer: Dialer, receiver: Receiver) -> None:
@@ -383,6 +383,7 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
         capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
         destination=parts.destination,
     )
+    base.storage.news = dispatcher.wake
     base.metrics.destinations = dispatcher.destinations
     base.metrics.days_authorised = lambda: [state.days(clock.now()) for state in base.keeper.states()]
     base.keeper.alarm = _Alarm(base, dispatcher)
@@ -907,7 +908,7 @@ def _facts(base: _Base, endpoints: Sequence[Endpoint]) -> ServiceFacts:
     return ServiceFacts(
         __version__,
         config.service.hostname,
-        str(config.spool),
+        config.queue_at,
         storage.durability.value,
         listeners,
         started_at=base.clock.now(),

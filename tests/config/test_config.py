@@ -181,7 +181,7 @@ WRONG = [
     (SERVICE.replace("mx.example.net", "::1") + LISTENER, 2, "service.hostname", "address", '"[IPv6:::1]"'),
     (SERVICE.replace("postmaster@", "") + LISTENER, 4, "service.postmaster", "no mailbox", "postmaster@"),
     (
-        SERVICE.replace('"spool"', '"postgresql://db"') + LISTENER,
+        SERVICE.replace('"spool"', '"mysql://db"') + LISTENER,
         3,
         "service.spool",
         "not in this version",
@@ -502,3 +502,33 @@ def test_hooks_are_modules_that_are_there_and_each_has_a_name_of_its_own(tmp_pat
     assert twice.problem == 'the hook on line 7 is "policy" too'
     (missing,) = refused(GOOD + '[[hook]]\nmodule = "none.py"\n', tmp_path)
     assert "none.py cannot be read" in missing.problem
+
+
+def test_a_queue_in_a_database_keeps_this_nodes_own_things_in_its_state_directory() -> None:
+    database = "postgresql://me:secret@db1.example.net:5432,db2.example.net/waypost"
+    found = accepted(SERVICE.replace('"spool"', f'"{database}"') + "state = 'own'\n" + LISTENER)
+
+    assert found.database == database
+    assert found.spool == Path("/etc/waypost/own")
+    assert found.queue_at == "postgresql://db1.example.net:5432,db2.example.net/waypost"
+
+
+def test_a_queue_in_a_database_has_nodes_and_no_workers() -> None:
+    complaint = only(SERVICE.replace('"spool"', '"postgresql://db"') + "workers = 2\n" + LISTENER)
+
+    assert complaint.key == "service.workers"
+    assert "run another node" in complaint.remedy
+
+
+def test_a_queue_in_a_directory_has_no_database() -> None:
+    found = accepted(SERVICE + LISTENER)
+
+    assert (found.database, found.queue_at) == ("", "/etc/waypost/spool")
+
+
+def test_a_queue_in_a_database_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    complaint = only(SERVICE.replace('"spool"', '"postgresql://db"') + LISTENER)
+
+    assert "pip install 'waypost[postgres]'" in complaint.remedy

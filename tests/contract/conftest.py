@@ -1,4 +1,4 @@
-"""The storages the contract is put to. A further one (PostgreSQL) is one more entry in `MAKERS`."""
+"""The storages the contract is put to. A further one is one more name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import Server
+from waypost.net.clock import SystemClock
 from waypost.queue.memory import MemoryStorage
+from waypost.queue.postgres.storage import PostgresStorage
 from waypost.queue.sqlite import SqliteStorage
 from waypost.queue.storage import Storage
 
@@ -17,11 +20,28 @@ def _memory() -> tuple[Storage, Callable[[], Storage]]:
     return only, lambda: only
 
 
-#: A storage and, from it, the one that a new process would find (a memory storage is its own).
-MAKERS: dict[str, Callable[[Path], tuple[Storage, Callable[[], Storage]]]] = {
-    "memory": lambda _: _memory(),
-    "sqlite": lambda path: (SqliteStorage(path / "spool"), lambda: SqliteStorage(path / "spool")),
-}
+def _sqlite(path: Path) -> tuple[Storage, Callable[[], Storage]]:
+    return SqliteStorage(path), lambda: SqliteStorage(path)
+
+
+def _postgres(dsn: str) -> tuple[Storage, Callable[[], Storage]]:
+    clock = SystemClock()
+    return PostgresStorage(dsn, clock, connections=4), lambda: PostgresStorage(dsn, clock, connections=4)
+
+
+STORAGES = ("memory", "postgres", "sqlite")
+
+
+async def make_storage(request: pytest.FixtureRequest, path: Path) -> tuple[Storage, Callable[[], Storage]]:
+    """A storage and, from it, the one that a new process would find (a memory storage is its own)."""
+    match request.param:
+        case "memory":
+            return _memory()
+        case "sqlite":
+            return _sqlite(path / "spool")
+        case _:
+            server: Server = request.getfixturevalue("postgres_server")
+            return _postgres(await server.emptied())
 
 
 class Restartable:
@@ -38,9 +58,9 @@ class Restartable:
         return self.now
 
 
-@pytest.fixture(params=sorted(MAKERS))
+@pytest.fixture(params=STORAGES)
 async def restartable(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Restartable]:
-    storage, make = MAKERS[request.param](tmp_path)
+    storage, make = await make_storage(request, tmp_path)
     await storage.open(owner="first")
     both = Restartable(storage, make)
     yield both

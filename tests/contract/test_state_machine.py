@@ -1,4 +1,4 @@
-"""SQLite and memory, put through the same random lives, must answer alike at every step, crashes included."""
+"""Each durable storage and memory, put through the same random lives, must answer alike at every step, crashes too."""
 
 # ruff: noqa: S311 - octets that are alike each time
 from __future__ import annotations
@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.contract.letters import BUSY, NO_SUCH_USER, NOW, OK, envelope, name, read, settlement, to, wait
+from tests.postgres import forget_signs_of_life, kill, look, shared_server
 from waypost.mail.envelope import InMemory, MessageId, NextHop
 from waypost.mail.outcome import Outcome
+from waypost.net.clock import SystemClock
 from waypost.queue.memory import MemoryStorage
+from waypost.queue.postgres.storage import PostgresStorage
 from waypost.queue.sqlite import SqliteStorage
 from waypost.queue.storage import Gone, Hold, Lease, Next, Notice, Selection, Storage
 
@@ -55,12 +58,24 @@ class Lives(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.memory: Storage = MemoryStorage()
         self.spool = Path(self.folder.name) / "spool"
-        self.sqlite: Storage = SqliteStorage(self.spool, allow_ephemeral=True)
+        self.durable: Storage = self.runner.run(self.make())
         self.crashes = 0
         self.now = NOW
         self.made = 0
         self.leases: list[tuple[Lease, Lease]] = []
         self.both(lambda storage: storage.open(owner="one"))
+
+    async def make(self) -> Storage:
+        """A durable storage, which is empty."""
+        return SqliteStorage(self.spool, allow_ephemeral=True)
+
+    async def killed(self, storage: Storage) -> Storage:
+        """What the next process finds, when that of `storage` is killed: what the disk holds at this moment."""
+        after = Path(self.folder.name) / f"spool-{self.crashes}"
+        shutil.copytree(self.spool, after, ignore=shutil.ignore_patterns("*-shm", "lock"))
+        await storage.close()
+        self.spool = after
+        return SqliteStorage(after, allow_ephemeral=True)
 
     def teardown(self) -> None:
         self.both(lambda storage: storage.close())
@@ -69,18 +84,18 @@ class Lives(RuleBasedStateMachine):
 
     def both(self, ask: Callable[[Storage], Awaitable[T]]) -> tuple[T, T]:
         async def pair() -> tuple[T, T]:
-            return await ask(self.memory), await ask(self.sqlite)
+            return await ask(self.memory), await ask(self.durable)
 
         return self.runner.run(pair())
 
     def alike(self, ask: Callable[[Storage], Awaitable[T]]) -> T:
-        of_memory, of_sqlite = self.both(ask)
-        assert of_memory == of_sqlite
+        of_memory, of_durable = self.both(ask)
+        assert of_memory == of_durable
         return of_memory
 
-    def keep(self, of_memory: Sequence[Lease], of_sqlite: Sequence[Lease]) -> None:
-        assert [_shown(lease) for lease in of_memory] == [_shown(lease) for lease in of_sqlite]
-        self.leases += zip(of_memory, of_sqlite, strict=True)
+    def keep(self, of_memory: Sequence[Lease], of_durable: Sequence[Lease]) -> None:
+        assert [_shown(lease) for lease in of_memory] == [_shown(lease) for lease in of_durable]
+        self.leases += zip(of_memory, of_durable, strict=True)
 
     @rule(
         chosen=st.lists(st.tuples(st.sampled_from(ADDRESSES), hops), min_size=1, max_size=4),
@@ -192,20 +207,18 @@ class Lives(RuleBasedStateMachine):
 
     @rule(writes_a_draft=st.booleans())
     def crash(self, writes_a_draft: bool) -> None:  # noqa: FBT001 - drawn
-        """The process is killed: what the disk holds at this moment is all there is."""
+        """The process is killed."""
         self.crashes += 1
-        after = Path(self.folder.name) / f"spool-{self.crashes}"
 
-        async def leave(storage: Storage) -> None:
+        async def leave(storage: Storage) -> Storage:
             if writes_a_draft:
                 await (await storage.draft()).write(b"never accepted" * 30_000)
-            if storage is self.sqlite:
-                shutil.copytree(self.spool, after, ignore=shutil.ignore_patterns("*-shm", "lock"))
+            if storage is self.durable:
+                return await self.killed(storage)
             await storage.close()
+            return storage
 
-        self.both(leave)
-        self.spool = after
-        self.sqlite = SqliteStorage(after, allow_ephemeral=True)
+        self.memory, self.durable = self.both(leave)
         self.both(lambda storage: storage.open(owner="one"))
 
     @invariant()
@@ -231,7 +244,30 @@ def _shown(lease: Lease) -> object:
     return lease.message, lease.recipients, lease.next_hop, lease.until, lease.octets.size
 
 
+class LivesOnPostgres(Lives):
+    """The same, on PostgreSQL; a killed node is found silent by the next one, without the wait."""
+
+    async def make(self) -> Storage:
+        self.dsn = await shared_server().emptied()
+        return PostgresStorage(self.dsn, SystemClock(), connections=4)
+
+    async def killed(self, storage: Storage) -> Storage:
+        assert isinstance(storage, PostgresStorage)
+        await kill(storage)
+        await forget_signs_of_life(self.dsn)
+        return Heir(self.dsn, SystemClock(), connections=4)
+
+
+class Heir(PostgresStorage):
+    """Looks for the dead as soon as it is open."""
+
+    async def open(self, *, owner: str) -> None:
+        await super().open(owner=owner)
+        await look(self)
+
+
+_SETTINGS = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 TestLives = Lives.TestCase
-TestLives.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestLives.settings = _SETTINGS
+TestLivesOnPostgres = LivesOnPostgres.TestCase
+TestLivesOnPostgres.settings = settings(_SETTINGS, max_examples=10)

@@ -3,7 +3,7 @@
 # Exim comes unpacked beside the system, because its package and Postfix's refuse to be installed together.
 set -euo pipefail
 
-PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl libsasl2-modules curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1)
+PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl libsasl2-modules curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1 etcd-server)
 EXIM=/var/cache/waypost-live/exim
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -75,6 +75,14 @@ if [ ! -d "$NODE/node_modules/nodemailer" ]; then
     echo "live: installing nodemailer into $NODE"
     mkdir -p "$NODE"
     (cd "$NODE" && npm install --silent --no-audit --no-fund nodemailer@6 >/dev/null)
+fi
+
+PATRONI=/var/cache/waypost-live/patroni
+if [ ! -x "$PATRONI/bin/patroni" ]; then
+    # What fails PostgreSQL over; its servers are those of the wheel that `make .venv/.dev-ready` installs.
+    echo "live: installing patroni into $PATRONI"
+    python3 -m venv "$PATRONI"
+    "$PATRONI/bin/python" -m pip install --quiet --disable-pip-version-check 'patroni[etcd3]>=4' 'psycopg[binary]>=3.1'
 fi
 
 echo "live: all peers are there"

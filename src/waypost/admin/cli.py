@@ -13,6 +13,7 @@ from rich.text import Text
 from waypost import __version__, is_compiled, with_build
 from waypost.admin import words
 from waypost.admin.accounts import user_commands
+from waypost.admin.cluster import cluster_commands, spool_commands
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
 from waypost.admin.moving import import_commands
@@ -50,7 +51,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     Example: waypost check --config /etc/waypost/waypost.toml
     """
     found = configured(config, as_json_value=json)
-    forgets = "" if found.service.allow_ephemeral else why_ephemeral(found.spool)
+    forgets = "" if found.service.allow_ephemeral or found.database else why_ephemeral(found.spool)
     if forgets:
         complain(Complaints(found.where, (Complaint(0, "service.spool", forgets, REMEDY),)), as_json_value=json)
     table = describe(found.route_table())
@@ -242,6 +243,8 @@ def commands() -> typer.Typer:
     app.add_typer(user_commands(), name="user")
     app.add_typer(oauth_commands(), name="oauth")
     app.add_typer(import_commands(), name="import")
+    app.add_typer(cluster_commands(), name="cluster")
+    app.add_typer(spool_commands(), name="spool")
     app.command("status")(status)
     app.command("peer")(peer)
     app.command("version")(version)

@@ -256,6 +256,7 @@ async def desk(asked: Asked, *, spool: bool) -> AsyncIterator[tuple[Desk, str]]:
     if isinstance(asked.config, NoConfig):
         config, who = DEFAULTS, "nor is there a configuration: the defaults answer, and send all mail by MX records"
     else:
-        config, who = asked.config, f"{f'the spool at {asked.config.spool}' if spool else asked.config.where} answers"
+        config = asked.config
+        who = f"{f'the spool at {config.queue_at}' if spool else config.where} answers"
     async with offline(config, spool=spool) as found:
         yield found, f"no service is running at {asked.address}; {who}"

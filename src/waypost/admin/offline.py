@@ -116,7 +116,7 @@ def _hooked(config: Config, clock: Clock) -> Hooked:
 
 
 def _see_that_it_exists(config: Config) -> None:
-    if config.spool.is_dir():
+    if config.database or config.spool.is_dir():
         return
     raise OperationError(
         FailureKind.UNAVAILABLE,
@@ -130,7 +130,7 @@ def _facts(config: Config, storage: Storage, now: Instant) -> ServiceFacts:
     return ServiceFacts(
         version=__version__,
         hostname=config.service.hostname,
-        spool=str(config.spool),
+        spool=config.queue_at,
         durability=storage.durability.value,
         listeners=listeners,
         started_at=now,

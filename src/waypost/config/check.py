@@ -13,6 +13,7 @@ from waypost.config.model import Admin, Auth, Destination, Hook, Listener, Picku
 from waypost.config.sections import Found, Reader
 from waypost.hooks.load import HookError, Source, looked_at
 from waypost.net.stream import Endpoint
+from waypost.queue.place import DATABASES
 from waypost.route.route import LmtpServers, OnCall, Server, SmtpServers
 from waypost.route.target import RecipientMx, is_address, server_text
 from waypost.smtp.path import PathError, parse_mailbox
@@ -53,14 +54,24 @@ def check_admin(admins: Sequence[Admin], listeners: Sequence[Found[Listener]], r
 
 
 def check_spool(services: Sequence[Service], base: pathlib.Path, reader: Reader) -> None:
-    """A directory, or the place of one."""
+    """A directory, or the place of one; or a database, and what it takes to use one."""
     for service in services:
-        if "://" in service.spool:
+        scheme, is_address, _ = service.spool.partition("://")
+        if is_address and f"{scheme}://" not in DATABASES:
             reader.complain(
                 ("service", "spool"),
-                f"{service.spool.partition('://')[0]} storage is not in this version",
-                'Write a directory, such as spool = "/var/spool/waypost"',
+                f"{scheme} storage is not in this version",
+                'Write a directory, such as spool = "/var/spool/waypost", or "postgresql://user@host/name"',
             )
+        elif is_address and importlib.util.find_spec("asyncpg") is None:
+            reader.complain(
+                ("service", "spool"),
+                "a queue in PostgreSQL needs a package that is not installed",
+                "pip install 'waypost[postgres]'",
+            )
+        elif is_address:
+            check_state(base / service.state, reader)
+            check_one_worker(service, reader)
         elif (base / service.spool).exists() and not (base / service.spool).is_dir():
             reader.complain(
                 ("service", "spool"), f"{base / service.spool} is not a directory", "Name one, or a place for one"
@@ -89,6 +100,22 @@ def check_hooks(hooks: Sequence[Found[Hook]], base: pathlib.Path, reader: Reader
         if name in names:
             reader.complain(found.path, f'the hook on line {names[name]} is "{name}" too', "Give one another name")
         names.setdefault(name, reader.lines[found.path])
+
+
+def check_one_worker(service: Service, reader: Reader) -> None:
+    """Workers divide a spool in a directory into shards; a database is divided by nobody."""
+    if service.workers != 1:
+        reader.complain(
+            ("service", "workers"),
+            "a queue in a database has no shards, and each of its nodes is one process",
+            "Leave workers out, and run another node beside this one, with a state directory of its own",
+        )
+
+
+def check_state(state: pathlib.Path, reader: Reader) -> None:
+    """The node's own directory, or the place of one."""
+    if state.exists() and not state.is_dir():
+        reader.complain(("service", "state"), f"{state} is not a directory", "Name one, or a place for one")
 
 
 def check_users(auths: Sequence[Auth], base: pathlib.Path, reader: Reader) -> None:

@@ -35,6 +35,7 @@ from waypost.config.model import (
     Auth,
     Certificate,
     ClientRate,
+    Cluster,
     Copy,
     Destination,
     Dns,
@@ -70,6 +71,7 @@ from waypost.config.sections import Placed, Reader, placed
 from waypost.config.strangers import Strangers, check_strangers
 from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
 from waypost.net.certificates import CertificateFiles
+from waypost.queue.place import is_database, where_of
 from waypost.queue.schedule import SAME, RetryPolicy, Same
 from waypost.route.provider import Provider
 from waypost.route.table import Override, RouteTable, Rule
@@ -90,6 +92,7 @@ class Config:
     #: As it was written.
     text: str
     service: Service
+    #: The directory of what is kept on this machine: the queue, too, unless `database` is the address of another place.
     spool: Path
     listeners: tuple[Listener, ...]
     admin: Admin
@@ -120,6 +123,7 @@ class Config:
     history: History
     log: Log
     helo_memory: HeloMemory
+    cluster: Cluster
     tls: Tls
     tls_reporting: TlsReporting
     notices: Notices
@@ -134,6 +138,16 @@ class Config:
     def rewriting(self) -> Rewriting:
         """`[rewriting]` as it is written; `addresses` is what it comes to."""
         return self.addresses.section
+
+    @property
+    def database(self) -> str:
+        """The address of the queue's database; empty where it is in the directory `spool`."""
+        return self.service.spool if is_database(self.service.spool) else ""
+
+    @property
+    def queue_at(self) -> str:
+        """Where the queue is, for a person."""
+        return where_of(self.database) if self.database else str(self.spool)
 
     @property
     def account_domain(self) -> str:
@@ -233,7 +247,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_pickup(pickup, base, reader)
-    hooks = reader.array("hook", Hook)
+    hooks, cluster = reader.array("hook", Hook), reader.table("cluster", Cluster)
     check_hooks(hooks, base, reader)
     check_listeners(listeners, reader)
     check_demands(listeners, auth, reader)
@@ -245,7 +259,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     oauth = reader.array("oauth", OAuth)
     providers = build_providers(reader.array("fetch", Fetch), oauth, reader, base=base, environment=os.environ)
     check_on_call(routes, auth, reader)
-    spool = (base / service[0].spool).resolve() if service else base
+    spool = _directory(service[0], base) if service else base
     authorisations = build_authorisations(oauth, auth, routes, reader, base=base, spool=spool)
     check_routes(routes, reader)
     check_destinations(destinations, routes, reader)
@@ -265,7 +279,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         base=base,
         text=text,
         service=service[0],
-        spool=(base / service[0].spool).resolve(),
+        spool=spool,
         listeners=tuple(complete_listener(found.section, base, files) for found in listeners),
         admin=admin[0],
         pickup=pickup[0],
@@ -296,12 +310,18 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         history=history[0],
         log=log[0],
         helo_memory=helo_memory[0],
+        cluster=cluster[0],
         tls=tls[0],
         tls_reporting=tls_reporting[0],
         notices=notices[0],
         certificates=files,
         places=Places(Path(where).name, reader.lines),
     )
+
+
+def _directory(service: Service, base: Path) -> Path:
+    """Where this machine keeps what it keeps."""
+    return (base / (service.state if is_database(service.spool) else service.spool)).resolve()
 
 
 def _syntax_complaint(message: str, text: str) -> Complaint:

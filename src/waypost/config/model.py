@@ -255,8 +255,16 @@ class Service(Section):
         examples=["mx.example.net"],
     )
     spool: Text = Field(
-        description="The directory of the queue (made where it is missing); relative to the configuration file.",
+        description="The directory of the queue (made where it is missing); relative to the configuration file. Or the "
+        "PostgreSQL database of a queue that several nodes share, as `postgresql://user@host:5432,host2:5432/name`; of "
+        "the hosts named the one that takes writes is used, and what stands behind a `?` is set for the session "
+        "(`synchronous_commit=remote_apply`) or about TLS (`sslmode=verify-full`).",
         examples=["/var/spool/waypost"],
+    )
+    state: Text = Field(
+        default="/var/lib/waypost",
+        description="With a spool in a database: the directory for what belongs to this node alone (marks of final "
+        "dots, MTA-STS policies, counts for TLS reports, tokens). Each node has its own.",
     )
     postmaster: Annotated[Mailbox, PlainValidator(_judged(_mailbox, "mailbox")), Kind("mailbox")] = Field(
         description="Where mail to the bare `<Postmaster>` goes (RFC 5321 §4.5.1); reports name it as their author.",
@@ -1256,6 +1264,24 @@ class HeloMemory(Section):
     )
 
 
+class Cluster(Section):
+    """What nodes that share a queue in PostgreSQL do about one another; of no meaning with a spool in a directory."""
+
+    time_to_live: Duration = Field(
+        default=timedelta(seconds=7),
+        description="A node that the database has not heard for so long is dead, and the others take its mail over; "
+        "it sends nothing any more itself. They look every fifth of it. The same on all nodes.",
+    )
+    connections: int = Field(
+        default=8, ge=4, le=200, description="Connections of this node to the database, beside one to listen."
+    )
+    patience: Duration = Field(
+        default=timedelta(seconds=20),
+        description="For how long a client waits for its 250 while the database does not answer (a fail-over), before "
+        "it gets a 451.",
+    )
+
+
 class TlsReporting(Section):
     """Daily reports on TLS to the domains that ask for them (RFC 8460). They are not signed by DKIM."""
 
@@ -1323,6 +1349,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "history": History,
     "log": Log,
     "helo_memory": HeloMemory,
+    "cluster": Cluster,
     "tls_reporting": TlsReporting,
     "notices": Notices,
 }

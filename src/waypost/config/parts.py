@@ -32,7 +32,7 @@ from waypost.hooks.runtime import OwnThread, Runtime
 from waypost.mail.tls_report import Reporter
 from waypost.maps.lookup import Map
 from waypost.net.certificates import Keyring
-from waypost.net.clock import Clock
+from waypost.net.clock import Clock, SystemClock
 from waypost.net.dialer import Dialer
 from waypost.net.https import AiohttpHttps, Https
 from waypost.net.machine import hosts_file, own_addresses, system_servers
@@ -49,6 +49,7 @@ from waypost.queue.common_shelf import ShardStorage
 from waypost.queue.shards import shelf_of
 from waypost.queue.shelf import Shelf
 from waypost.queue.sqlite import SqliteStorage
+from waypost.queue.storage import Storage
 from waypost.route.hosts import HostFinder
 from waypost.route.sts_keeper import DirectoryShelf, StsKeeper
 from waypost.smtp.path import parse_mailbox
@@ -229,12 +230,29 @@ def tls_reporter(config: Config) -> Reporter:
     return Reporter(service.hostname, asked.organization or str(service.postmaster.domain), contact)
 
 
-def spool(config: Config) -> SqliteStorage:
-    """The storage in the spool directory, not yet opened."""
+def spool(config: Config) -> Storage:
+    """The storage in the spool directory, or in a database, not yet opened. Raises: OSError: `state` cannot be had."""
+    if config.database:
+        config.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return shared_queue(config)
     storage = ShardStorage if shelf_of(config.spool).exists() else SqliteStorage
     return storage(
         config.spool,
         allow_ephemeral=config.service.allow_ephemeral,
         reserve=config.limits.free_space // 2,
         salvages=config.service.on_damage == "salvage",
+    )
+
+
+def shared_queue(config: Config) -> Storage:
+    """The storage in a database, not yet opened."""
+    from waypost.queue.postgres.storage import PostgresStorage  # noqa: PLC0415 - not where there is a directory
+
+    chosen = config.cluster
+    return PostgresStorage(
+        config.database,
+        SystemClock(),
+        connections=chosen.connections,
+        time_to_live=chosen.time_to_live,
+        patience=chosen.patience,
     )

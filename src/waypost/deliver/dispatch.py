@@ -500,6 +500,8 @@ class Dispatcher:
             why = "not tried: the destination rests"
             return self._runner.not_tried(held.lease, destination.route, destination.cause, why, known)
         try:
+            if not self._storage.holds(held.lease):
+                return Untried()
             tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
             if isinstance(tried, Tried) or isinstance(tried.reach, AuthorisationEnded):
                 destination.moved_at = self._clock.monotonic()

@@ -6,6 +6,9 @@ the system's page cache, which outlives a killed process, and without fsync, whi
 next start finds the marks of what still waits, and takes those recipients as in doubt. A power cut may lose marks; then
 it is as if there were none.
 
+Where several nodes share the queue, this is also where a message is held back whose lease may have gone to another: it
+is looked at before MAIL, and once more before the final dot, the last moment at which nothing has happened yet.
+
 A mark has a slot in a file of fixed size. One whose recipients have all left the queue is not struck out: it marks
 nothing any more, and the slot is written over when its turn comes.
 
@@ -47,16 +50,27 @@ class Mark(msgspec.Struct, array_like=True):
     numbers: list[int]
 
 
+class LeaseEndedError(Exception):
+    """The lease may be another node's by now: nothing more may be sent under it."""
+
+    def __init__(self) -> None:
+        super().__init__("this node was silent for too long, and another may have taken the message over")
+
+
 class Dots(Protocol):
-    """Where marks are kept. Nothing here raises: a mark that cannot be written costs no mail."""
+    """Where marks are kept. A mark that cannot be written costs no mail, and raises nothing."""
 
     @property
     def doubts(self) -> Doubts:
         """Whom the process before this one was killed over."""
         ...
 
+    def may_begin(self, lease: Lease) -> bool:
+        """Whether MAIL may be said under the lease."""
+        ...
+
     def leaving(self, lease: Lease, host: Host, numbers: Iterable[int]) -> None:
-        """The final dot for these recipients of the lease is about to leave."""
+        """The final dot for these recipients of the lease is about to leave. Raises: LeaseEndedError: it must not."""
         ...
 
     def settled(self, lease: Lease, *, waits: bool) -> None:
@@ -70,6 +84,9 @@ class Unmarked:
     @property
     def doubts(self) -> Doubts:
         return {}
+
+    def may_begin(self, lease: Lease) -> bool:  # noqa: ARG002 - whichever
+        return True
 
     def leaving(self, lease: Lease, host: Host, numbers: Iterable[int]) -> None:
         pass
@@ -108,6 +125,9 @@ class Marked:
         """Let go of the file; marks that are not struck out are found by the next start."""
         os.close(self._file)
 
+    def may_begin(self, lease: Lease) -> bool:  # noqa: ARG002 - whichever
+        return True
+
     def leaving(self, lease: Lease, host: Host, numbers: Iterable[int]) -> None:
         if not self._free:
             return
@@ -131,6 +151,29 @@ class Marked:
             os.pwrite(self._file, octets, SLOT * slot)
         except OSError:
             return  # the disk's own trouble is told of by the spool
+
+
+class Fenced:
+    """Marks, for a queue that other nodes share: `holds` tells whether a lease may be acted on still."""
+
+    def __init__(self, marks: Dots, holds: Callable[[Lease], bool]) -> None:
+        self._marks = marks
+        self._holds = holds
+
+    @property
+    def doubts(self) -> Doubts:
+        return self._marks.doubts
+
+    def may_begin(self, lease: Lease) -> bool:
+        return self._holds(lease)
+
+    def leaving(self, lease: Lease, host: Host, numbers: Iterable[int]) -> None:
+        if not self._holds(lease):
+            raise LeaseEndedError
+        self._marks.leaving(lease, host, numbers)
+
+    def settled(self, lease: Lease, *, waits: bool) -> None:
+        self._marks.settled(lease, waits=waits)
 
 
 def _doubts(octets: bytes) -> Doubts:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, assert_never
 
 from waypost.deliver import local
+from waypost.deliver.dots import LeaseEndedError
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.maildir import MaildirDelivery
@@ -177,6 +178,10 @@ class Runner:
             if fates.is_blank:
                 return Untried()
             unasked = deferred(LocalTrouble("the service was stopped during this attempt"))
+        except LeaseEndedError as ended:
+            if fates.is_blank:
+                return Untried()
+            unasked = deferred(LocalTrouble(str(ended)))
         except Exception as error:  # noqa: BLE001 - one message's bug must not be another's; it is told and counted
             unasked, held = self._crashed(lease, error)
         finally:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.deliver.connection import Connection
-from waypost.deliver.dots import UNMARKED, Dots
+from waypost.deliver.dots import UNMARKED, Dots, LeaseEndedError
 from waypost.deliver.fates import Fates, Open, deferred
 from waypost.deliver.opener import Needs, Opener, Unopened
 from waypost.deliver.pool import Nothing, Pool
@@ -249,6 +249,7 @@ class _Attempt:
         self._opener = opener
         self._pool = pool
         self._clock = clock
+        self._dots = dots
         self._leaving = partial(dots.leaving, lease)
         self._levels = levels
         self._credentials = route.credentials
@@ -298,6 +299,9 @@ class _Attempt:
                 if isinstance(opened, Unopened):
                     return self._not_at(due, opened)
                 connection = opened
+            if not self._dots.may_begin(self._lease):
+                connection.abort()
+                raise LeaseEndedError
             batch, due = self._batch(due, connection.extensions)
             message, octets = self._lease.message, self._lease.octets
             ended = await transact(connection, message, batch, octets, self._fates, self._leaving)

@@ -307,8 +307,8 @@ class _Run:
 
     def _send_last(self, octets: bytes) -> None:
         """Write the end of the body; what `octets` took to make may still have failed, and left nothing in doubt."""
-        self._dot_sent = True
         self._leaving(self._host, [recipient.number for recipient in self._pending.values()])
+        self._dot_sent = True
         self._connection.send_last(octets, self._octets.size)
 
     async def _send_block(self, octets: bytes) -> After | _Goes:

@@ -118,6 +118,7 @@ class MemoryStorage:
     durability = Durability.MEMORY
 
     def __init__(self) -> None:
+        self.news: Callable[[], None] = lambda: None
         self._owner = ""
         self._epoch = 0
         self._is_open = False
@@ -209,6 +210,9 @@ class MemoryStorage:
             place.token, place.ready_at = token, until
         recipients = tuple(place.recipient for place in claimed)
         return Lease(life.message, recipients, next_hop, life.octets, self._owner, self._epoch, until, token)
+
+    def holds(self, lease: Lease) -> bool:
+        return self._is_open and (lease.owner, lease.epoch) == (self._owner, self._epoch)
 
     async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:
         self._require_open()

@@ -14,6 +14,7 @@ from typing import Any, Final
 from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
 from waypost.net.clock import Instant
 from waypost.queue import ids, record
+from waypost.queue.rows import Key
 from waypost.queue.storage import (
     BinnedEntry,
     CapturedMessage,
@@ -27,7 +28,6 @@ from waypost.queue.storage import (
     ReportedRecipient,
     Selection,
 )
-from waypost.queue.writes import Key
 
 #: The distinct next hops, found by leaping from one to the next in the index: a million recipients of ten cost ten.
 _HOPS: Final = """
@@ -129,7 +129,7 @@ def entries(
     """A page of queue entries."""
     where, parameters = _where(_clauses(selection, now), after)
     rows = connection.execute(f"{_ENTRIES}{where} ORDER BY r.message, r.number LIMIT ?", (*parameters, limit))
-    return [_entry(row, now) for row in rows]
+    return [entry_of(row, now) for row in rows]
 
 
 def keys(connection: sqlite3.Connection, selection: Selection, now: Instant, after: Key, limit: int) -> list[Key]:
@@ -156,22 +156,25 @@ def binned(connection: sqlite3.Connection, selection: Selection, after: Key, lim
         " ORDER BY r.message, r.number LIMIT ?",
         (*parameters, limit),
     )
-    return [
-        BinnedEntry(
-            id=ids.from_number(message),
-            number=number,
-            at=at,
-            why=why,
-            reverse_path=record.reverse_path_in(envelope),
-            forward_path=address,
-            next_hop=NextHop(next_hop),
-            attempts=attempts,
-            received_at=received_at,
-            size=size,
-            last_outcome=last_outcome,
-        )
-        for message, number, at, why, address, next_hop, attempts, last_outcome, received_at, size, envelope in rows
-    ]
+    return [binned_entry_of(row) for row in rows]
+
+
+def binned_entry_of(row: tuple[Any, ...]) -> BinnedEntry:
+    """The entry of a row of `binned` with its message's receipt, size and envelope."""
+    message, number, at, why, address, next_hop, attempts, last_outcome, received_at, size, envelope = row
+    return BinnedEntry(
+        id=ids.from_number(message),
+        number=number,
+        at=at,
+        why=why,
+        reverse_path=record.reverse_path_in(envelope),
+        forward_path=address,
+        next_hop=NextHop(next_hop),
+        attempts=attempts,
+        received_at=received_at,
+        size=size,
+        last_outcome=last_outcome,
+    )
 
 
 def binned_keys(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
@@ -233,7 +236,8 @@ def _clauses_of_any(selection: Selection, *, held: str) -> Iterator[tuple[str, l
         yield "r.next_hop = ?", [selection.next_hop]
 
 
-def _entry(row: tuple[Any, ...], now: Instant) -> QueueEntry:
+def entry_of(row: tuple[Any, ...], now: Instant) -> QueueEntry:
+    """The entry of a row of `recipients` with its message's receipt, size and envelope."""
     message, number, address, next_hop, held, lease, ready_at, attempts, due_at, last_outcome, *of_message = row
     received_at, size, envelope = of_message
     return QueueEntry(

@@ -24,11 +24,21 @@ from typing import Final, TypeAlias, TypeVar, assert_never
 import structlog
 
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
-from waypost.mail.explain import describe
 from waypost.net.clock import Instant
 from waypost.queue import ids, reads, record, shelf_rows
 from waypost.queue.database import Reader, Writer, is_corrupt
 from waypost.queue.opening import make_ready
+from waypost.queue.rows import (
+    Accepting,
+    ChunkRow,
+    Claimed,
+    Key,
+    MessageRow,
+    address_row,
+    event_row,
+    recipient_rows,
+    settling_of,
+)
 from waypost.queue.shelf import Absent
 from waypost.queue.space import room
 from waypost.queue.spool import Spool, failed
@@ -38,17 +48,14 @@ from waypost.queue.storage import (
     Counts,
     Draft,
     Durability,
-    Gone,
     HistoryEvent,
     Hold,
     Lease,
     Never,
-    Notice,
     QueueEntry,
     ReadyHop,
     Report,
     Selection,
-    Settled,
     Settlement,
     StorageError,
     Stored,
@@ -56,21 +63,7 @@ from waypost.queue.storage import (
     StoreFaultKind,
     Wait,
 )
-from waypost.queue.writes import (
-    Accepting,
-    ChunkRow,
-    Claimed,
-    EventRow,
-    Key,
-    LeaseLost,
-    MessageRow,
-    NoticeRow,
-    RecipientRow,
-    Settling,
-    WaitRow,
-    Writes,
-    address_row,
-)
+from waypost.queue.writes import LeaseLost, Writes
 
 T = TypeVar("T")
 
@@ -234,6 +227,7 @@ class SqliteStorage:
     def __init__(
         self, path: Path, *, allow_ephemeral: bool = False, reserve: int = RESERVE, salvages: bool = False
     ) -> None:
+        self.news: Callable[[], None] = lambda: None  # nobody else has the spool
         self._path = path
         self._salvages = salvages
         self._reserve = reserve
@@ -335,6 +329,15 @@ class SqliteStorage:
     def _write(self, operation: Callable[[Writes], T]) -> asyncio.Future[T]:
         return self._opened().writer.submit(operation)
 
+    # ---- for a move, which works on rows (moving.py)
+    async def in_transaction(self, operation: Callable[[Writes], T]) -> T:
+        """What the operation comes to, in the writer's transaction. Raises: StorageError, and what it raises."""
+        return await self._write(operation)
+
+    def next_draft(self) -> int:
+        """A number no draft has had."""
+        return next(self._opened().drafts)
+
     # ---- receiving
     async def draft(self) -> Draft:
         opened = self._opened()
@@ -406,6 +409,9 @@ class SqliteStorage:
                 await opened.writer.submit(partial(_hold_claimed, one.message, one.token, reason, now))
         return leases
 
+    def holds(self, lease: Lease) -> bool:  # noqa: ARG002 - whichever
+        return True  # the spool is this process's alone, and what an earlier one left has no lease any longer
+
     async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:
         opened = self._opened()
         ours = [lease for lease in leases if _is_ours(opened, lease)]
@@ -422,7 +428,7 @@ class SqliteStorage:
             return False
         if ids.to_number(settlement.lease.message.id) in opened.gaps:
             settlement = _held(settlement)
-        settling = _settling(settlement)
+        settling = settling_of(settlement)
         try:
             await opened.writer.submit(lambda writes: writes.settle(settling))
         except LeaseLost:
@@ -636,60 +642,12 @@ def _accepting(
 ) -> Accepting:
     number = ids.to_number(id)
     written = record.encode(record.envelope_details(envelope, body.size))
-    claims = {lease.next_hop: (lease.until, lease.token) for lease in leases}
-    recipients = []
-    due, priority = max(now, envelope.released_at), envelope.parameters.priority
-    for next_hop, group in groups.items():
-        ready_at, token = claims.get(next_hop, (due, 0))
-        recipients += [_recipient_row(number, one, next_hop, due, ready_at, token, priority) for one in group]
     return Accepting(
         MessageRow(number, now, body.size, written, body.draft, body.inline),
-        recipients,
+        recipient_rows(number, envelope, now, groups, leases),
         [address_row(number, address) for address in record.addresses_of(envelope)],
         body.chunks,
     )
-
-
-def _recipient_row(
-    message: int,
-    recipient: QueuedRecipient,
-    next_hop: NextHop,
-    due_at: Instant,
-    ready_at: Instant,
-    token: int,
-    priority: int,
-) -> RecipientRow:
-    path = recipient.forward_path
-    return RecipientRow(
-        message,
-        recipient.number,
-        record.address_of(path),
-        record.domain_of(path),
-        next_hop,
-        record.encode_parameters(recipient.parameters),
-        due_at,
-        ready_at,
-        token,
-        priority,
-    )
-
-
-def _settling(settlement: Settlement) -> Settling:
-    lease, at = settlement.lease, settlement.attempt.ended_at
-    message = ids.to_number(lease.message.id)
-    settling = Settling(
-        message,
-        lease.token,
-        at,
-        record.encode(record.attempt_details(settlement.attempt, settlement.recipients)),
-        [],
-        [],
-        [],
-        [],
-    )
-    for settled in settlement.recipients:
-        _add(settling, settled, at)
-    return settling
 
 
 def _held(settlement: Settlement) -> Settlement:
@@ -699,43 +657,9 @@ def _held(settlement: Settlement) -> Settlement:
     return replace(settlement, recipients=tuple(settled))
 
 
-def _add(settling: Settling, settled: Settled, at: Instant) -> None:
-    match settled.next:
-        case Gone(captured):
-            settling.gone.append(settled.recipient.number)
-            if captured:
-                settling.captured.append(record.address_of(settled.recipient.forward_path))
-        case Wait(until):
-            settling.waiting.append(_wait_row(settling, settled, until, ""))
-        case Hold(reason):
-            settling.waiting.append(_wait_row(settling, settled, at, reason))
-        case _:
-            assert_never(settled.next)
-    if settled.notice is not Notice.NONE:
-        details = record.encode_reported(record.reported(settled, record.after(settled), at))
-        settling.notices.append(NoticeRow(settled.notice, settled.recipient.number, details))
-
-
-def _wait_row(settling: Settling, settled: Settled, due_at: Instant, held: str) -> WaitRow:
-    recipient = record.after(settled)
-    return WaitRow(
-        recipient.attempts,
-        recipient.delay_reported,
-        record.doubt_of(recipient),
-        due_at,
-        due_at,
-        held,
-        describe(settled.outcome),
-        settling.message,
-        recipient.number,
-        settling.token,
-    )
-
-
 def _striking(report: Report, event: HistoryEvent) -> Callable[[Writes], bool]:
     numbers = [one.recipient.number for one in report.recipients]
-    message = ids.to_number(report.message.id)
-    row = EventRow(message, event.at, event.kind, event.text, record.encode(event.details))
+    row = event_row(event)
     return lambda writes: writes.strike_off(report.number, numbers, row)
 
 

@@ -13,7 +13,7 @@ Invariants, judged by one contract suite for every storage (tests/contract):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -55,6 +55,7 @@ class Durability(Enum):
     """What a 250 is worth; stated in the log and a metric."""
 
     MEMORY = "memory"  # lost with the process: tests and demonstrations
+    DELAYED = "delayed"  # the last moments before a crash of the database may be lost: it was set up so
     FSYNC = "fsync"
     REPLICATED = "replicated"
 
@@ -284,6 +285,8 @@ class Storage(Shelf, Protocol):
     """See the module's invariants. Methods other than `accept` raise StorageError when the storage fails."""
 
     durability: Durability
+    #: Called where something may have become due that came of another process; set by whoever is to ask then.
+    news: Callable[[], None]
 
     async def open(self, *, owner: str) -> None:
         """Open or create, take it for this process alone, begin a new epoch (older leases end), drop stale drafts.
@@ -326,6 +329,13 @@ class Storage(Shelf, Protocol):
 
     async def claim(self, next_hop: NextHop, *, now: Instant, until: Instant, messages: int) -> Sequence[Lease]:
         """Lease what is due for `next_hop`, oldest due first, at most so many messages."""
+        ...
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease may be acted on: nobody else can have it by now, as far as can be told without asking.
+
+        False: this process was silent for so long that others may have taken it for dead, or it is cut off from them.
+        """
         ...
 
     async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:

@@ -19,16 +19,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from waypost.net.clock import Instant
 from waypost.queue import record
 from waypost.queue.database import is_corrupt
+from waypost.queue.rows import (
+    Accepting,
+    AddressRow,
+    ChunkRow,
+    Claimed,
+    EventRow,
+    Key,
+    MessageRow,
+    NoticeRow,
+    RecipientRow,
+    Settling,
+    address_row,
+)
 from waypost.queue.space import room
 from waypost.queue.storage import Notice, StorageError, StoreFault, StoreFaultKind
 
-#: A row's place in `recipients`.
-Key = tuple[int, int]
 _SIZES: Final = (64, 32, *range(16, 0, -1))
 
 _INSERT_MESSAGES: Final = "INSERT INTO messages (id, received_at, size, envelope, draft, octets) VALUES "
@@ -74,113 +85,6 @@ _WAIT: Final = (
 
 class LeaseLost(Exception):  # noqa: N818 - an answer inside this package, not a failure
     """A settlement came under a lease that has gone to another; its transaction writes nothing."""
-
-
-class MessageRow(NamedTuple):
-    """A row of `messages`."""
-
-    id: int
-    received_at: Instant
-    size: int
-    envelope: str
-    draft: int
-    octets: bytes
-
-
-class RecipientRow(NamedTuple):
-    """A row of `recipients`, as it begins."""
-
-    message: int
-    number: int
-    address: str
-    domain: str
-    next_hop: str
-    parameters: str
-    due_at: Instant
-    ready_at: Instant
-    lease: int
-    priority: int
-
-
-class ChunkRow(NamedTuple):
-    """A row of `chunks`."""
-
-    position: int
-    octets: bytes
-
-
-class AddressRow(NamedTuple):
-    """A row of `addresses`."""
-
-    period: int
-    address: str
-    message: int
-
-
-class EventRow(NamedTuple):
-    """A row of `events`."""
-
-    message: int
-    at: Instant
-    kind: str
-    text: str
-    details: str
-
-
-class NoticeRow(NamedTuple):
-    """A recipient a report is due about."""
-
-    notice: Notice
-    number: int
-    details: str
-
-
-class WaitRow(NamedTuple):
-    """A recipient that stays in the queue after an attempt."""
-
-    attempts: int
-    delay_reported: bool
-    doubt: str
-    due_at: Instant
-    ready_at: Instant
-    held: str
-    last_outcome: str
-    message: int
-    number: int
-    lease: int
-
-
-class Claimed(NamedTuple):
-    """What a claim got of one message: rows as they stand in the tables."""
-
-    message: int
-    token: int
-    recipients: list[tuple[Any, ...]]  # number, address, parameters, attempts, delay_reported, doubt
-    row: tuple[Any, ...]  # received_at, size, envelope, draft, octets; empty where it cannot be read
-
-
-@dataclass(slots=True)
-class Accepting:
-    """All that a new message writes; `chunks` are those of its draft that are not in the spool yet."""
-
-    message: MessageRow
-    recipients: list[RecipientRow]
-    addresses: list[AddressRow]
-    chunks: list[ChunkRow]
-
-
-@dataclass(slots=True)
-class Settling:
-    """All that a settlement writes."""
-
-    message: int
-    token: int
-    at: Instant
-    attempt: str
-    gone: list[int]
-    waiting: list[WaitRow]
-    notices: list[NoticeRow]
-    captured: list[str]
 
 
 @lru_cache(maxsize=256)
@@ -595,8 +499,3 @@ class Writes:
                 written += self.connection.execute(statement, [value for row in some for value in row]).rowcount
                 start += size
         return written
-
-
-def address_row(message: int, address: str) -> AddressRow:
-    """Where an address's row for a message stands."""
-    return AddressRow(message >> 43, address, message)

@@ -1,0 +1,782 @@
+"""The queue in a PostgreSQL database that several nodes share. This file is the Storage the others see.
+
+What is where: database.py connects, lanes.py gathers what is written together, writes.py and reads.py hold the SQL,
+nodes.py tells who is alive. All nodes are equal; each delivers what it accepted, and takes what falls due.
+
+**An accepting whose answer is lost** is handed in again, for some seconds: if it had been done, it is recognised and
+the client gets its 250. If the database stays away, the client gets a 451, and what may have been stored all the same
+is dropped as soon as the database answers: the client sends it again. Nobody else delivers it meanwhile, for it is
+leased to this node; but should this node be declared dead before it can say so, its message goes on, and comes twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar, assert_never
+
+import structlog
+
+from waypost import __version__
+from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
+from waypost.net.clock import Clock, Instant
+from waypost.queue import ids, record
+from waypost.queue.postgres import reads, shelf_rows, writes
+from waypost.queue.postgres.database import (
+    Connection,
+    Database,
+    DatabaseLostError,
+    durability,
+    migrate,
+    migrations,
+)
+from waypost.queue.postgres.lanes import Lane
+from waypost.queue.postgres.nodes import TIME_TO_LIVE, TOKEN_BITS, Membership, shards_of
+from waypost.queue.postgres.writes import Accepting, Claimed, MessageRow, text
+from waypost.queue.reads import number_of
+from waypost.queue.rows import Key, RecipientRow, Settling, address_row, event_row, recipient_rows, settling_of
+from waypost.queue.shelf import Absent
+from waypost.queue.storage import (
+    BinnedEntry,
+    CapturedMessage,
+    Counts,
+    Draft,
+    Durability,
+    HistoryEvent,
+    Hold,
+    Lease,
+    Never,
+    QueueEntry,
+    ReadyHop,
+    Report,
+    Selection,
+    Settlement,
+    StorageError,
+    Stored,
+    StoreFault,
+    StoreFaultKind,
+    Wait,
+)
+
+T = TypeVar("T")
+
+#: Octets up to here stand in the message's own row; larger messages are kept as chunks of this size.
+CHUNK: Final = 256 * 1024
+#: Octets of bodies one `claim` reads; what goes beyond is read when it is sent.
+CLAIMED_OCTETS: Final = 4 * 2**20
+#: Recipients an operator's act changes in one transaction, so that mail is not kept waiting by a large one.
+SLICE: Final = 500
+#: Connections that write at the same time, of either lane; and those of the whole pool.
+LANE: Final = 2
+CONNECTIONS: Final = 8
+#: For how long an accepting whose answer was lost is asked after, before its client is told to come back; and the pause
+#: between two tries. Clients wait ten minutes for the reply to a final dot (RFC 5321 §4.5.3.2.6).
+PATIENCE: Final = timedelta(seconds=20)
+PAUSE: Final = timedelta(milliseconds=300)
+#: Why a message is held that is not whole in the database.
+UNREADABLE: Final = "{} cannot be read from the database; delete it, and ask its author to send it again"
+
+_CLOSED: Final = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
+#: Sorts before every key.
+_BEFORE_ALL: Final[Key] = (-1, -1)
+
+
+def _failed(detail: str) -> StorageError:
+    return StorageError(StoreFault(StoreFaultKind.FAILED, detail))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOctets:
+    """Octets in the database, read a chunk at a time when they are wanted."""
+
+    database: Database
+    message: int
+    draft: int
+    size: int
+    gaps: set[int]  # told where the octets are not whole
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self.size
+        for number in itertools.count():
+            if left <= 0:
+                return
+            octets = await self.database.run(
+                partial(reads.chunk, message=self.message, draft=self.draft, number=number)
+            )
+            if not octets or len(octets) > left:
+                self.gaps.add(self.message)
+                name = ids.from_number(self.message)
+                raise _failed(f"the octets of {name} are not whole in the database: {left} of {self.size} are missing")
+            left -= len(octets)
+            yield octets
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A message's octets as they go to the database: in its own row, or as chunks, which are there already."""
+
+    size: int
+    draft: int
+    inline: bytes
+
+
+class PostgresDraft:
+    """The octets of a large message on their way into the database. Holds less than a chunk in memory."""
+
+    def __init__(self, database: Database, number: int) -> None:
+        self._database = database
+        self._number = number
+        self._buffer = bytearray()
+        self._size = 0
+        self._chunks = 0  # in the database
+        self._is_over = False  # accepted, discarded or failed
+
+    async def write(self, octets: bytes) -> None:
+        self._buffer += octets
+        self._size += len(octets)
+        while len(self._buffer) > CHUNK and not self._is_over:
+            await self._write_chunk()
+
+    async def _write_chunk(self) -> None:
+        chunk = bytes(self._buffer[:CHUNK])
+        del self._buffer[:CHUNK]
+        number, self._chunks = self._chunks, self._chunks + 1
+        try:
+            written = await self._database.run(
+                partial(writes.write_chunk, draft=self._number, number=number, octets=chunk)
+            )
+        except StorageError:
+            await self.discard()
+            raise
+        if not written:
+            await self.discard()
+            raise _failed("this node was silent for too long, and what it had of the message was dropped")
+
+    async def discard(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._buffer.clear()
+        if self._chunks:
+            with contextlib.suppress(StorageError):  # then it goes when this node has ended
+                await self._database.run(partial(writes.discard, drafts=[self._number]))
+
+    async def take(self) -> _Body:
+        """What it becomes as a message's octets; a small one never was in the database. Raises: StorageError."""
+        if not self._chunks:
+            self._is_over = True
+            return _Body(self._size, 0, bytes(self._buffer))
+        if self._buffer:
+            await self._write_chunk()
+        self._is_over = True
+        return _Body(self._size, self._number, b"")
+
+    def give_back(self) -> None:
+        """It did not become a message after all: `discard` has something to do again."""
+        self._is_over = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """No process of ours has the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What an open queue is worked with."""
+
+    database: Database
+    members: Membership
+    beating: asyncio.Task[None]
+    accepts: Lane[Accepting, StoreFault | None]
+    settles: Lane[Settling, bool]
+    owner: str
+    gaps: set[int]  # messages whose octets turned out not to be whole
+
+
+_State: TypeAlias = _Closed | _Open
+
+
+class PostgresStorage:
+    """A Storage in one database, whose schema is made where it is missing."""
+
+    def __init__(
+        self,
+        dsn: str,
+        clock: Clock,
+        *,
+        connections: int = CONNECTIONS,
+        time_to_live: timedelta = TIME_TO_LIVE,
+        patience: timedelta = PATIENCE,
+    ) -> None:
+        self._dsn = dsn
+        self._clock = clock
+        self._connections = connections
+        self._time_to_live = time_to_live
+        self._patience = patience
+        self._state: _State = _Closed()
+        self._next = 1  # of the tokens of this process
+        self._later: set[asyncio.Task[None]] = set()
+        self.durability = Durability.FSYNC
+        self.news: Callable[[], None] = lambda: None
+
+    # ---- opening and closing
+    async def open(self, *, owner: str) -> None:
+        if isinstance(self._state, _Open):
+            raise _failed("the queue is open already; it is opened once, by app.py")
+        database = Database(self._dsn, self._connections)
+        await database.open()
+        try:
+            self._state = await self._open(database, owner)
+        except BaseException:
+            await database.close()
+            raise
+
+    async def _open(self, database: Database, owner: str) -> _Open:
+        await database.run(partial(migrate, where=database.where, steps=migrations()))
+        self.durability = await database.run(durability)
+        members = Membership(database, self._clock, owner, __version__, self._time_to_live)
+        members.news = self._tell
+        database.lost = members.lost
+        await members.join()
+        beating = asyncio.get_running_loop().create_task(members.run(), name="sign of life")
+        return _Open(database, members, beating, Lane(self._accept, LANE), Lane(self._settle, LANE), owner, set())
+
+    async def close(self) -> None:
+        match self._state:
+            case _Open() as opened:
+                await opened.accepts.close()
+                await opened.settles.close()
+                if self._later:
+                    await asyncio.wait(self._later)
+                self._state = _Closed()
+                await self._leave(opened)
+            case _Closed():
+                pass
+            case _:
+                assert_never(self._state)
+
+    def _tell(self) -> None:
+        self.news()
+
+    async def _leave(self, opened: _Open) -> None:
+        opened.beating.cancel()
+        await asyncio.gather(opened.beating, return_exceptions=True)
+        try:
+            await opened.members.leave()
+        except StorageError as error:
+            structlog.get_logger().warning("others will find this node silent, and take over", detail=str(error))
+        await opened.database.close()
+
+    def _opened(self) -> _Open:
+        match self._state:
+            case _Open() as opened:
+                return opened
+            case _Closed():
+                raise StorageError(_CLOSED)
+            case _:
+                assert_never(self._state)
+
+    async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._opened().database.run(question)
+
+    async def _write(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._opened().database.transact(operation)
+
+    # ---- for a move, which works on rows (moving.py)
+    async def in_transaction(self, operation: Callable[[Connection], Awaitable[T]]) -> T:
+        """What the operation comes to, in a transaction of its own. Raises: StorageError, and what it raises."""
+        return await self._write(operation)
+
+    @property
+    def epoch(self) -> int:
+        """The number of this process among the nodes."""
+        return self._opened().members.epoch
+
+    def next_draft(self) -> int:
+        """A number no draft has had."""
+        return self._tokens(self._opened())
+
+    def tell(self) -> None:
+        """Something has become due that other nodes may take."""
+        self._opened().members.tell()
+
+    def _tokens(self, opened: _Open, count: int = 1) -> int:
+        """The first of so many tokens that nobody has had."""
+        first, self._next = self._next, self._next + count
+        return opened.members.epoch << TOKEN_BITS | first
+
+    # ---- receiving
+    async def draft(self) -> Draft:
+        opened = self._opened()
+        return PostgresDraft(opened.database, self._tokens(opened))
+
+    async def accept(
+        self,
+        envelope: Envelope,
+        octets: InMemory | Draft,
+        *,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        now: Instant,
+        claim_until: Instant,
+    ) -> Stored | StoreFault:
+        try:
+            opened = self._opened()
+            body = await self._body(octets, opened)
+        except StorageError as error:
+            return error.fault
+        groups = record.by_next_hop(envelope)
+        claim_until = now if envelope.held else claim_until
+        message = record.queued_message(id, envelope, now, body.size)
+        leases = self._leases(opened, message, groups, _octets(octets, body, id, opened), now, claim_until)
+        accepting = self._accepting(opened, id, envelope, body, now, groups, leases)
+        submitted: asyncio.Future[StoreFault | None] = (
+            asyncio.ensure_future(self._accept_held(opened, accepting, envelope.held, now))
+            if envelope.held
+            else opened.accepts.submit(accepting)
+        )
+        try:
+            fault = await asyncio.shield(submitted)
+        except StorageError as error:
+            fault = error.fault
+        except asyncio.CancelledError:  # the message is ours all the same, and nobody else will try it
+            submitted.add_done_callback(lambda _: self._give_back(leases))
+            raise
+        if fault is not None:
+            if isinstance(octets, PostgresDraft):
+                octets.give_back()
+            return fault
+        if not (leases or envelope.held):
+            opened.members.tell()
+        return Stored(id, leases)
+
+    async def _accept_held(self, opened: _Open, accepting: Accepting, reason: str, now: Instant) -> StoreFault | None:
+        """Take a message in that is held from the first; there are few, and they come one by one."""
+        keys = [(row.message, row.number) for row in accepting.recipients]
+
+        async def accept(connection: Connection) -> StoreFault | None:
+            if not await writes.accept(connection, [accepting], 0):
+                return _not_taken(accepting)
+            await writes.hold(connection, keys, now, reason, record.done_by("held", "", reason))
+            return None
+
+        try:
+            return await opened.database.transact(accept)
+        except DatabaseLostError:
+            opened.members.refused.append((accepting.message.id, accepting.message.acceptance))
+            raise
+
+    async def _body(self, octets: InMemory | Draft, opened: _Open) -> _Body:
+        match octets:
+            case InMemory() if octets.size <= CHUNK:
+                return _Body(octets.size, 0, octets.octets)
+            case InMemory():
+                draft = PostgresDraft(opened.database, self._tokens(opened))
+                await draft.write(octets.octets)
+                return await draft.take()
+            case PostgresDraft():
+                return await octets.take()
+            case _:
+                raise TypeError(f"a draft of another storage: {octets!r}")
+
+    def _accepting(
+        self,
+        opened: _Open,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        envelope: Envelope,
+        body: _Body,
+        now: Instant,
+        groups: dict[NextHop, tuple[QueuedRecipient, ...]],
+        leases: Sequence[Lease],
+    ) -> Accepting:
+        number = ids.to_number(id)
+        sender = text(record.address_of(envelope.reverse_path).lower())
+        written = record.encode(record.envelope_details(envelope, body.size))
+        acceptance = self._tokens(opened)
+        return Accepting(
+            MessageRow(number, now, body.size, sender, body.draft, written, acceptance, body.inline),
+            [_storable(row) for row in recipient_rows(number, envelope, now, groups, leases)],
+            [address_row(number, text(address)) for address in record.addresses_of(envelope)],
+        )
+
+    async def _accept(self, group: Sequence[Accepting], place: int) -> Sequence[StoreFault | None]:
+        """Take a group in, and ask after it until it is known what became of it."""
+        opened = self._opened()
+        shard = shards_of(opened.members.epoch)[0] + place
+        until = self._clock.monotonic() + self._patience.total_seconds()
+        is_first = True
+        while True:
+            try:
+                taken = await opened.database.run(partial(writes.accept, group=group, shard=shard))
+                if not is_first and len(taken) < len(group):
+                    taken |= await opened.database.run(partial(writes.recognise, group=group))
+            except DatabaseLostError:
+                if self._clock.monotonic() >= until:
+                    opened.members.refused += [(one.message.id, one.message.acceptance) for one in group]
+                    raise
+            else:
+                return [None if one.message.id in taken else _not_taken(one) for one in group]
+            is_first = False
+            await self._clock.sleep(PAUSE)
+
+    # ---- delivering
+    def holds(self, lease: Lease) -> bool:
+        match self._state:
+            case _Open(members=members):
+                return lease.epoch == members.epoch and members.may_act
+            case _Closed():
+                return False
+            case _:
+                assert_never(self._state)
+
+    async def ready(self, now: Instant, *, limit: int) -> Sequence[ReadyHop]:
+        if self._opened().members.is_drained:
+            return []
+        return await self._ask(partial(reads.ready, now=now, limit=limit))
+
+    async def next_due(self, now: Instant) -> Instant | Never:
+        return await self._ask(partial(reads.next_due, now=now))
+
+    async def claim(self, next_hop: NextHop, *, now: Instant, until: Instant, messages: int) -> Sequence[Lease]:
+        opened = self._opened()
+        if opened.members.is_drained or messages <= 0:
+            return []
+        claiming = asyncio.ensure_future(self._claim(opened, next_hop, now, until, messages))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # nobody will try what is just being claimed: give it back once it is
+            claiming.add_done_callback(self._give_back_claimed)
+            raise
+
+    async def _claim(
+        self, opened: _Open, next_hop: NextHop, now: Instant, until: Instant, messages: int
+    ) -> Sequence[Lease]:
+        epoch, token = opened.members.epoch, self._tokens(opened, messages + 1)
+        claimed = await opened.database.run(
+            partial(writes.claim, next_hop=next_hop, now=now, until=until, messages=messages, token=token)
+        )
+        rows = await opened.database.run(
+            partial(writes.bodies, messages=[one.message for one in claimed], inline=CLAIMED_OCTETS)
+        )
+        leases = []
+        for one in claimed:
+            try:
+                leases.append(_lease(opened, next_hop, epoch, until, one, rows[one.message]))
+            except (KeyError, ValueError):  # there is no row, or what is written there makes no sense
+                reason = UNREADABLE.format("its envelope")
+                await self._write(
+                    partial(writes.hold_claimed, message=one.message, token=one.token, reason=reason, now=now)
+                )
+        return leases
+
+    async def renew(self, leases: Sequence[Lease], *, until: Instant) -> Sequence[Lease]:
+        opened = self._opened()
+        ours = [lease for lease in leases if _is_ours(opened, lease)]
+        holds = [hold for lease in ours for hold in _holds(lease)]
+        kept = await opened.database.run(partial(writes.renew, holds=holds, until=until))
+        renewed = [_renewed(lease, {number for token, number in kept if token == lease.token}, until) for lease in ours]
+        return [lease for lease in renewed if lease.recipients]
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        opened = self._opened()
+        holds = [hold for lease in leases if _is_ours(opened, lease) for hold in _holds(lease)]
+        if holds:
+            await opened.database.run(partial(writes.release, holds=holds))
+            opened.members.tell()
+
+    async def settle(self, settlement: Settlement) -> bool:
+        opened = self._opened()
+        if not _is_ours(opened, settlement.lease):
+            return False
+        if ids.to_number(settlement.lease.message.id) in opened.gaps:
+            settlement = _held(settlement)
+        return await asyncio.shield(opened.settles.submit(settling_of(settlement)))
+
+    async def _settle(self, group: Sequence[Settling], place: int) -> Sequence[bool]:
+        opened = self._opened()
+        shard = shards_of(opened.members.epoch)[0] + LANE + place
+        return await opened.database.transact(partial(writes.settle, group=group, shard=shard))
+
+    # ---- reporting
+    async def reports(self, *, limit: int) -> Sequence[Report]:
+        opened = self._opened()
+        due = await opened.database.run(partial(reads.due_reports, limit=limit))
+        return [
+            Report(number, message, _stored(opened, message, draft), notice, recipients)
+            for number, message, draft, notice, recipients in due
+        ]
+
+    async def file_report(
+        self,
+        report: Report,
+        envelope: Envelope,
+        octets: InMemory,
+        *,
+        id: MessageId,  # noqa: A002 - the field's own name for it
+        now: Instant,
+    ) -> None:
+        opened = self._opened()
+        body = await self._body(octets, opened)
+        accepting = self._accepting(opened, id, envelope, body, now, record.by_next_hop(envelope), ())
+        strike_off = _striking(report, record.report_queued(report, id, now))
+
+        async def file(connection: Connection) -> None:
+            if await strike_off(connection) and not await writes.accept(connection, [accepting], 0):
+                raise StorageError(_not_taken(accepting))
+
+        await opened.database.transact(file)
+
+    async def drop_report(self, report: Report, *, why: str, now: Instant) -> None:
+        await self._write(_striking(report, record.report_dropped(report, why, now)))
+
+    # ---- asking
+    async def entries(
+        self, selection: Selection, *, after: tuple[MessageId, int], limit: int, now: Instant
+    ) -> Sequence[QueueEntry]:
+        return await self._ask(partial(reads.entries, selection=selection, after=_key(after), limit=limit, now=now))
+
+    async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
+        opened = self._opened()
+        message, draft = await opened.database.run(partial(reads.stored_message, message=number_of(id)))
+        return message, _stored(opened, message, draft)
+
+    async def hops(self) -> Sequence[tuple[NextHop, str]]:
+        return await self._ask(reads.hops)
+
+    async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
+        return await self._ask(partial(reads.history, message=number_of(id)))
+
+    async def find(self, address: str, *, limit: int) -> Sequence[MessageId]:
+        return await self._ask(partial(reads.find, address=address, limit=limit))
+
+    async def counts(self) -> Counts:
+        return await self._ask(reads.counts)
+
+    async def room(self) -> int:
+        """What the database's disk has, it does not tell; where it is full, accepting says so (452)."""
+        self._opened()
+        return sys.maxsize
+
+    # ---- operating: what is selected is found first, and changed a slice at a time
+    async def retry(self, selection: Selection, *, now: Instant) -> int:
+        return await self._in_slices(_selected(selection, now), partial(writes.retry, now=now))
+
+    async def count(self, selection: Selection, *, now: Instant) -> int:
+        return await self._ask(partial(reads.count, selection=selection, now=now))
+
+    async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        why = record.done_by("deleted", by, reason)
+        return await self._in_slices(_selected(selection, now), partial(writes.delete, now=now, why=why))
+
+    async def bounce(self, selection: Selection, *, reason: str, now: Instant, by: str) -> int:
+        why = record.done_by("bounced", by, reason)
+        change = partial(writes.delete, now=now, why=why, reason=reason)
+        return await self._in_slices(_selected(selection, now), change)
+
+    async def reroute(self, selection: Selection, next_hop: NextHop, *, now: Instant, by: str, reason: str = "") -> int:
+        said = record.done_by(f"rerouted to {next_hop}", by, reason)
+        change = partial(writes.reroute, next_hop=next_hop, now=now, said=said)
+        return await self._in_slices(_selected(selection, now), change)
+
+    async def hold(self, selection: Selection, *, reason: str, now: Instant, by: str = "") -> int:
+        said = record.done_by("held", by, reason)
+        change = partial(writes.hold, now=now, reason=reason, said=said)
+        return await self._in_slices(_selected(selection, now), change)
+
+    async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
+        said = record.done_by("released", by, reason)
+        return await self._in_slices(_selected(selection, now), partial(writes.unhold, now=now, said=said))
+
+    # ---- the bin
+    async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
+        return await self._ask(partial(reads.binned, selection=selection, after=_key(after), limit=limit))
+
+    async def restore(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
+        def page(connection: Connection, after: Key) -> Awaitable[list[Key]]:
+            return reads.binned_keys(connection, selection, after, SLICE)
+
+        said = record.done_by("brought back", by, reason)
+        return await self._in_slices(page, partial(writes.restore, now=now, said=said))
+
+    async def empty_bin(self, *, before: Instant, limit: int) -> int:
+        return await self._write(partial(writes.empty_bin, before=before, limit=limit))
+
+    async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
+        def page(connection: Connection, after: Key) -> Awaitable[list[Key]]:
+            return reads.keys_of_hop(connection, old, domain, after, SLICE)
+
+        return await self._in_slices(page, partial(writes.rehop, old=old, new=new))
+
+    async def _in_slices(
+        self,
+        page: Callable[[Connection, Key], Awaitable[list[Key]]],
+        change: Callable[[Connection, Sequence[Key]], Awaitable[int]],
+    ) -> int:
+        changed, after = 0, _BEFORE_ALL
+        while True:
+            keys = await self._ask(partial(_page, page, after))
+            if not keys:
+                break
+            changed += await self._write(partial(_change, change, keys))
+            after = keys[-1]
+        if changed:
+            self._opened().members.tell()
+        return changed
+
+    # ---- forgetting
+    async def forget(self, *, before: Instant, limit: int) -> int:
+        return await self._write(partial(writes.forget, before=before, limit=limit))
+
+    async def captured(self, *, before: int, limit: int) -> Sequence[CapturedMessage]:
+        return await self._ask(partial(reads.captured, before=before, limit=limit))
+
+    async def captured_octets(self, number: int) -> Octets:
+        opened = self._opened()
+        message, draft = await opened.database.run(partial(reads.captured_message, number=number))
+        return _stored(opened, message, draft)
+
+    async def discard_captured(self, *, keep: int) -> int:
+        return await self._write(partial(writes.discard_captured, keep=keep))
+
+    # ---- the shelf
+    async def keep(self, space: str, key: str, value: bytes, *, until: Instant) -> None:
+        await self._ask(partial(shelf_rows.keep, space=space, key=key, value=value, until=until))
+
+    async def keep_new(self, space: str, key: str, value: bytes, *, until: Instant, now: Instant) -> bool:
+        return await self._ask(partial(shelf_rows.keep_new, space=space, key=key, value=value, until=until, now=now))
+
+    async def kept(self, space: str, key: str, *, now: Instant) -> bytes | Absent:
+        return await self._ask(partial(reads.kept, space=space, key=key, now=now))
+
+    async def all_kept(self, space: str, *, now: Instant) -> Sequence[tuple[str, bytes]]:
+        return await self._ask(partial(reads.all_kept, space=space, now=now))
+
+    async def add(self, space: str, key: str, amount: int, *, until: Instant, now: Instant) -> int:
+        return await self._ask(partial(shelf_rows.add, space=space, key=key, amount=amount, until=until, now=now))
+
+    async def drop(self, space: str, key: str) -> bool:
+        return await self._ask(partial(shelf_rows.drop, space=space, key=key))
+
+    async def clear_shelf(self, *, now: Instant, limit: int) -> int:
+        return await self._ask(partial(shelf_rows.clear, now=now, limit=limit))
+
+    # ---- leases
+    def _leases(
+        self,
+        opened: _Open,
+        message: QueuedMessage,
+        groups: dict[NextHop, tuple[QueuedRecipient, ...]],
+        octets: Octets,
+        now: Instant,
+        until: Instant,
+    ) -> tuple[Lease, ...]:
+        if until <= max(now, message.released_at) or opened.members.is_drained:
+            return ()
+        epoch = opened.members.epoch
+        return tuple(
+            Lease(message, recipients, next_hop, octets, opened.owner, epoch, until, self._tokens(opened))
+            for next_hop, recipients in groups.items()
+        )
+
+    def _give_back(self, leases: Sequence[Lease]) -> None:
+        if leases and isinstance(self._state, _Open):
+            task = asyncio.get_running_loop().create_task(self._release_quietly(leases))
+            self._later.add(task)
+            task.add_done_callback(self._later.discard)
+
+    async def _release_quietly(self, leases: Sequence[Lease]) -> None:
+        with contextlib.suppress(StorageError):  # a lease that could not be given back ends by itself
+            await self.release(leases)
+
+    def _give_back_claimed(self, claiming: asyncio.Future[Sequence[Lease]]) -> None:
+        if not claiming.cancelled() and claiming.exception() is None:
+            self._give_back(claiming.result())
+
+
+def _storable(row: RecipientRow) -> RecipientRow:
+    return row._replace(address=text(row.address), domain=text(row.domain), next_hop=text(row.next_hop))
+
+
+def _not_taken(one: Accepting) -> StoreFault:
+    name = ids.from_number(one.message.id)
+    why = f"there is a message {name} already"
+    if one.message.draft:
+        why += ", or its octets were dropped because this node was silent for too long"
+    return StoreFault(StoreFaultKind.FAILED, why)
+
+
+async def _page(
+    page: Callable[[Connection, Key], Awaitable[list[Key]]], after: Key, connection: Connection
+) -> list[Key]:
+    return await page(connection, after)
+
+
+async def _change(
+    change: Callable[[Connection, Sequence[Key]], Awaitable[int]], keys: Sequence[Key], connection: Connection
+) -> int:
+    return await change(connection, keys)
+
+
+def _selected(selection: Selection, now: Instant) -> Callable[[Connection, Key], Awaitable[list[Key]]]:
+    return lambda connection, after: reads.keys(connection, selection, now, after, SLICE)
+
+
+def _key(after: tuple[MessageId, int]) -> Key:
+    message, number = after
+    return (ids.to_number(message), number) if message else _BEFORE_ALL
+
+
+def _striking(report: Report, event: HistoryEvent) -> Callable[[Connection], Awaitable[bool]]:
+    numbers = [one.recipient.number for one in report.recipients]
+    return partial(writes.strike_off, report=report.number, numbers=numbers, event=event_row(event))
+
+
+def _held(settlement: Settlement) -> Settlement:
+    """What would wait is held: no later attempt will find the octets either."""
+    hold = Hold(UNREADABLE.format("its octets"))
+    settled = (replace(one, next=hold) if isinstance(one.next, Wait) else one for one in settlement.recipients)
+    return replace(settlement, recipients=tuple(settled))
+
+
+def _lease(
+    opened: _Open, next_hop: NextHop, epoch: int, until: Instant, claimed: Claimed, row: tuple[Any, ...]
+) -> Lease:
+    _, received_at, size, envelope, draft, inline = row
+    message = record.decode_message(ids.from_number(claimed.message), envelope, received_at, size)
+    octets = InMemory(inline) if len(inline) == size else _stored(opened, message, draft)
+    recipients = tuple(record.decode_recipient(*one) for one in claimed.recipients)
+    return Lease(message, recipients, next_hop, octets, opened.owner, epoch, until, claimed.token)
+
+
+def _octets(octets: InMemory | Draft, body: _Body, id: MessageId, opened: _Open) -> Octets:  # noqa: A002 - the field's own name for it
+    """The octets a lease of a message just accepted carries: those in memory, where they are."""
+    if isinstance(octets, InMemory):
+        return octets
+    if not body.draft:
+        return InMemory(body.inline)
+    return StoredOctets(opened.database, ids.to_number(id), body.draft, body.size, opened.gaps)
+
+
+def _stored(opened: _Open, message: QueuedMessage, draft: int) -> Octets:
+    return StoredOctets(opened.database, ids.to_number(message.id), draft, message.size, opened.gaps)
+
+
+def _is_ours(opened: _Open, lease: Lease) -> bool:
+    """Whether this process took it; whether it has it still, the database knows."""
+    return lease.owner == opened.owner and lease.epoch in opened.members.epochs
+
+
+def _holds(lease: Lease) -> list[tuple[int, int, int]]:
+    message = ids.to_number(lease.message.id)
+    return [(message, recipient.number, lease.token) for recipient in lease.recipients]
+
+
+def _renewed(lease: Lease, numbers: set[int], until: Instant) -> Lease:
+    kept = tuple(recipient for recipient in lease.recipients if recipient.number in numbers)
+    return replace(lease, recipients=kept, until=until)
