@@ -26,6 +26,7 @@ import uvloop
 
 from waypost import app
 from waypost.config import Config, parse
+from waypost.life.quick import quicken
 from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Hear, Speaks, Stream
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.queue.memory import MemoryStorage
@@ -192,6 +193,7 @@ def main() -> None:
     arguments.add_argument("--profile", action="store_true")
     arguments.add_argument("--sort", default="tottime", help="what --profile sorts by: tottime, cumtime, ncalls")
     asked = arguments.parse_args()
+    quicken()  # as `serve` does
     if not asked.profile:
         print(f"{uvloop.run(measure(None)):.0f} µs a message")
         return

@@ -19,6 +19,7 @@ import uvloop
 from waypost.admin.answers import ListenerFacts
 from waypost.app import DRAIN_DELIVERING, DRAIN_RECEIVING, REAL, Parts, Running, running
 from waypost.config import Config
+from waypost.life.quick import quicken
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
     superior.listen(end.tell)
     async with running(config, parts=parts) as service:
         loop.add_signal_handler(signal.SIGHUP, service.reload)
+        quicken()
         _spare_the_collector()
         superior.ready(service)
         await end.stopped.wait()
