@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 from hypothesis import settings
 
-from tests.postgres import Server, shared_server
+if TYPE_CHECKING:
+    from tests.postgres import Server
 
 # No deadline for an example: on a busy machine a pause is no fault of the code (pytest-timeout judges hangs).
 settings.register_profile("waypost", deadline=None)
@@ -26,4 +28,6 @@ def _the_log_is_nobodys() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Server:
     """A PostgreSQL of this session's own, begun where a test first asks for it."""
+    from tests.postgres import shared_server  # noqa: PLC0415 - an extra, and a server, that few tests need
+
     return shared_server()
