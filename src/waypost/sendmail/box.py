@@ -6,11 +6,12 @@ Not here: what a message must look like (program.py), and what becomes of it (re
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from waypost.mail.dropping import drop
 
 EX_OK: Final = 0
 EX_USAGE: Final = 64
@@ -79,40 +80,11 @@ def _size(value: object) -> int:
 
 
 def write(place: Place, octets: bytes) -> Path:
-    """The message in the pickup directory, on the disk. Its name tells nobody anything, so that none can guess it.
-
-    Raises: Refusal.
-    """
-    name = secrets.token_hex(16)
-    begun, whole = place.directory / f".{name}", place.directory / f"{name}.eml"
+    """The message in the pickup directory, on the disk. Raises: Refusal."""
     try:
-        # Readable for whoever knows the name: the directory is listed by the service alone, which reads it so.
-        opened = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            os.fchmod(opened, 0o644)
-            with os.fdopen(opened, "wb", closefd=False) as file:
-                file.write(octets)
-            os.fsync(opened)
-            begun.rename(whole)
-            _sync(place.directory, opened)
-        finally:
-            os.close(opened)
+        return drop(place.directory, octets)
     except OSError as error:
         raise _unwritten(place.directory, error) from None
-    return whole
-
-
-def _sync(directory: Path, file: int) -> None:
-    """See the new name on the disk too: by the directory, or where only the service may open that, by the file."""
-    try:
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except PermissionError:
-        os.fsync(file)
-        return
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _unwritten(directory: Path, error: OSError) -> Refusal:

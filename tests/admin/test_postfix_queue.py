@@ -1,0 +1,120 @@
+"""Postfix's queue files, as they are on disk: whole, delivered in part, cut anywhere; and moving them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.cli.service import asked
+from waypost.admin.postfix_queue import Queued, QueueFileError, read
+from waypost.receive.pickup import understood
+
+
+def record(kind: str, data: bytes) -> bytes:
+    """One record, its length in base 128."""
+    length, octets = len(data), b""
+    while True:
+        octets += bytes([length & 0x7F | (0x80 if length > 0x7F else 0)])
+        length >>= 7
+        if not length:
+            return kind.encode() + octets + data
+
+
+def queue_file(*recipients: tuple[str, str], body: bytes = b"hello") -> bytes:
+    """A queue file; each recipient with its record's letter."""
+    return b"".join(
+        [
+            record("C", b"             200             300               1               0             200"),
+            record("T", b"1767225600 0"),
+            record("A", b"log_client_name=localhost"),
+            record("S", b"ann@example.org"),
+            *(record(kind, address.encode()) for kind, address in recipients),
+            record("p", b"              0"),
+            record("M", b""),
+            record("N", b"Subject: hi"),
+            record("N", b""),
+            record("L", body),
+            record("N", b" and more"),
+            record("X", b""),
+            record("E", b""),
+        ]
+    )
+
+
+WHOLE = queue_file(
+    ("R", "bob@example.net"), ("D", "done@example.net"), ("O", "orig@example.net"), ("R", "carl@example.net")
+)
+
+
+def test_who_was_delivered_to_is_left_out_and_lines_are_put_together() -> None:
+    found = read(WHOLE)
+    assert found == Queued(
+        "ann@example.org", ("bob@example.net", "carl@example.net"), b"Subject: hi\n\nhello and more\n"
+    )
+
+
+def test_a_long_record_has_a_length_of_several_octets() -> None:
+    assert read(queue_file(("R", "b@example.net"), body=b"x" * 100_000)).octets.count(b"x") == 100_000
+
+
+def test_pointers_are_followed() -> None:
+    start = record("S", b"ann@example.org")
+    elsewhere = record("R", b"bob@example.net") + record("M", b"") + record("N", b"a") + record("E", b"")
+    jump = record("p", b"%15d" % (len(start) + 17 + 30))
+    found = read(start + jump + b"w" * 30 + elsewhere)
+    assert (found.recipients, found.octets) == (("bob@example.net",), b"a\n")
+
+
+def test_pointers_in_circles_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waypost.admin.postfix_queue._RECORDS", 1000)
+    with pytest.raises(QueueFileError, match="circles"):
+        read(record("S", b"a@b.example") + record("p", b"%15d" % 13))
+
+
+@pytest.mark.parametrize("cut", range(0, len(WHOLE), 7))
+def test_a_file_that_is_cut_anywhere_is_not_taken(cut: int) -> None:
+    with pytest.raises(QueueFileError):
+        read(WHOLE[:cut])
+
+
+@given(st.binary())
+def test_any_octets_are_a_message_or_none(octets: bytes) -> None:
+    try:
+        read(octets)
+    except QueueFileError:
+        return
+
+
+def test_the_queue_is_moved_into_the_pickup_directory(tmp_path: Path) -> None:
+    spool, box = tmp_path / "postfix", tmp_path / "box"
+    box.mkdir()
+    for name, octets, mode in (
+        ("deferred/A/AB1", WHOLE, 0o700),
+        ("active/CD2", WHOLE[:50], 0o700),
+        ("hold/EF3", WHOLE, 0o600),
+    ):
+        file = spool / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(octets)
+        file.chmod(mode)
+    said = asked("import", "postfix-queue", "--from", str(spool), "--into", str(box), "--delete", code=1)
+    assert "1 messages, for 2 recipients" in said
+    assert "CD2" in said
+    assert "never finished" in said
+    (dropped,) = box.glob("*.eml")
+    message = understood(dropped.read_bytes())
+    assert [str(path) for path in message.recipients] == ["bob@example.net", "carl@example.net"]
+    assert str(message.reverse_path) == "ann@example.org"
+    assert not (spool / "deferred/A/AB1").exists()
+    assert (spool / "active/CD2").exists()
+
+
+def test_a_queue_that_is_in_use_is_let_alone(tmp_path: Path) -> None:
+    (tmp_path / "pid").mkdir()
+    (tmp_path / "pid/master.pid").write_text(f"  {os.getpid()}\n")
+    said = asked("import", "postfix-queue", "--from", str(tmp_path), "--into", str(tmp_path), code=1)
+    assert said == ""
