@@ -440,15 +440,16 @@ class ReplyReader:
         return INCOMPLETE
 
     def _take_line(self, line: bytes) -> ReplyRead:
-        code = int(line[:3]) if line[:3].isdigit() and len(line) >= 3 else 0
+        digits, length = line[:3], len(line)
+        code = int(digits) if length >= 3 and digits.isdigit() else 0
         separator = line[3:4]
         if not 200 <= code <= 599 or separator not in (b" ", b"-", b""):
             return BadReply("not a reply: a line begins with three digits from 200 to 599 and a space", excerpt(line))
         if self._code not in (0, code):
             return BadReply(f"one reply with two codes, {self._code} and {code}", excerpt(line))
-        self._size += len(line)
+        self._size += length
         text = _reply_text(line[4:])
-        if len(line) > REPLY_LINE or self._size > REPLY_OCTETS or len(self._lines) >= REPLY_LINES:
+        if length > REPLY_LINE or self._size > REPLY_OCTETS or len(self._lines) >= REPLY_LINES:
             return BadReply(f"a reply of more than {REPLY_LINES} lines or {REPLY_OCTETS} octets", excerpt(line))
         if separator == b"-":
             self._code = code
