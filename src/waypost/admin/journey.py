@@ -20,6 +20,7 @@ from waypost.config.model import Listener
 from waypost.config.parts import access, login_at, relay_policy, senders
 from waypost.config.units import format_duration, format_size
 from waypost.hooks.values import Client, Connect, Defer, MailFrom, Point, Refuse
+from waypost.mail.content import AS_IT_CAME
 from waypost.mail.envelope import NextHop
 from waypost.mail.explain import plain
 from waypost.mail.window import Hourly, waits_for
@@ -301,11 +302,12 @@ class Explainer:
             *self._rewriting(route),
             *self._onward(route, used),
             *_window(route, self.now),
+            *_content(route),
             _state(route.next_hop, states),
             self._retries(route),
         ]
         is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
-        local = [fact for fact in facts if fact.step in {"route", "window", "retries"}]
+        local = [fact for fact in facts if fact.step in {"route", "window", "content", "retries"}]
         return Leg(str(destined.recipient.forward_path), tuple(facts if is_remote else local))
 
     def _means(self, route: Route, found: Resolution) -> Iterator[Fact]:
@@ -371,6 +373,22 @@ class Explainer:
         """The line of a route's setting."""
         indices = [index for index, rule in enumerate(self.config.rules) if rule.name == route.name]
         return self.config.places.of("route", indices[0], key) if indices else "default"
+
+
+def _content(route: Route) -> Iterator[Fact]:
+    """What the route makes of messages; nothing is said of one that passes them on as they came."""
+    content = route.content
+    if content is AS_IT_CAME:
+        return
+    wishes = content.wishes
+    made = [name for name in ("tnef", "uuencode", "binhex") if getattr(wishes, name)]
+    said = [
+        *([f"{', '.join(made)} to MIME"] if made else ()),
+        *([f"texts in {wishes.charset}"] if wishes.charset else ()),
+        *([f"lines of {wishes.wrap}"] if wishes.wrap else ()),
+        *(["automatic replies suppressed"] if content.suppresses_replies else ()),
+    ]
+    yield Fact("content", "; ".join(said), content.place)
 
 
 def _window(route: Route, now: Instant) -> Iterator[Fact]:

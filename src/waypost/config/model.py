@@ -1001,6 +1001,25 @@ class Route(Going):
         description="`on-demand`: mail waits until its host says ETRN (RFC 1985): for hosts that are not always "
         "connected. What is not asked for within `retry.expire` comes back.",
     )
+    tnef: bool = Field(
+        default=False,
+        description="Whether winmail.dat (TNEF) is taken apart into its attachments and HTML (extra `tnef`).",
+    )
+    uuencode: bool = Field(default=False, description="Whether uuencoded files in a text become attachments.")
+    binhex: bool = Field(default=False, description="Whether BinHex files in a text, or attached, become attachments.")
+    charset: Words = Field(
+        default="",
+        description="The character set texts are written in, where it has all their characters. Empty: as they came.",
+        examples=["iso-8859-1"],
+    )
+    wrap: Annotated[int, Field(ge=0, le=998), Kind("whole number")] = Field(
+        default=0, description="Characters after which lines of plain text are wrapped; 0: as they came."
+    )
+    auto_replies: Literal["send", "suppress"] = Field(
+        default="send",
+        description="`suppress`: out-of-office and other automatic replies (RFC 3834) go no further; log and history "
+        "tell of each. Reports are no such replies.",
+    )
     hours: tuple[Annotated[Hours, PlainValidator(_judged(parse_hours, "hours")), Kind("hours")], ...] = Field(
         default=(),
         description='When it delivers: `"mon-fri 08:00-18:00"`, `"sat,sun 22:00-06:00"`. Until it opens mail waits '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from waypost.config.model import Destination, Going, Route
 from waypost.config.sections import Found, Reader
+from waypost.mail.content import AS_IT_CAME, Content, Wishes
 from waypost.mail.window import ALWAYS, Hourly, Window
 from waypost.route.domain import Match
 from waypost.route.onward import STAY, Onward
@@ -56,6 +58,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         onward=_onward(found, reader),
         on_demand=route.deliver == "on-demand",
         window=_window(found, reader, where),
+        content=_content(found, reader, where),
     )
     return Rule(
         name=route.name or _first(route),
@@ -181,6 +184,34 @@ def fallback_name(route: Route) -> str:
 
 def _are_servers(words: Sequence[str]) -> bool:
     return any(":" in word for word in words)
+
+
+_CONTENT: Final = ("tnef", "uuencode", "binhex", "charset", "wrap", "auto_replies")
+
+
+def _content(found: Found[Route], reader: Reader, where: str) -> Content:
+    """What the route makes of messages; what cannot be has been complained of."""
+    route, path = found.section, found.path
+    wishes = Wishes(route.tnef, route.uuencode, route.binhex, route.charset.lower(), route.wrap)
+    if not wishes and route.auto_replies == "send":
+        return AS_IT_CAME
+    written = next(key for key in _CONTENT if key in route.model_fields_set)
+    if isinstance(route.to, Reject | Discard | Capture):
+        reader.complain((*path, written), f"has no effect on {target_text(route.to)}", "Leave it out")
+    if route.tnef and importlib.util.find_spec("tnefparse") is None:
+        reader.complain((*path, "tnef"), "needs the extra tnef", "pip install waypost[tnef]")
+    if route.charset and not _is_charset(route.charset):
+        problem = f"{route.charset!r} is no character set of texts"
+        reader.complain((*path, "charset"), problem, 'Write one such as "utf-8" or "iso-8859-1"')
+    place = f"{Path(where).name}:{reader.lines[(*path, written)]}"
+    return Content(wishes, route.auto_replies == "suppress", place)
+
+
+def _is_charset(name: str) -> bool:
+    try:
+        return "Straße".encode(name, "replace").decode(name) != "" and name.isascii()
+    except (LookupError, UnicodeError, ValueError):
+        return False
 
 
 def _window(found: Found[Route], reader: Reader, where: str) -> Window:

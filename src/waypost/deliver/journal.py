@@ -45,9 +45,23 @@ class Journal(Protocol):
         """A next hop's mail is held: the OAuth authorisation it needs has ended, and somebody has to log in."""
         ...
 
+    def suppressed(self, message: QueuedMessage, next_hop: NextHop, why: str) -> None:
+        """An automatic reply went no further, as its route wishes."""
+        ...
+
+    def made_over(self, message: QueuedMessage, next_hop: NextHop, notes: Sequence[str]) -> None:
+        """A message was changed as its route wishes, or could not be."""
+        ...
+
 
 class NullJournal:
     """Tells nobody."""
+
+    def suppressed(self, message: QueuedMessage, next_hop: NextHop, why: str) -> None:
+        pass
+
+    def made_over(self, message: QueuedMessage, next_hop: NextHop, notes: Sequence[str]) -> None:
+        pass
 
     def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
         pass

@@ -21,6 +21,12 @@ def refused(reject: Reject) -> Rejected:
     )
 
 
+def suppressed(why: str, place: str) -> Delivered:
+    """What becomes of an automatic reply on a route that wants none."""
+    reply = Reply.of(250, "2.0.0", f"suppressed: {why}"[:400])
+    return Delivered(f"nobody, as the route suppresses automatic replies ({place})", reply, final=True)
+
+
 def record_all(fates: Fates, outcome: Outcome) -> None:
     """The same outcome for every recipient that has none."""
     for recipient in fates.open():

@@ -16,6 +16,7 @@ from waypost.deliver import local
 from waypost.deliver.dots import LeaseEndedError
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.journal import Journal, tell
+from waypost.deliver.made_over import Ready, Suppressed, prepare
 from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.outgoing import outgoing
 from waypost.deliver.pipe import PipeDelivery
@@ -25,6 +26,7 @@ from waypost.deliver.webhook import WebhookDelivery
 from waypost.hooks.calls import NO_HOOKS, Hooks
 from waypost.hooks.values import Defer, Delivery, Point, Refuse
 from waypost.mail.attempt import Attempt, Transcript
+from waypost.mail.content import AS_IT_CAME
 from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, Deferred, LocalTrouble, Outcome, PolicyRefused, Rejected
 from waypost.mail.window import ALWAYS, Window
@@ -241,6 +243,11 @@ class Runner:
             except (RewritingError, StorageError) as error:
                 local.record_all(fates, deferred(LocalTrouble(f"its addresses cannot be rewritten: {error}")))
                 return Reached()
+        if route.content is not AS_IT_CAME:
+            prepared = await self._prepared(lease, route, fates, transcript)
+            if isinstance(prepared, Reached):
+                return prepared
+            lease = prepared
         match route.transport:
             case SmtpServers() | SmtpMx() | LmtpServers():
                 return await self._smtp.deliver(lease, route, route.transport, fates, transcript)
@@ -263,6 +270,27 @@ class Runner:
             case _:
                 assert_never(route.transport)
         return Reached()
+
+    async def _prepared(self, lease: Lease, route: Route, fates: Fates, transcript: Transcript) -> Lease | Reached:
+        """The message as its route wishes it; `Reached` where there is nothing left to deliver."""
+        try:
+            prepared = await prepare(lease, route.content)
+        except StorageError as error:
+            local.record_all(fates, deferred(LocalTrouble(str(error))))
+            return Reached()
+        match prepared:
+            case Suppressed(why):
+                local.record_all(fates, local.suppressed(why, route.content.place))
+                tell(self._journal.suppressed, lease.message, lease.next_hop, why)
+                return Reached()
+            case Ready(ready, notes):
+                for note in notes:
+                    transcript.add(self._clock.monotonic(), "*", note)
+                if notes:
+                    tell(self._journal.made_over, lease.message, lease.next_hop, notes)
+                return ready
+            case _:
+                assert_never(prepared)
 
     async def _is_turned(self, lease: Lease, fates: Fates, transcript: Transcript) -> bool:
         """Let hooks say whether the attempt is not to be made; then that is its outcome for all."""

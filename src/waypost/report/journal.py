@@ -207,6 +207,22 @@ class Journal:
             "bug caught in an attempt; the message stays queued", id=message.id, next_hop=next_hop, exc_info=error
         )
 
+    def suppressed(self, message: QueuedMessage, next_hop: NextHop, why: str) -> None:
+        """An automatic reply went no further, as its route wishes."""
+        self._metrics.suppressed()
+        self._say.info(
+            "automatic reply suppressed",
+            id=message.id,
+            reverse_path=str(message.reverse_path),
+            next_hop=next_hop,
+            why=plain(why),
+        )
+
+    def made_over(self, message: QueuedMessage, next_hop: NextHop, notes: Sequence[str]) -> None:
+        """A message was changed as its route wishes, or could not be."""
+        self._metrics.made_over()
+        self._say.info("content made over", id=message.id, next_hop=next_hop, text=plain("; ".join(notes)))
+
     def storage_failed(self, doing: str, detail: str) -> None:
         """The queue could not be asked or told."""
         self._metrics.storage_failed()

@@ -77,6 +77,8 @@ class Metrics:
         self._attempts = counters("attempts", "Attempts ended, by transport", "transport", _TRANSPORTS)
         self._outcomes = counters("outcomes", "What attempts came to, counted by recipient", "outcome", _OUTCOMES)
         self._helo = counter("helo_fallbacks", "Attempts that opened a session with HELO, as EHLO failed there")
+        self._suppressed = counter("replies_suppressed", "Automatic replies that a route let go no further")
+        self._made_over = counter("content_made_over", "Attempts whose message was changed as its route wishes")
         self._in_doubt = counter("in_doubt", "Recipients who may get a second copy: no reply came to the final dot")
         self._crashes = counter("crashes", "Bugs of ours that were caught within an attempt or a report")
         self._latency = Spread(
@@ -163,6 +165,14 @@ class Metrics:
     def resent(self) -> None:
         """A message came again whose 250 was lost."""
         self._resent.value += 1
+
+    def suppressed(self) -> None:
+        """An automatic reply was suppressed."""
+        self._suppressed.value += 1
+
+    def made_over(self) -> None:
+        """A message was made over."""
+        self._made_over.value += 1
 
     def screened(self, action: str) -> None:
         """What followed from lists in DNS: `action` is one of `_SCREENED`."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
+from waypost.mail.content import AS_IT_CAME, Content
 from waypost.mail.envelope import NextHop
 from waypost.mail.outcome import DnsFailed, Host, NoSuchHost
 from waypost.mail.window import ALWAYS, Window
@@ -177,6 +178,8 @@ class Route:
     onward: Onward = STAY
     #: When it may deliver.
     window: Window = ALWAYS
+    #: What it makes of messages.
+    content: Content = AS_IT_CAME
     #: Whether only those who may relay through us are let in to it, since the domain is not ours: `*` alone matched, or
     #: the route says so (`accept_from = "relay"`).
     relay_only: bool = False

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, cast
 
+from waypost.mail.content import AS_IT_CAME, Content
 from waypost.mail.envelope import NextHop
 from waypost.mail.window import ALWAYS, Window
 from waypost.route.domain import Match, Pattern, literal, to_ascii
@@ -70,6 +71,7 @@ class Means:
     onward: Onward = STAY
     on_demand: bool = False
     window: Window = ALWAYS
+    content: Content = AS_IT_CAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,7 @@ class RouteTable:
             retries=means.retries,
             onward=means.onward,
             window=means.window,
+            content=means.content,
             relay_only=rule.relay_only or pattern.match is Match.EVERYTHING,
             name=rule.name,
             on_demand=rule.means.on_demand,
