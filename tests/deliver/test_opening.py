@@ -20,6 +20,7 @@ from waypost.deliver.opening import (
     where,
 )
 from waypost.route.level import TlsLevel
+from waypost.route.route import HeloFallback
 from waypost.smtp.client import Opening, Stage, Tls
 
 TABLES = [UNKNOWN_HOST, KNOWN_HOST, STRICT_TLS]
@@ -114,3 +115,32 @@ def test_a_stage_under_tls_has_a_row_of_its_own() -> None:
     assert where(Stage.EHLO, Opening.EHLO_ONLY, secured=False) is At.EHLO
     assert where(Stage.HELO, Opening.HELO_FIRST, secured=False) is At.HELO
     assert where(Stage.HELO, Opening.EHLO_THEN_HELO, secured=False) is At.HELO_AFTER_EHLO
+
+
+@pytest.mark.parametrize(
+    ("fallback", "habit", "opening"),
+    [
+        (HeloFallback.UNLESS_TLS, Habit.UNKNOWN, Opening.EHLO_THEN_HELO),
+        (HeloFallback.UNLESS_TLS, Habit.OFFERED_STARTTLS, Opening.EHLO_ONLY),
+        (HeloFallback.NEVER, Habit.UNKNOWN, Opening.EHLO_ONLY),
+        (HeloFallback.NEVER, Habit.HELO_ONLY, Opening.EHLO_ONLY),
+        (HeloFallback.ALWAYS, Habit.OFFERED_STARTTLS, Opening.EHLO_THEN_HELO),
+        (HeloFallback.ALWAYS, Habit.HELO_ONLY, Opening.HELO_FIRST),
+    ],
+)
+def test_a_route_says_whether_helo_follows_a_broken_ehlo(
+    fallback: HeloFallback, habit: Habit, opening: Opening
+) -> None:
+    approach = first_approach(TlsLevel.OPPORTUNISTIC, habit, needs_extension=False, fallback=fallback)
+    assert approach.opening is opening
+    step = approach.table[At.EHLO][Slip.CUT]
+    expected = Step.EHLO_AGAIN if opening is Opening.EHLO_ONLY else Step.HELO_NEW_CONNECTION
+    assert step is expected
+
+
+@pytest.mark.parametrize("fallback", HeloFallback)
+@pytest.mark.parametrize("level", [TlsLevel.REQUIRED, TlsLevel.VERIFIED, TlsLevel.DANE])
+def test_no_such_word_of_a_route_gives_up_tls_that_is_needed(level: TlsLevel, fallback: HeloFallback) -> None:
+    approach = first_approach(level, Habit.UNKNOWN, needs_extension=False, fallback=fallback)
+    assert approach.opening is Opening.EHLO_ONLY
+    assert approach.table is STRICT_TLS

@@ -378,3 +378,16 @@ async def test_a_refused_connection_is_no_reason_to_forget_the_schedule_for_days
         await service.take("bob@far.example")
         await asyncio.sleep(DAY)
         assert 20 <= len(service.network.dialled) <= 30
+
+
+@pytest.mark.parametrize(("word", "goes"), [("unless-tls", 1), ("never", 0), ("always", 1)])
+@virtual
+async def test_a_route_says_whether_a_host_that_breaks_on_ehlo_is_greeted_with_helo(word: str, goes: int) -> None:
+    peer = Peer(always={"EHLO": Wrong.FIN})
+    async with whole(to_host("far.example", "192.0.2.1", f'helo_fallback = "{word}"'), {"192.0.2.1": peer}) as service:
+        await service.take("bob@far.example")
+        await asyncio.sleep(1)
+        assert len(peer.accepted) == goes
+        for entry in await service.queue():
+            assert "the route never says HELO" in entry.last_outcome
+            assert peer.verbs[:2] == [["EHLO"], ["EHLO"]]

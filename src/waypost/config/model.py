@@ -858,6 +858,13 @@ class Going(Section):
         description="Largest message that goes this way; a larger one is refused at RCPT where the client declares its "
         "size, else reported. `0`: as large as `limits.message_size` has it.",
     )
+    helo_fallback: Literal["unless-tls", "never", "always"] = Field(
+        default="unless-tls",
+        description="Whether a server that breaks on EHLO (hangs up, stalls, answers nonsense) is greeted with HELO, "
+        "on a new connection. `unless-tls`: not one that has offered STARTTLS within `helo_memory.ttl`, for somebody "
+        "may be stripping it; its mail waits. `never`, `always`: whatever it has offered. What needs TLS, AUTH or "
+        "SMTPUTF8 never goes by HELO.",
+    )
     helo: Annotated[str, PlainValidator(_judged(_hostname, "host name")), Kind("host name")] = Field(
         default="", description="The name to give in EHLO; empty: `service.hostname`.", examples=["out1.example.net"]
     )

@@ -22,6 +22,7 @@ from waypost.route.route import (
     AS_EVER,
     Capture,
     Discard,
+    HeloFallback,
     HookFormat,
     Limits,
     LmtpServers,
@@ -85,7 +86,7 @@ def build_override(found: Found[Destination], *, place: str) -> Override:
         place,
         limits=said(_limits(section), {"pace": "rate"}),
         retries=said(_own_retries(section), {}),
-        manner=said(_manner(section), {"sources": "source"}),
+        manner=said(_manner(section), {"sources": "source", "fallback": "helo_fallback"}),
         means={"tls": TlsPolicy(section.tls)} if "tls" in written else {},
     )
 
@@ -101,7 +102,7 @@ def _limits(going: Going) -> dict[str, Any]:
 
 
 def _manner(going: Going) -> dict[str, Any]:
-    return {"helo": going.helo, "sources": going.source}
+    return {"helo": going.helo, "sources": going.source, "fallback": HeloFallback(going.helo_fallback)}
 
 
 def _own_retries(going: Going) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from waypost.mail.outcome import (
 )
 from waypost.net.stream import Fault, FaultKind
 from waypost.route.level import TlsDemand, TlsLevel
-from waypost.route.route import AS_OURSELVES, Manner
+from waypost.route.route import AS_OURSELVES, HeloFallback, Manner
 from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
 from waypost.smtp.reply import EnhancedStatus
 
@@ -233,10 +233,13 @@ class Opener:
         if needs.lmtp:
             return lmtp_approach()
         if host.implicit_tls:
-            needed = bool(needs.without_tls)
+            needed = bool(needs.without_tls) or needs.manner.fallback is HeloFallback.NEVER
             return implicit_tls_approach(self._memory.recall(host.endpoint), needs_extension=needed)
         return first_approach(
-            needs.tls.level, self._memory.recall(host.endpoint), needs_extension=bool(needs.extension)
+            needs.tls.level,
+            self._memory.recall(host.endpoint),
+            needs_extension=bool(needs.extension),
+            fallback=needs.manner.fallback,
         )
 
     def _learn_success(self, connection: Connection) -> None:
@@ -285,16 +288,18 @@ def _cause(host: Host, failed: NotOpened) -> Cause:
 _MENDABLE: Final = {Slip.CUT, Slip.STALLED, Slip.GARBLED, Slip.PERMANENT, Slip.ODD}
 
 
+def _never_helo(needs: Needs) -> str:
+    if needs.manner.fallback is HeloFallback.NEVER:
+        return 'the route never says HELO (helo_fallback = "never")'
+    return "this host has offered STARTTLS before, which HELO would give up"
+
+
 def _meaning(host: Host, needs: Needs, approach: Approach, failed: NotOpened, at: At) -> Deferred:
     """What a failed opening means where no host is left; one that HELO might have mended says why it was not tried."""
     cause = _cause(host, failed)
     mendable = at in {At.EHLO, At.EHLO_AFTER_TLS} and slip_of(failed.failure) in _MENDABLE
     if not mendable or approach.opening is not Opening.EHLO_ONLY:
         return deferred(cause)
-    reason = (
-        f"this needs {needs.extension}, which HELO cannot offer"
-        if needs.extension
-        else "this host has offered STARTTLS before, which HELO would give up"
-    )
+    reason = f"this needs {needs.extension}, which HELO cannot offer" if needs.extension else _never_helo(needs)
     status = EnhancedStatus(4, 6, 7) if needs.extension == "SMTPUTF8" else EnhancedStatus(4, 7, 4)
     return Deferred(PolicyRefused(f"{describe_cause(cause)}; {reason}; not downgraded", status), status)

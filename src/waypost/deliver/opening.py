@@ -21,6 +21,7 @@ from typing import Final, TypeAlias, assert_never
 from waypost.deliver.memory import Habit
 from waypost.net.stream import Fault, FaultKind
 from waypost.route.level import TlsLevel
+from waypost.route.route import HeloFallback
 from waypost.smtp.client import Opening, OpeningRefused, PeerClosing, Stage, Tls, Violation
 
 
@@ -139,7 +140,9 @@ class Approach:
         return self.opening is Opening.LHLO
 
 
-def first_approach(level: TlsLevel, habit: Habit, *, needs_extension: bool) -> Approach:
+def first_approach(
+    level: TlsLevel, habit: Habit, *, needs_extension: bool, fallback: HeloFallback = HeloFallback.UNLESS_TLS
+) -> Approach:
     """How to open a session with a host of this habit; `needs_extension`: AUTH or SMTPUTF8 (TLS is in `level`)."""
     match level:
         case TlsLevel.REQUIRED | TlsLevel.VERIFIED | TlsLevel.DANE:
@@ -148,7 +151,8 @@ def first_approach(level: TlsLevel, habit: Habit, *, needs_extension: bool) -> A
             tls = Tls.IF_OFFERED if level is TlsLevel.OPPORTUNISTIC else Tls.NEVER
         case _:
             assert_never(level)
-    if needs_extension or habit is Habit.OFFERED_STARTTLS:
+    offered = habit is Habit.OFFERED_STARTTLS and fallback is not HeloFallback.ALWAYS
+    if needs_extension or offered or fallback is HeloFallback.NEVER:
         return Approach(Opening.EHLO_ONLY, tls, KNOWN_HOST)
     if habit is Habit.HELO_ONLY:
         return Approach(Opening.HELO_FIRST, Tls.NEVER, UNKNOWN_HOST)

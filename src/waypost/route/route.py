@@ -139,11 +139,26 @@ class Limits:
     pace: float = 0.0  # seconds from one message to the next; 0: none
 
 
+class HeloFallback(Enum):
+    """Whether a host that breaks on EHLO is greeted with HELO, which offers no extension, STARTTLS among them."""
+
+    UNLESS_TLS = "unless-tls"  # not one that has offered STARTTLS lately: somebody may be stripping it
+    NEVER = "never"
+    ALWAYS = "always"
+
+    __hash__ = object.__hash__  # as of TlsPolicy
+
+
 class Manner(NamedTuple):
-    """As whom we come to a next hop. `helo`: the name we give, "" the service's; `sources`: addresses to come from."""
+    """As whom and how we come to a next hop.
+
+    `helo`: the name we give, "" the service's; `sources`: addresses to come from; `fallback`: whether HELO follows a
+    broken EHLO.
+    """
 
     helo: str = ""
     sources: tuple[str, ...] = ()
+    fallback: HeloFallback = HeloFallback.UNLESS_TLS
 
     def source(self, host: str) -> str:
         """The address to come from to a numeric address, of the same family; "": the system's choice."""
