@@ -13,6 +13,7 @@ from tests.virtual import virtual
 from waypost.auth.users import hashed, save_users
 from waypost.net.stream import Fault, Stream
 from waypost.net.tls import IN_CLEAR
+from waypost.queue.storage import Selection
 
 ONE = "192.0.2.1"
 PROVIDER = "127.0.0.9"
@@ -74,6 +75,35 @@ async def test_only_the_domains_asked_for_are_sent_and_only_to_the_account_whose
         assert (await client.say("ATRN nowhere.example")).startswith("453")
         assert (await client.say("ATRN branch.example")).startswith("250")
         await spoke(client.stream)
+        assert accepted_by(spoke) == ["carol@branch.example"]
+        assert [one.forward_path for one in await service.queue()] == ["bob@spoke.example"]
+
+
+@virtual
+async def test_while_a_call_is_answered_nobody_else_takes_the_mail_that_is_due_for_it(tmp_path: Path) -> None:
+    """A slow caller: the dispatcher looks at what is due several times before he has taken his first message."""
+    users_in(tmp_path)
+    async with whole(HUB, base=tmp_path) as service:
+        for name in ("bob", "carol", "dave"):
+            await service.take(f"{name}@spoke.example")
+        client, spoke = await caller(service), Peer(pauses={"dot": 100})
+        assert (await client.say("ATRN")).startswith("250")
+        await spoke(client.stream)
+        assert sorted(accepted_by(spoke)) == ["bob@spoke.example", "carol@spoke.example", "dave@spoke.example"]
+
+
+@virtual
+async def test_what_falls_due_during_a_call_for_another_domain_is_not_sent_in_it(tmp_path: Path) -> None:
+    users_in(tmp_path)
+    async with whole(HUB, base=tmp_path) as service:
+        await service.take("bob@spoke.example")
+        await service.take("carol@branch.example")
+        client, spoke = await caller(service), Peer(pauses={"dot": 10})
+        assert (await client.say("ATRN branch.example")).startswith("250")
+        sending = asyncio.ensure_future(spoke(client.stream))
+        await asyncio.sleep(5)
+        await service.storage.retry(Selection(), now=service.clock.now())
+        await sending
         assert accepted_by(spoke) == ["carol@branch.example"]
         assert [one.forward_path for one in await service.queue()] == ["bob@spoke.example"]
 
