@@ -152,7 +152,7 @@ def test_who_has_moved_is_on_the_new_system_and_the_others_on_the_old(play: Call
 def test_the_backup_keeps_mail_until_the_first_mx_is_back_and_never_sends_it_to_itself(
     play: Callable[..., None],
 ) -> None:
-    first = Peer(plan={"banner": ["421 4.3.2 not now"] * 2})
+    first = Peer(plan={"banner": ["421 4.3.2 not now"]})
 
     async def scene(service: Service) -> None:
         client = await service.client(OUTSIDE)
@@ -160,7 +160,7 @@ def test_the_backup_keeps_mail_until_the_first_mx_is_back_and_never_sends_it_to_
         assert (await client.letter("ann@example.com")).startswith("250")
         await service.quiet()
         assert got(first) == []
-        await service.clock.sleep(timedelta(hours=1))
+        await service.clock.sleep(timedelta(minutes=10))
         assert got(first) == ["ann@example.com"]
 
     play("backup-mx", scene, {at("mx1.example.com"): first})

@@ -24,6 +24,7 @@ from tests.live.dovecot import dovecot
 from tests.live.process import free_port, must_run, run, until
 from tests.live.service import Service, running
 from tests.live.sink import Sink, sink
+from tests.postgres import server
 
 pytestmark = pytest.mark.live
 
@@ -51,7 +52,7 @@ class Example:
 
 @asynccontextmanager
 async def as_written(
-    name: str, place: Path, instead: Mapping[str, object], *, pause: str = "1s"
+    name: str, place: Path, instead: Mapping[str, object], *, pause: str = "1s", spool: str = "/var/spool/waypost"
 ) -> AsyncIterator[Example]:
     """The service of an example, on free ports; each of `instead` must be in it."""
     text, ports = (EXAMPLES / f"{name}.toml").read_text("utf-8"), dict[str, int]()
@@ -60,7 +61,7 @@ async def as_written(
             address = line.split('"')[1]
             ports[address] = free_port()
             text = text.replace(f'"{address}"', f'"127.0.0.1:{ports[address]}"')
-    for old, new in {"/var/spool/waypost": place / "spool", **instead}.items():
+    for old, new in {spool: place / "spool", **instead}.items():
         assert old in text, f"{name} no longer has {old!r}"
         text = text.replace(old, str(new))
     admin = free_port()
@@ -250,3 +251,18 @@ async def test_a_split_domain_is_split(place: Path) -> None:
             assert "250 2.0.0" in await example.swaks("--from", "x@far.example", "--to", to)
             await asyncio.gather(new.messages(1), old.messages(1))
         assert (recipients(new), recipients(old)) == (["ann@example.com"], ["carl@example.com"])
+
+
+async def test_what_a_dead_node_has_taken_is_delivered_by_the_other(place: Path, peer_place: Path) -> None:
+    with server() as database:
+        dsn, port = database.database(), free_port()
+        db = "postgresql://waypost@db1.example.com:5432,db2.example.com:5432/waypost?sslmode=verify-full"
+        instead = {db: dsn, "store.example.com:25": f"127.0.0.1:{port}"}
+        one = as_written("cluster", place, instead, spool="/var/lib/waypost")
+        async with as_written("cluster", peer_place, instead, spool="/var/lib/waypost"), one as first:
+            assert "250 2.0.0" in await first.swaks("--from", "x@far.example", "--to", "ann@example.com")
+            await first.service.kill()
+            async with sink(port=port) as store:
+                await store.messages(1)
+                assert recipients(store) == ["ann@example.com"]
+            await first.service.start()
