@@ -3,7 +3,8 @@
 # Exim comes unpacked beside the system, because its package and Postfix's refuse to be installed together.
 set -euo pipefail
 
-PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl libsasl2-modules curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1 etcd-server)
+PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl libsasl2-modules curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1 etcd-server
+    slapd ldap-utils postgresql mariadb-server-core mariadb-client-core)
 EXIM=/var/cache/waypost-live/exim
 
 if [ "$(id -u)" -ne 0 ]; then

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from waypost.config.model import MAP_SOURCES, Domain, Map, Route, Senders
 from waypost.config.sections import Found, Placed, Reader
-from waypost.maps.cached import CachedMap, Terms
+from waypost.maps.cached import Ask, CachedMap, Terms
 from waypost.maps.call_ahead import CallAhead, Lenient, Store
 from waypost.maps.file import PatternFile, TableFile
 from waypost.maps.http import HttpQuestion
 from waypost.maps.inline import InlineMap
+from waypost.maps.ldap import LdapQuestion, Search
 from waypost.maps.lookup import Map as Lookups
+from waypost.maps.sql import MysqlQuestion, PostgresQuestion
 from waypost.maps.sqlite import SqliteQuestion
 from waypost.maps.text import MapTextError, parse_patterns, parse_table
 from waypost.net.clock import Clock
@@ -39,6 +43,14 @@ from waypost.route.target import RecipientMx, is_address, parse_target
 from waypost.smtp.path import DomainName, Mailbox, parse_mailbox
 
 _TO_ROUTE = "route:"
+#: Sources that a query reads; those that are servers with passwords: schemes, module, extra, example.
+_BY_QUERY = ("sqlite", "postgres", "mysql")
+_SERVERS = {
+    "postgres": ({"postgresql", "postgres"}, "asyncpg", "postgres", "postgresql://waypost@db.example.net/mail"),
+    "mysql": ({"mysql"}, "aiomysql", "mysql", "mysql://waypost@db.example.net/mail"),
+    "ldap": ({"ldap", "ldaps"}, "ldap3", "ldap", "ldaps://ldap.example.net"),
+}
+_PLACES = ("{key}", "{user}", "{domain}")
 
 
 # ---- what is wrong with them
@@ -61,12 +73,16 @@ def check_maps(maps: Sequence[Found[Map]], base: Path, reader: Reader) -> None:
 
 def _check_source(found: Found[Map], source: str, base: Path, reader: Reader) -> None:
     section, path = found.section, found.path
-    if bool(section.query) != (source == "sqlite"):
+    if bool(section.query) != (source in _BY_QUERY):
         reader.complain(
             (*path, source),
-            "needs a query" if source == "sqlite" else "has no use for a query",
-            'Write query = "SELECT …" beside sqlite, and nowhere else',
+            "needs a query" if source in _BY_QUERY else "has no use for a query",
+            f'Write query = "SELECT …" beside {", ".join(_BY_QUERY)}, and nowhere else',
         )
+    if source in _SERVERS:
+        _check_server(found, source, base, reader)
+    elif section.password_file:
+        reader.complain((*path, "password_file"), "is for postgres, mysql and ldap", "Leave it out")
     if source == "http" and ("{key}" not in section.http or not section.http.startswith(("http://", "https://"))):
         reader.complain(
             (*path, "http"),
@@ -85,6 +101,23 @@ def _check_source(found: Found[Map], source: str, base: Path, reader: Reader) ->
         _check_file(base / getattr(section, source), (*path, source), reader)
     if section.token_file:
         _read(base / section.token_file, (*path, "token_file"), reader)
+
+
+def _check_server(found: Found[Map], source: str, base: Path, reader: Reader) -> None:
+    """A URL without a password in it, and the extra that speaks to such a server."""
+    section, path = found.section, found.path
+    schemes, module, extra, example = _SERVERS[source]
+    parts = urlsplit(getattr(section, source))
+    if parts.scheme not in schemes or not (parts.hostname or source == "postgres"):
+        reader.complain((*path, source), f"is no {source} address", f'Write one such as "{example}"')
+    if parts.password is not None:
+        reader.complain((*path, source), "has a password in it", "Write password_file beside it")
+    if importlib.util.find_spec(module) is None:
+        reader.complain((*path, source), f"needs the extra {extra}", f"pip install waypost[{extra}]")
+    if source == "ldap" and not (section.base and any(name in section.filter for name in _PLACES)):
+        reader.complain((*path, "ldap"), "lacks base or filter", 'Write base, and filter = "(mail={key})"')
+    if section.password_file:
+        _read(base / section.password_file, (*path, "password_file"), reader)
 
 
 def _check_file(file: Path, path: tuple[str | int, ...], reader: Reader) -> None:
@@ -235,12 +268,24 @@ def build_map(placed: Placed[Map], ground: Ground) -> Lookups:
     if section.sqlite:
         asks = SqliteQuestion(base / section.sqlite, section.query, section.timeout)
         return CachedMap(section.name, asks, terms, clock, remote=False)
+    if section.postgres or section.mysql or section.ldap:
+        return CachedMap(section.name, _asks_server(section, base), terms, clock, remote=True)
     if section.call_ahead:
         calls = CallAhead(_store(section.call_ahead), ground.hello, section.timeout, ground.dialer, clock)
         asked = CachedMap(section.name, calls, terms, clock, remote=True)
         return Lenient(asked) if section.accept_when_down else asked
     token = (base / section.token_file).read_text("utf-8").strip() if section.token_file else ""
     return CachedMap(section.name, HttpQuestion(section.http, token), terms, clock, remote=True)
+
+
+def _asks_server(section: Map, base: Path) -> Ask:
+    password = (base / section.password_file).read_text("utf-8").strip("\r\n") if section.password_file else ""
+    if section.postgres:
+        return PostgresQuestion(section.postgres, password, section.query, section.timeout)
+    if section.mysql:
+        return MysqlQuestion(section.mysql, password, section.query, section.timeout)
+    search = Search(section.ldap, section.base, section.filter, section.attributes, section.bind_dn, password)
+    return LdapQuestion(search, section.timeout)
 
 
 def _policy(placed: Placed[Domain], maps: Mapping[str, Lookups]) -> DomainPolicy:

@@ -722,10 +722,41 @@ class Map(Section):
         default=False,
         description="For `call_ahead`: whether all are taken for users while the store gives no answer; else 451.",
     )
+    postgres: Words = Field(
+        default="",
+        description="Source: PostgreSQL, `postgresql://user@host/database` (extra `postgres`); `query` reads it.",
+        examples=["postgresql://waypost@db.example.net/mail?sslmode=verify-full"],
+    )
+    mysql: Words = Field(
+        default="",
+        description="Source: MySQL or MariaDB, `mysql://user@host/database` (extra `mysql`); `query` reads it.",
+        examples=["mysql://waypost@db.example.net/mail?ssl-mode=verify_identity"],
+    )
+    ldap: Words = Field(
+        default="",
+        description="Source: a directory, `ldaps://host` or `ldap://host` with StartTLS (extra `ldap`), searched by "
+        "`base`, `filter` and `attributes`.",
+        examples=["ldaps://ldap.example.net"],
+    )
+    base: Words = Field(default="", description="For `ldap`: where the search begins.", examples=["dc=example,dc=net"])
+    filter: Words = Field(
+        default="",
+        description="For `ldap`: what is searched for, with `{key}` the address, `{user}` and `{domain}` its halves.",
+        examples=["(mail={key})"],
+    )
+    attributes: tuple[Text, ...] = Field(
+        default=("mail",), min_length=1, description="For `ldap`: whose values are the map's."
+    )
+    bind_dn: Words = Field(default="", description="For `ldap`: as whom to ask; empty: as nobody.")
+    password_file: Words = Field(
+        default="",
+        description="For `postgres`, `mysql` and `ldap`: file with the password, read at start; relative to the "
+        "configuration file.",
+    )
     query: Words = Field(
         default="",
-        description="For `sqlite`: one SELECT; its first column is the values. `:key` stands for the address, `:user` "
-        "and `:domain` for its halves.",
+        description="For `sqlite`, `postgres` and `mysql`: one SELECT; its first column is the values. `:key` stands "
+        "for the address, `:user` and `:domain` for its halves.",
         examples=["SELECT target FROM aliases WHERE address = :key"],
     )
     token_file: Words = Field(default="", description="For `http`: a file with a bearer token.")
@@ -734,14 +765,14 @@ class Map(Section):
         description="How long one answer may take; then the recipient is answered 451, and the client tries again.",
     )
     cache: Duration = Field(
-        default=timedelta(minutes=5), description="How long what was found holds (`sqlite`, `http` and `call_ahead`)."
+        default=timedelta(minutes=5), description="How long what was found holds (but in a file, or here)."
     )
     negative_cache: Duration = Field(
         default=timedelta(minutes=1), description="How long it holds that an address was not there."
     )
 
 
-MAP_SOURCES: Final = ("entries", "file", "regexp", "sqlite", "http", "call_ahead")
+MAP_SOURCES: Final = ("entries", "file", "regexp", "sqlite", "postgres", "mysql", "ldap", "http", "call_ahead")
 
 
 class Domain(Section):
