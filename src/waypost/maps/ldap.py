@@ -61,31 +61,36 @@ class LdapQuestion:
         asked = search.filter
         for name, value in (("{key}", key), ("{user}", user), ("{domain}", domain)):
             asked = asked.replace(name, escape_filter_chars(value))
+        connection = self._connection(ldap3)
         try:
-            with self._connected(ldap3) as connection:
-                connection.search(search.base, asked, attributes=list(search.attributes), time_limit=self._patience)
-                said, found = connection.result, connection.response or []
+            self._begin(connection)
+            connection.search(search.base, asked, attributes=list(search.attributes), time_limit=self._patience)
+            said, found = connection.result, connection.response or []
         except LDAPException as error:
             raise AskError(f"{self._where}: {type(error).__name__}: {error}") from error
+        finally:
+            connection.unbind()
         if said["result"] != ldap3.core.results.RESULT_SUCCESS:
             raise AskError(f"{self._where}: {said['description']} {said['message']}".rstrip())
         return tuple(self._of(found))
 
-    def _connected(self, ldap3: Any) -> Any:
-        """A bound connection, which ends with the block that holds it."""
+    def _connection(self, ldap3: Any) -> Any:
         search = self._search
         checked = ldap3.Tls(validate=ssl.CERT_REQUIRED)
         server = ldap3.Server(search.url, get_info=ldap3.NONE, connect_timeout=self._patience, tls=checked)
-        start = ldap3.AUTO_BIND_NO_TLS if server.ssl or search.is_local else ldap3.AUTO_BIND_TLS_BEFORE_BIND
+        who, password = search.bind_dn or None, search.password or None
         return ldap3.Connection(
-            server,
-            search.bind_dn or None,
-            search.password or None,
-            auto_bind=start,
-            read_only=True,
-            receive_timeout=self._patience,
-            auto_referrals=False,
+            server, who, password, read_only=True, receive_timeout=self._patience, auto_referrals=False
         )
+
+    def _begin(self, connection: Any) -> None:
+        """Connect, under TLS where somebody could listen in, and bind. Raises: AskError, LDAPException."""
+        connection.open()
+        if not connection.server.ssl and not self._search.is_local:
+            connection.start_tls()
+        if not connection.bind():
+            said = connection.result
+            raise AskError(f"{self._where}: {said['description']} {said['message']}".rstrip())
 
     def _of(self, found: list[dict[str, Any]]) -> list[str]:
         values: list[str] = []
