@@ -293,3 +293,13 @@ async def test_a_server_that_fails_is_asked_last_until_it_greets_again() -> None
         await service.take("you@world.example")
         await asyncio.sleep(5)
         assert [len(first.accepted), len(hosts[BULK].accepted)] == [1, 2]
+
+
+@virtual
+async def test_explain_tells_the_limits_of_a_webhook_too() -> None:
+    text = '[[route]]\ndomains = ["*"]\nto = "https://app.example/mail"\nconcurrency = 3\n'
+    async with whole(text, {}) as service:
+        answer = await service.running.operations.explain(Question(("x@world.example",)))
+        facts = {fact.step: fact.text for fact in answer.journeys[0].legs[0].facts}
+        assert facts["route"].startswith("https://app.example/mail")
+        assert facts["limits"].startswith("3 connections at once")

@@ -38,7 +38,7 @@ from waypost.policy.access import (
 from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned, is_nested
 from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.route.level import is_fixed
-from waypost.route.route import LmtpServers, NoRoute, Route, SmtpMx, SmtpServers, TlsPolicy
+from waypost.route.route import LmtpServers, NoRoute, Pipe, Route, SmtpMx, SmtpServers, TlsPolicy, Webhook
 from waypost.route.state import DestinationState, Phase
 from waypost.route.target import target_text
 from waypost.smtp.client import Credentials
@@ -307,7 +307,10 @@ class Explainer:
             self._retries(route),
         ]
         is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
-        local = [fact for fact in facts if fact.step in {"route", "window", "content", "retries"}]
+        told = {"route", "rewriting", "window", "content", "retries"}
+        if isinstance(route.transport, Webhook | Pipe):
+            told |= {"limits", "quota", "fallback", "state"}
+        local = [fact for fact in facts if fact.step in told]
         return Leg(str(destined.recipient.forward_path), tuple(facts if is_remote else local))
 
     def _means(self, route: Route, found: Resolution) -> Iterator[Fact]:

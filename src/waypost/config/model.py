@@ -1089,7 +1089,7 @@ class Route(Going):
     run_as: Words = Field(
         default="",
         description="The user a program runs as, by name or number, with its group and no other; only where the "
-        "service is root. Empty: as the service itself.",
+        "service is root, and must be written there. Empty: as the service itself.",
     )
     memory: Annotated[int, PlainValidator(_judged(_size_from(16 * 1024**2), "size in quotes")), _SIZE] = Field(
         default=512 * 1024**2, description="Memory a program may have (its address space)."

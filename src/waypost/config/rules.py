@@ -314,6 +314,10 @@ def _signing_secret(found: Found[Route], reader: Reader, base: Path, environment
 
 def _run_as(found: Found[Route], reader: Reader) -> str:
     user = found.section.run_as
+    if not user and os.geteuid() == 0:
+        problem = "the program would run as root, on whatever a stranger sends"
+        remedy = 'Write run_as = "nobody", or better a user of its own'
+        reader.complain((*found.path, "to"), problem, remedy)
     try:
         pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user or "root")
     except (KeyError, OverflowError):

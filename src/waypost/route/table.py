@@ -194,8 +194,14 @@ class RouteTable:
 
     def is_by_name(self, next_hop: NextHop) -> bool:
         """Whether a key is that of a route that mail is sent to by name, by its sender or recipient, not its domain."""
-        chosen_mx = next_hop.startswith("mx:") and next_hop.partition("#")[2] in self._by_name
-        return chosen_mx or next_hop in self._unpatterned
+        return next_hop in self._unpatterned or isinstance(self._chosen_mx(next_hop), Rule)
+
+    def _chosen_mx(self, next_hop: NextHop) -> Rule | NoRoute:
+        """The rule in a key such as `mx:example.org#bulk`: by the recipient's domain, chosen by its sender."""
+        rule = self._by_name.get(next_hop.partition("#")[2]) if next_hop.startswith("mx:") else None
+        if rule is None or not isinstance(rule.target, RecipientMx):
+            return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
+        return rule
 
     def by_next_hop(self, next_hop: NextHop) -> Route | NoRoute:
         """The route a key was made by (`mx:example.org` and the like name their domain in the key)."""
@@ -210,12 +216,10 @@ class RouteTable:
         return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
 
     def _by_chosen_mx(self, next_hop: NextHop) -> Route | NoRoute:
-        """The route of a key such as `mx:example.org#bulk`: by the recipient's domain, chosen by its sender."""
-        text, _, name = next_hop.partition("#")
-        rule = self._by_name.get(name)
-        if rule is None or not isinstance(rule.target, RecipientMx):
-            return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
-        return self._route(_BY_NAME, rule, _domain_of_key(NextHop(text)))
+        rule = self._chosen_mx(next_hop)
+        if isinstance(rule, NoRoute):
+            return rule
+        return self._route(_BY_NAME, rule, _domain_of_key(NextHop(next_hop.partition("#")[0])))
 
     def route_domain(self, domain: str) -> Route | NoRoute:
         """Where recipients at `domain` go, written as the queue writes it: "" is the bare postmaster's."""
