@@ -303,3 +303,17 @@ async def test_explain_tells_the_limits_of_a_webhook_too() -> None:
         facts = {fact.step: fact.text for fact in answer.journeys[0].legs[0].facts}
         assert facts["route"].startswith("https://app.example/mail")
         assert facts["limits"].startswith("3 connections at once")
+
+
+@virtual
+async def test_what_spills_into_the_inbox_is_there() -> None:
+    """It was called captured, and was nowhere: the route that decided was the one it had spilt from."""
+    text = (
+        to_host("*", GENERAL, 'quota = ["1/1h"]', 'fallback = ["inbox"]')
+        + '[[route]]\nname = "inbox"\nto = "capture:"\n'
+    )
+    async with whole(text, peers(GENERAL)) as service:
+        for _ in range(2):
+            await service.take("you@world.example")
+            await asyncio.sleep(1)
+        assert len(await service.inbox()) == 1

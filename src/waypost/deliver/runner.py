@@ -321,10 +321,9 @@ class Runner:
     ) -> Tried:
         now = self._clock.now()
         policy = self._policy
-        captured = False
         window: Window = ALWAYS
         if isinstance(route, Route):
-            captured, window = isinstance(route.transport, Capture), route.window
+            window = route.window
             if route.retries is not AS_EVER:
                 policy = _policy_of(policy, route.retries)
             if route.on_demand or isinstance(route.transport, OnCall):
@@ -338,7 +337,7 @@ class Runner:
                     policy=policy,
                     now=now,
                     dice=self._dice,
-                    captured=captured,
+                    captured=outcome is local.CAPTURED,
                     window=window,
                 )
                 for recipient, outcome in outcomes
