@@ -227,8 +227,13 @@ def _scores(value: object) -> dict[IPv4Network, int]:
     return scores
 
 
+def _or_empty(read: Callable[[str], T]) -> Callable[[str], T | str]:
+    """The same, where nothing may be written: empty text stays what it is."""
+    return lambda text: read(text) if text else ""
+
+
 _SIZE: Final = Kind("size in octets")
-Rate = Annotated[float, PlainValidator(_judged(_rate, "rate in quotes")), Kind("messages/time")]
+Rate = Annotated[float | str, PlainValidator(_judged(_or_empty(_rate), "rate in quotes")), Kind("messages/time")]
 Source = Annotated[str, PlainValidator(_judged(_source, "address")), Kind("address")]
 Duration = Annotated[timedelta, PlainValidator(_judged(_duration, "duration in quotes")), Kind("duration")]
 #: A duration that may be left to another setting.
@@ -878,7 +883,7 @@ class Going(Section):
         description="Recipients a transaction; every server takes 100 (RFC 5321 §4.5.3.1.8).",
     )
     messages: Count = Field(default=RouteLimits().messages, description="Transactions a connection.")
-    rate: Annotated[Rate | Literal[""], Kind("messages/time")] = Field(
+    rate: Rate = Field(
         default="",
         description="Messages a time to one next hop, evenly spread, from each process of the service: "
         '`"30/1m"` begins one every two seconds. Empty: as fast as it takes them.',
@@ -906,12 +911,8 @@ class Going(Section):
         examples=[("192.0.2.25", "2001:db8::25")],
     )
     schedule: tuple[Duration, ...] = Field(default=(), description="In place of `retry.schedule`.")
-    expire: Annotated[Duration | Literal[""], Kind("duration")] = Field(
-        default="", description="In place of `retry.expire`."
-    )
-    delay_notice: Annotated[Duration | Literal[""], Kind("duration")] = Field(
-        default="", description="In place of `retry.delay_notice`."
-    )
+    expire: OwnDuration = Field(default=timedelta(), description="In place of `retry.expire`.")
+    delay_notice: OwnDuration = Field(default=timedelta(), description="In place of `retry.delay_notice`.")
 
 
 class Destination(Going):
@@ -989,8 +990,9 @@ class Route(Going):
     fallback_attempts: Count = Field(
         default=3, description="So many attempts in vain, and the fallback is asked before the next hop is."
     )
-    fallback_after: Annotated[Duration | Literal[""], Kind("duration")] = Field(
-        default="", description="The same, once a message has waited so long; empty: by `fallback_attempts` alone."
+    fallback_after: OwnDuration = Field(
+        default=timedelta(),
+        description="The same, once a message has waited so long; empty: by `fallback_attempts` alone.",
     )
     generic: tuple[Text, ...] = Field(
         default=(),

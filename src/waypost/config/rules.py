@@ -7,7 +7,6 @@ import os
 import pwd
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +96,7 @@ def _limits(going: Going) -> dict[str, Any]:
         "recipients": going.recipients,
         "messages": going.messages,
         "size": going.size,
-        "pace": going.rate or 0.0,
+        "pace": float(going.rate or 0.0),
     }
 
 
@@ -108,8 +107,8 @@ def _manner(going: Going) -> dict[str, Any]:
 def _own_retries(going: Going) -> dict[str, Any]:
     return {
         "schedule": going.schedule,
-        "expire": going.expire or timedelta(),
-        "delay_notice": going.delay_notice or timedelta(),
+        "expire": going.expire,
+        "delay_notice": going.delay_notice,
     }
 
 
@@ -170,7 +169,7 @@ def _onward(found: Found[Route], reader: Reader) -> Onward:
         reader.complain((*found.path, key), problem, "Leave it out")
     fallback = fallback_name(route) if _are_servers(route.fallback) else "".join(route.fallback[:1])
     quotas = tuple(quota for quotas in route.quota for quota in quotas)
-    after = route.fallback_after or timedelta()
+    after = route.fallback_after
     return Onward(quotas, route.username or route.name or _first(route), fallback, route.fallback_attempts, after)
 
 
