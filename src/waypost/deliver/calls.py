@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -45,8 +45,9 @@ from waypost.route.table import RouteTable
 CALLED: Final = "calls heard"
 #: How long after ETRN its mail is sent there without being asked for again: an attempt and a retry.
 GOOD_FOR: Final = timedelta(minutes=10)
-#: How long a call is taken to last unless it says more: longer than one attempt's budget.
-ANSWER: Final = timedelta(minutes=40)
+#: How long a call is taken to last unless it says more, so that one whose process dies bars the next for no longer. A
+#: longer message does no harm: what is being sent is leased, and nobody else gets it.
+ANSWER: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,24 +119,23 @@ class Answering:
         return f"turned round (ATRN): {self._messages} messages tried; {ended}"
 
     async def _send(self, runner: Runner, route: Route) -> str:
-        while await self._make_due():
-            for lease in await self._storage.claim(
-                self._next_hop, now=self._clock.now(), until=self._clock.now() + CLAIM.total_seconds(), messages=1
-            ):
+        now = self._clock.now()
+        for domain in self._domains:
+            await self._storage.retry(Selection(domain=domain, next_hop=self._next_hop), now=now)
+        while leases := await self._claimed():
+            for lease in leases:
                 if not any(domain_of(one.forward_path) in self._domains for one in lease.recipients):
                     self._unwanted.append(lease)
                 elif not await self._try(runner, route, lease):
                     return "the connection is of no more use"
         return "nothing more waits"
 
-    async def _make_due(self) -> bool:
-        """Let all that was not tried in this call be due; whether anything is."""
+    async def _claimed(self) -> Sequence[Lease]:
+        """The next message that is due for the caller; the call is not over yet."""
         now = self._clock.now()
         await self._storage.keep(ANSWERING, self._next_hop, b"", until=now + ANSWER.total_seconds())
-        if not self._messages and not self._unwanted:
-            for domain in self._domains:
-                await self._storage.retry(Selection(domain=domain, next_hop=self._next_hop), now=now)
-        return any(hop.next_hop == self._next_hop for hop in await self._storage.ready(now, limit=_ALL))
+        until = now + CLAIM.total_seconds()
+        return await self._storage.claim(self._next_hop, now=now, until=until, messages=1)
 
     async def _try(self, runner: Runner, route: Route, lease: Lease) -> bool:
         """One message; whether the next may follow it."""
@@ -154,10 +154,6 @@ class Answering:
             await self._storage.drop(ANSWERING, self._next_hop)
         except StorageError as error:  # both end of themselves
             tell(self._means.journal.storage_failed, "ending a call", str(error))
-
-
-#: Next hops asked for: there is no telling where among those that have something due one stands.
-_ALL: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
