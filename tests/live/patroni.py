@@ -62,17 +62,17 @@ class Member:
     running: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start(self) -> None:
-        log = (self.folder / "log").open("ab")
-        process = await asyncio.create_subprocess_exec(
-            str(PATRONI),
-            str(self.folder / "patroni.yml"),
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            user=nobody(),
-            env={"PATH": f"{programs()}:{os.environ['PATH']}", "HOME": str(self.folder)},
-            start_new_session=True,
-        )
+        with (self.folder / "log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                str(PATRONI),
+                str(self.folder / "patroni.yml"),
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                user=nobody(),
+                env={"PATH": f"{programs()}:{os.environ['PATH']}", "HOME": str(self.folder)},
+                start_new_session=True,
+            )
         self.running.append(process)
 
     def role(self) -> str:

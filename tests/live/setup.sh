@@ -82,7 +82,8 @@ PATRONI=/var/cache/waypost-live/patroni
 if [ ! -x "$PATRONI/bin/patroni" ]; then
     # What fails PostgreSQL over; its servers are those of the wheel that `make .venv/.dev-ready` installs.
     echo "live: installing patroni into $PATRONI"
-    python3 -m venv "$PATRONI"
+    # Debian's own Python: the servers run as `nobody`, who may not look into every directory a Python lies in.
+    /usr/bin/python3 -m venv "$PATRONI"
     "$PATRONI/bin/python" -m pip install --quiet --disable-pip-version-check 'patroni[etcd3]>=4' 'psycopg[binary]>=3.1'
 fi
 
