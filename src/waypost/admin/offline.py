@@ -20,12 +20,14 @@ from waypost.admin.together import Together, Worker
 from waypost.config import Complaints, Config, parse
 from waypost.config.parts import expander, hooks, host_finder, https, resolver_settings
 from waypost.config.parts import spool as config_spool
+from waypost.config.strangers import Untold, build_gate
 from waypost.hooks.calls import NoHookLog
 from waypost.hooks.load import HookError
 from waypost.net.clock import Clock, Instant, SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stub_resolver import DnspythonResolver
 from waypost.policy.admission import Admission
+from waypost.policy.gate import NO_GATE, OpenGate, WatchedGate
 from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.shards import shard, shards
@@ -75,6 +77,14 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
         yield workers[0].desk if len(workers) == 1 else Together(lambda: workers)
 
 
+def _gate(config: Config, resolver: DnspythonResolver, clock: Clock, storage: Storage) -> WatchedGate | OpenGate:
+    """What strangers must pass, as far as it is known without a service: what it has counted died with it."""
+    strangers = config.strangers.without_memory()
+    if not strangers.are_watched:
+        return NO_GATE
+    return build_gate(strangers, config.places, resolver, clock, storage, Untold())
+
+
 @asynccontextmanager
 async def _offline(config: Config, storage: Storage, hooked: Hooked) -> AsyncIterator[Desk]:
     clock = SystemClock()
@@ -94,6 +104,7 @@ async def _offline(config: Config, storage: Storage, hooked: Hooked) -> AsyncIte
             facts=_facts(config, storage, clock.now()),
             hooked=hooked,
             not_ready=_not_running,
+            gate=_gate(config, resolver, clock, storage),
         )
     except StorageError as error:
         raise OperationError(

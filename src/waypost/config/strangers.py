@@ -34,14 +34,32 @@ class Strangers:
         """Whether there is anything that strangers must pass."""
         return bool(self.rates or self.lists or self.greylist.mode == "all")
 
-    @property
-    def may_be_held(self) -> bool:
-        """Whether mail may come to be in quarantine."""
-        return bool(self.lists and self.screening.quarantine)
+    def without_memory(self) -> Strangers:
+        """What of them can be told without a running service: lists in DNS, but not who is known, or has sent much."""
+        return Strangers(self.screening, lists=self.lists)
 
 
 class Log(GateLog, ListsLog, Protocol):
     """Who hears of strangers and of lists."""
+
+
+class Untold:
+    """Hears of nothing: for who only asks."""
+
+    def screened(self, host: str, action: str, words: str) -> None:
+        pass
+
+    def limited(self, host: str, account: str, rate: str, place: str) -> None:
+        pass
+
+    def shelf_trouble(self, doing: str, detail: str) -> None:
+        pass
+
+    def list_ignored(self, zone: str, why: str) -> None:
+        pass
+
+    def list_heeded(self, zone: str) -> None:
+        pass
 
 
 # ---- what is wrong with them
