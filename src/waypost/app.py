@@ -17,20 +17,23 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final, assert_never
 
 from waypost import __version__, is_compiled
-from waypost.admin.answers import ListenerFacts, ServiceFacts
+from waypost.admin import revisions
+from waypost.admin.answers import FailureKind, ListenerFacts, OperationError, Reloaded, ServiceFacts
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.admin.quarantine import clear_quarantine
 from waypost.auth.authenticator import Authenticator
 from waypost.auth.keeper import Keeper
 from waypost.auth.tokens import TokenStoreError
-from waypost.config import Config
+from waypost.config import Complaints, Config, load
+from waypost.config.change import needs_restart, revision
 from waypost.config.model import Listener
 from waypost.config.notices import recipients_of
 from waypost.config.parts import (
@@ -84,6 +87,7 @@ from waypost.net.certificates import BadCertificate, Certificate, Keyring
 from waypost.net.clock import Clock, Instant, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
 from waypost.net.https import AiohttpHttps
+from waypost.net.listener import ListenError
 from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, Stream
 from waypost.net.stub_resolver import DnspythonResolver
@@ -152,8 +156,12 @@ class Running:
     log: Log
     #: While it stops: end what it waits for now.
     hurry: Callable[[], Awaitable[None]]
-    #: Look at the certificates' files now.
+    #: Read the configuration and the certificates' files anew, in a task of its own.
     reload: Callable[[], None]
+
+
+def _read_again(config: Config) -> Config | Complaints:
+    return load(Path(config.where))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +175,13 @@ class Parts:
     runtime: Callable[[str], Runtime] = OwnThread  # where a module's hooks run
     #: Listening sockets that another process opened for us.
     sockets: Callable[[], Sockets] = Sockets
-    #: Whether clients come to this process, and whether it takes up files.
+    #: Whether clients come to this process; and whether it does what one of several does: takes up files, calls others.
     takes_mail: bool = True
     picks_up: bool = True
     destination: Callable[[NextHop, Route | NoRoute, RetryPolicy, Instant], Destination] = Destination
     ids: Callable[[Clock, random.Random], MessageIds] = MessageIds
+    #: Where the configuration is read from again, by the one in force.
+    read: Callable[[Config], Config | Complaints] = _read_again
     #: What every line of the log says besides.
     log_fields: Mapping[str, object] = field(default_factory=dict)
 
@@ -202,29 +212,28 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         dispatcher = _dispatcher(base, parts, dots)
         stack.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
         reporter = _reporter(base, dispatcher)
-        receiver = _receiver(base, dispatcher, _calls(base, parts.dialer(), dots), parts)
+        calls = _calls(base, parts.dialer(), dots)
+        receiver = parts.receiver(_doors(base), _house(base, dispatcher, calls))
         stack.push_async_callback(receiver.stop, DRAIN_RECEIVING)
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
         await _heed_frost(base, dispatcher)
-        watch.keep("dispatcher", dispatcher.run)
-        watch.keep("frost watcher", lambda: _follow_frost(base, dispatcher))
-        watch.keep("reporter", reporter.run)
-        watch.keep("token keeper", base.keeper.run)
-        watch.keep("disk watcher", base.room.watch)
-        watch.keep("certificate watcher", lambda: base.keyring.watch(base.clock, partial(_tell_certificates, base.log)))
-        watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
-        _watch_peers(watch, base, parts.dialer(), receiver)
+        _begin(watch, base, dispatcher, reporter)
+        _watch_peers(watch, base)
         _keep_what_was_asked_for(watch, base, dispatcher)
+        if parts.picks_up:
+            _call_providers(watch, base, parts.dialer(), receiver)
         if isinstance(base.journal, _NoticingJournal):
             stack.push_async_callback(base.journal.notices.tell)  # what was gathered is not lost when it stops
-        watch.keep("housekeeper", lambda: _keep_house(config, base.storage, base.clock))
         await receiver.start()
         web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver, parts.sockets())]
         if config.pickup.directory and parts.picks_up:
             watch.keep("pickup", _pickup(base, receiver).run)
-        endpoints = _endpoints(base, receiver, web_doors)
 
-        operations = _operations(base, endpoints, dispatcher, watch)
+        renewal = _Renewal(base, parts, dots, dispatcher, reporter, receiver, web_doors, watch)
+        stack.push_async_callback(renewal.end)
+        operations = _operations(base, _listeners(base, receiver, web_doors), dispatcher, watch)
+        operations.renew, renewal.operations = renewal.reload, (operations,)
+        await renewal.note("start")
         admin = AdminServer(
             operations, config.admin.address, metrics=base.metrics.collect, not_ready=operations.not_ready
         )
@@ -242,13 +251,125 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
             await receiver.stop(timedelta())
             await dispatcher.stop(timedelta())
 
-        yield Running(endpoints, admin.endpoint, operations, base.log, hurry, partial(_reload, base))
+        yield Running(_endpoints(base, receiver, web_doors), admin.endpoint, operations, base.log, hurry, renewal.begin)
+
+
+def _begin(watch: _Watch, base: _Base, dispatcher: Dispatcher, reporter: Reporter) -> None:
+    """Begin all that runs by itself."""
+    watch.keep("dispatcher", dispatcher.run)
+    watch.keep("frost watcher", lambda: _follow_frost(base, dispatcher))
+    watch.keep("reporter", reporter.run)
+    watch.keep("token keeper", base.keeper.run)
+    watch.keep("disk watcher", base.room.watch)
+    watch.keep("certificate watcher", partial(_watch_certificates, base))
+    watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
+    watch.keep("housekeeper", lambda: _keep_house(base))
+
+
+# ---- another configuration
+@dataclass(slots=True)
+class _Renewal:
+    """Puts another configuration in force, whole or not at all. Nobody's session ends for it."""
+
+    base: _Base
+    parts: Parts
+    dots: Dots
+    dispatcher: Dispatcher
+    reporter: Reporter
+    receiver: Receiver
+    web_doors: Sequence[HttpDoor]
+    watch: _Watch
+    operations: tuple[Operations, ...] = ()  # at most one
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def begin(self) -> None:
+        """Reload at a signal: whatever comes of it stands in the log."""
+        task = asyncio.get_running_loop().create_task(self._at_signal())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _at_signal(self) -> None:
+        try:
+            await self.reload("SIGHUP")
+        except OperationError as failure:
+            said = {"why": failure.error, "remedy": failure.remedy}
+            self.base.log.logger.error("the configuration was not reloaded", **said)  # noqa: TRY400 - no defect
+        except Exception as error:
+            self.base.log.logger.exception("the configuration was not reloaded", exc_info=error)
+
+    async def end(self) -> None:
+        """Let go of what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def reload(self, by: str) -> Reloaded:
+        """Read the file, and go on by it. Raises: OperationError, with every complaint; then nothing has changed."""
+        async with self._one_at_a_time:
+            base = self.base
+            base.log.logger.info("reloading", by=by)
+            config = await asyncio.to_thread(self.parts.read, base.config)
+            if isinstance(config, Complaints):
+                raise OperationError(FailureKind.REFUSED, str(config), "nothing has changed; mend the file")
+            fixed = needs_restart(base.config, config)
+            if fixed:
+                raise OperationError(FailureKind.REFUSED, "; ".join(fixed), "nothing has changed; start again")
+            await self._adopt(config)
+            return await self.note(by)
+
+    async def _adopt(self, config: Config) -> None:
+        base, changed = self.base, _by(self.base, config, self.parts)
+        _tell_certificates(base.log, changed.keyring.refresh())
+        try:
+            calls = _calls(changed, self.parts.dialer(), self.dots)
+            await self.receiver.adopt(_doors(changed), _house(changed, self.dispatcher, calls))
+        except ListenError as error:
+            raise OperationError(FailureKind.UNAVAILABLE, str(error), "nothing has changed") from error
+        for one in fields(_Base):
+            setattr(base, one.name, getattr(changed, one.name))
+        policy = config.retry_policy()
+        self.dispatcher.adopt(base.table, policy)
+        dialer = self.parts.dialer()
+        carriers, rewriting = _carriers(base, _smtp(base, dialer, self.dots)), rewritings(config, base.clock, dialer)
+        self.dispatcher.runner.adopt(carriers, _relays(base), rewriting, policy)
+        self.reporter.routes = base.table
+        base.keeper.alarm = _Alarm(base, self.dispatcher)
+        self.watch.again("certificate watcher", partial(_watch_certificates, base))
+        if config.tls_reporting.enabled:
+            self.watch.again("TLS reporter", _tls_reporter(base, self.dispatcher).run)
+        if isinstance(base.gate, WatchedGate) and base.gate.lists.lists:
+            self.watch.again("prober of lists in DNS", base.gate.lists.watch)
+        for operations in self.operations:
+            operations.config, operations.table, operations.finder = config, base.table, base.finder
+            operations.admission, operations.gate = base.admission, base.gate
+            operations.facts = replace(operations.facts, listeners=_listeners(base, self.receiver, self.web_doors))
+        try:
+            await _reroute(base.storage, base.table, base.log)
+        except StorageError as error:
+            base.log.logger.warning("what waits could not be rerouted", detail=str(error))
+        self.dispatcher.wake()
+
+    async def note(self, by: str) -> Reloaded:
+        """Keep what is in force, to look at and to go back to. A shelf in trouble costs no more than that."""
+        base = self.base
+        name = revision(base.config.text)
+        try:
+            where = base.config.where
+            await revisions.note(base.storage, base.config.text, by=by, where=where, now=base.clock.now())
+        except StorageError as error:
+            base.log.logger.warning("the configuration's text was not kept", revision=name, detail=str(error))
+        base.log.logger.info("in force", revision=name, by=by)
+        return Reloaded(name)
 
 
 # ---- the parts
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Base:
-    """What the parts are built from and share. `listeners`: those that this process serves."""
+    """What the parts are built from and share; a new configuration changes some of it (`_by`).
+
+    `listeners`: those that this process serves.
+    """
 
     config: Config
     listeners: tuple[Listener, ...]
@@ -273,6 +394,10 @@ class _Base:
     keeper: Keeper
     health: HostHealth
     gate: WatchedGate | OpenGate
+    pool: Pool
+    helo: HostMemory
+    in_flight: InFlight
+    resent: Resent
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -312,6 +437,29 @@ def _base(config: Config, parts: Parts) -> _Base:
         room=Room(storage.room, config.limits.free_space, clock),
         keyring=keyring(config),
         health=HostHealth(parts.dialer(), clock),
+        pool=Pool(clock),
+        helo=HostMemory(clock, time_to_live=config.helo_memory.ttl),
+        in_flight=InFlight(config.limits.memory),
+        resent=Resent(clock, config.limits.resent),
+    )
+
+
+def _by(base: _Base, config: Config, parts: Parts) -> _Base:
+    """The same by another configuration, as far as that may change while the service runs."""
+    old, clock, table = base.config, base.clock, config.route_table()
+    same_accounts = (old.auth, old.users, old.account_domain) == (config.auth, config.users, config.account_domain)
+    same_memory, same_gate = old.helo_memory == config.helo_memory, old.strangers == config.strangers
+    return replace(
+        base,
+        config=config,
+        listeners=config.listeners if parts.takes_mail else (),
+        table=table,
+        admission=Admission(table, expander(config, clock, parts.dialer())),
+        finder=host_finder(config, base.resolver, base.dice),
+        logins=base.logins if same_accounts else authenticator(config, clock),
+        keyring=keyring(config),
+        gate=base.gate if same_gate else gate(config, base.resolver, clock, base.storage, base.journal),
+        helo=base.helo if same_memory else HostMemory(clock, time_to_live=config.helo_memory.ttl),
     )
 
 
@@ -331,10 +479,14 @@ def _marks(base: _Base) -> Iterator[Dots]:
         yield Fenced(marked, base.storage.holds) if base.config.database else marked
 
 
-def _watch_peers(watch: _Watch, base: _Base, dialer: Dialer, receiver: Receiver) -> None:
-    """What is known of other servers is kept up to date, and those that keep our mail are called."""
+def _call_providers(watch: _Watch, base: _Base, dialer: Dialer, receiver: Receiver) -> None:
+    """Those that keep our mail are called."""
     for name, fetcher in _fetchers(base, dialer, receiver):
         watch.keep(name, fetcher.run)
+
+
+def _watch_peers(watch: _Watch, base: _Base) -> None:
+    """What is known of other servers is kept up to date."""
     watch.keep("keeper of MTA-STS policies", base.policies.keep)
     watch.keep("prober of servers", base.health.watch)
 
@@ -351,18 +503,9 @@ def _carriers(base: _Base, smtp: SmtpDelivery) -> Carriers:
 
 def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
     config, clock, journal, policy = base.config, base.clock, base.journal, base.config.retry_policy()
-    pool = Pool(clock)
-    opener = Opener(
-        Ends(parts.dialer(), clock, config.service.hostname, _time_outs(config)),
-        HostMemory(clock, time_to_live=config.helo_memory.ttl),
-        TlsContexts.system(),
-        base.keeper,
-    )
-    chooser = TlsChooser(base.resolver, base.policies, clock)
-    listener = base.tls_tally if config.tls_reporting.enabled else NoListener()
     runner = Runner(
-        _carriers(base, SmtpDelivery(base.finder, chooser, opener, pool, clock, listener, dots, base.health)),
-        Relays(base.table, Quotas(base.storage, clock), clock),
+        _carriers(base, _smtp(base, parts.dialer(), dots)),
+        _relays(base),
         rewritings(config, clock, parts.dialer()),
         policy=policy,
         clock=clock,
@@ -376,7 +519,7 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
         base.table,
         runner,
         Settler(base.storage, clock, journal, dots),
-        pool,
+        base.pool,
         policy=policy,
         clock=clock,
         journal=journal,
@@ -388,6 +531,19 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
     base.metrics.days_authorised = lambda: [state.days(clock.now()) for state in base.keeper.states()]
     base.keeper.alarm = _Alarm(base, dispatcher)
     return dispatcher
+
+
+def _smtp(base: _Base, dialer: Dialer, dots: Dots) -> SmtpDelivery:
+    config, clock = base.config, base.clock
+    ends = Ends(dialer, clock, config.service.hostname, _time_outs(config))
+    opener = Opener(ends, base.helo, TlsContexts.system(), base.keeper)
+    chooser = TlsChooser(base.resolver, base.policies, clock)
+    listener = base.tls_tally if config.tls_reporting.enabled else NoListener()
+    return SmtpDelivery(base.finder, chooser, opener, base.pool, clock, listener, dots, base.health)
+
+
+def _relays(base: _Base) -> Relays:
+    return Relays(base.table, Quotas(base.storage, base.clock), base.clock)
 
 
 def _reporter(base: _Base, dispatcher: Dispatcher) -> Reporter:
@@ -450,7 +606,7 @@ def _calls(base: _Base, dialer: Dialer, dots: Dots) -> Calls:
         journal,
         dots,
         partial(_carriers, base),
-        Relays(base.table, Quotas(base.storage, clock), clock),
+        _relays(base),
         rewritings(config, clock, dialer),
     )
     settler = Settler(base.storage, clock, journal, dots)
@@ -502,9 +658,9 @@ class _FetchLog:
         self._log.logger.warning("not fetched; it is tried again", fetch=name, why=why)
 
 
-def _receiver(base: _Base, dispatcher: Dispatcher, calls: Calls, parts: Parts) -> Receiver:
+def _house(base: _Base, dispatcher: Dispatcher, calls: Calls) -> House:
     config = base.config
-    house = House(
+    return House(
         storage=base.storage,
         admission=base.admission,
         relay=relay_policy(config),
@@ -517,14 +673,14 @@ def _receiver(base: _Base, dispatcher: Dispatcher, calls: Calls, parts: Parts) -
         ids=base.ids,
         log=base.journal,
         onward=dispatcher,
-        in_flight=InFlight(config.limits.memory),
-        resent=Resent(base.clock, config.limits.resent),
+        in_flight=base.in_flight,
+        resent=base.resent,
         space=base.room,
         logins=base.logins,
         turns=QueueTurns(base.storage, base.clock, dispatcher.try_again, calls),
         gate=base.gate,
+        revision=revision(config.text),
     )
-    return parts.receiver(_doors(base), house)
 
 
 def _web_doors(base: _Base, receiver: Receiver, sockets: Sockets) -> Sequence[HttpDoor]:
@@ -560,7 +716,7 @@ def _endpoints(base: _Base, receiver: Receiver, web_doors: Sequence[HttpDoor]) -
     return tuple(next(web if listener.role == "http" else mail) for listener in base.listeners)
 
 
-def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatcher, watch: _Watch) -> Operations:
+def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], dispatcher: Dispatcher, watch: _Watch) -> Operations:
     return Operations(
         storage=base.storage,
         config=base.config,
@@ -570,7 +726,7 @@ def _operations(base: _Base, endpoints: Sequence[Endpoint], dispatcher: Dispatch
         resolver=base.resolver,
         policies=base.policies,
         clock=base.clock,
-        facts=_facts(base, endpoints),
+        facts=_facts(base, listeners),
         hooked=Hooked(base.hooks),
         not_ready=lambda: _not_ready(base, watch),
         warnings=lambda: _warnings(base),
@@ -614,6 +770,13 @@ class _Watch:
         """Run `part`, again and again should it raise; once it returns, it has ended of itself."""
         self._tasks[name] = asyncio.create_task(self._keep(name, part), name=name)
 
+    def again(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
+        """Run `part` in place of what ran by that name."""
+        if name in self._tasks:
+            self._tasks[name].cancel()
+        self._down.discard(name)
+        self.keep(name, part)
+
     async def _keep(self, name: str, part: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
@@ -639,8 +802,10 @@ def _keep_what_was_asked_for(watch: _Watch, base: _Base, dispatcher: Dispatcher)
         watch.keep("prober of lists in DNS", base.gate.lists.watch)
 
 
-async def _keep_house(config: Config, storage: Storage, clock: Clock) -> None:
+async def _keep_house(base: _Base) -> None:
+    storage, clock = base.storage, base.clock
     while True:
+        config = base.config
         before = clock.now() - config.history.keep.total_seconds()
         binned_before = clock.now() - min(config.history.bin, config.history.keep).total_seconds()
         with contextlib.suppress(StorageError):
@@ -688,10 +853,8 @@ async def _follow_clock(base: _Base, changed: Callable[[], None]) -> None:
         shift = now
 
 
-def _reload(base: _Base) -> None:
-    """Look at the certificates' files now, and say so."""
-    base.log.logger.info("reloading: certificates are read again where their files have changed")
-    _tell_certificates(base.log, base.keyring.refresh())
+async def _watch_certificates(base: _Base) -> None:
+    await base.keyring.watch(base.clock, partial(_tell_certificates, base.log))
 
 
 def _tell_certificates(log: Log, news: Sequence[Certificate | BadCertificate]) -> None:
@@ -899,12 +1062,16 @@ def _time_outs(config: Config) -> TimeOuts:
     )
 
 
-def _facts(base: _Base, endpoints: Sequence[Endpoint]) -> ServiceFacts:
-    config, storage = base.config, base.storage
-    listeners = tuple(
+def _listeners(base: _Base, receiver: Receiver, web_doors: Sequence[HttpDoor]) -> tuple[ListenerFacts, ...]:
+    endpoints = _endpoints(base, receiver, web_doors)
+    return tuple(
         ListenerFacts(listener.role, str(endpoint))
         for listener, endpoint in zip(base.listeners, endpoints, strict=True)
     )
+
+
+def _facts(base: _Base, listeners: tuple[ListenerFacts, ...]) -> ServiceFacts:
+    config, storage = base.config, base.storage
     return ServiceFacts(
         __version__,
         config.service.hostname,

@@ -757,3 +757,29 @@ async def test_a_selection_narrows_by_state_words_and_age(
 
     assert [entry.id for entry in found] == [name(number) for number in numbers]
     assert await storage.count(selection, now=NOW + 1) == len(numbers)
+
+
+async def test_the_backlog_is_counted_by_next_hop_and_domain(storage: Storage) -> None:
+    await accept(storage, 1, BERT, CARL)
+    await accept(storage, 2, BERT)
+
+    counted = {(next_hop, domain): count for next_hop, domain, count in await storage.backlog()}
+
+    assert sum(counted.values()) == 3
+    assert sorted(counted) == sorted(await storage.hops())
+
+
+async def test_the_traffic_is_that_of_messages_that_are_done_the_newest_first(storage: Storage) -> None:
+    for number in (1, 2, 3):
+        await accept(storage, number, BERT, now=NOW + number)
+    for number in (1, 2):
+        lease = next(each for each in await storage.claim(HOP, now=NOW + 9, until=NOW + 99, messages=1))
+        await storage.settle(settlement(lease, at=NOW + 10 * number))
+
+    found = await storage.traffic(since=NOW + 5, limit=9)
+
+    assert [(one.forward_path, one.next_hop) for one in found] == [(str(BERT.forward_path), HOP)] * 2
+    assert found[0].reverse_path == "Anna@example.net"
+    assert len(await storage.traffic(since=NOW + 15, limit=9)) == 1
+    assert len(await storage.traffic(since=NOW + 5, limit=1)) == 1
+    assert await storage.traffic(since=NOW + 25, limit=9) == []

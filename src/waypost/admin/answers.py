@@ -30,6 +30,7 @@ class FailureKind(Enum):
 
     BAD_REQUEST = "bad request"  # the asker's
     NOT_FOUND = "not found"  # nobody's
+    REFUSED = "refused"  # of who wrote what was to be put in force
     FORBIDDEN = "forbidden"  # the asker came by a way that is shut
     UNAVAILABLE = "unavailable"  # ours: the storage, the service, this machine
 
@@ -237,6 +238,88 @@ class Froze:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The configuration that is in force now. `said`: what a person should know of the change, a sentence each."""
+
+    revision: str
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A configuration that is or was in force. `id` follows from its text; `at`: when it last came into force."""
+
+    id: str
+    at: Instant
+    by: str  # "start", or who asked for it
+    where: str  # the file it was read from
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """Those that are kept, newest first: the first is in force."""
+
+    revisions: tuple[Revision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionText:
+    """One of them, whole."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A configuration to be judged. `where`: its file, beside which relative paths begin; `hours`: of traffic."""
+
+    text: str
+    where: str
+    hours: float = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a proposal does to some mail: recipients of `domain` that go to `was` now, and what becomes of them.
+
+    `fate`: "elsewhere", "refused", or "stranded" (no route would lead there); `detail`: the new next hop, or why.
+    `route`: the rule that has them now.
+    """
+
+    domain: str
+    route: str
+    was: str
+    fate: str
+    detail: str
+    recipients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a proposal would do. `looked_at`: recipients of the queue, and of traffic since `since`.
+
+    `needs_restart`: what a reload would refuse it for. `cut`: there was more traffic than was looked at.
+    """
+
+    revision: str
+    needs_restart: tuple[str, ...]
+    queue: tuple[Shift, ...]
+    traffic: tuple[Shift, ...]
+    queue_looked_at: int
+    traffic_looked_at: int
+    since: Instant
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadBody:
+    """Who asks."""
+
+    by: str = "admin API"
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """The life of one message: all events, oldest first, and its recipients that still wait."""
 
@@ -378,6 +461,18 @@ class Desk(Protocol):
     async def captured(self, number: int) -> CapturedDetail: ...
 
     async def captured_octets(self, number: int) -> bytes: ...
+
+    async def reload(self, *, by: str) -> Reloaded:
+        """Read the configuration's file anew and put it in force, whole or not at all."""
+        ...
+
+    async def preview(self, proposal: Proposal) -> Preview:
+        """What a configuration would do to what waits and to the traffic there was. Nothing changes."""
+        ...
+
+    async def revisions(self) -> Revisions: ...
+
+    async def revision(self, id: str) -> RevisionText: ...  # noqa: A002 - the field's own name
 
 
 def to_json(value: object) -> bytes:

@@ -13,6 +13,7 @@ from rich.text import Text
 from waypost import __version__, is_compiled, with_build
 from waypost.admin import words
 from waypost.admin.accounts import user_commands
+from waypost.admin.changing import config_commands, preview, reload
 from waypost.admin.cluster import cluster_commands, spool_commands
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
@@ -239,6 +240,9 @@ def commands() -> typer.Typer:
     app.command("trace")(trace)
     app.command("resolve")(resolve)
     app.command("explain")(explain)
+    app.command("reload")(reload)
+    app.command("preview")(preview)
+    app.add_typer(config_commands(), name="config")
     app.add_typer(inbox, name="inbox")
     app.add_typer(user_commands(), name="user")
     app.add_typer(oauth_commands(), name="oauth")

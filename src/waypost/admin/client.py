@@ -29,9 +29,15 @@ from waypost.admin.answers import (
     Froze,
     InboxPage,
     OperationError,
+    Preview,
+    Proposal,
     QueuedDetail,
     QueuePage,
+    ReloadBody,
+    Reloaded,
     Resolution,
+    Revisions,
+    RevisionText,
     Status,
     Traces,
     Why,
@@ -125,6 +131,18 @@ class ServiceDesk:
     async def captured_octets(self, number: int) -> bytes:
         return await self._ask("GET", f"/api/inbox/{number}/raw")
 
+    async def reload(self, *, by: str) -> Reloaded:
+        return _understood(await self._ask("POST", "/api/config/reload", to_json(ReloadBody(by))), Reloaded)
+
+    async def preview(self, proposal: Proposal) -> Preview:
+        return _understood(await self._ask("POST", "/api/config/preview", to_json(proposal)), Preview)
+
+    async def revisions(self) -> Revisions:
+        return await self._get("/api/config", Revisions)
+
+    async def revision(self, id: str) -> RevisionText:  # noqa: A002 - the field's own name
+        return await self._get(f"/api/config/{_segment(id)}", RevisionText)
+
     async def _get(self, path: str, kind: type[T]) -> T:
         return _understood(await self._ask("GET", path), kind)
 
@@ -194,7 +212,12 @@ def _segment(text: str) -> str:
 
 
 def _refused(status: int, octets: bytes) -> OperationError:
-    kinds = {400: FailureKind.BAD_REQUEST, 403: FailureKind.FORBIDDEN, 404: FailureKind.NOT_FOUND}
+    kinds = {
+        400: FailureKind.BAD_REQUEST,
+        403: FailureKind.FORBIDDEN,
+        404: FailureKind.NOT_FOUND,
+        409: FailureKind.REFUSED,
+    }
     try:
         problem = from_json(octets, _Problem)
     except ValueError:

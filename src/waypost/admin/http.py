@@ -20,7 +20,18 @@ import structlog
 from aiohttp import web
 
 from waypost.admin import page
-from waypost.admin.answers import ACTIONS, ActBody, Desk, FailureKind, FreezeBody, OperationError, from_json, to_json
+from waypost.admin.answers import (
+    ACTIONS,
+    ActBody,
+    Desk,
+    FailureKind,
+    FreezeBody,
+    OperationError,
+    Proposal,
+    ReloadBody,
+    from_json,
+    to_json,
+)
 from waypost.admin.explanation import Question
 from waypost.admin.operations import Readiness
 from waypost.mail.envelope import MessageId
@@ -47,6 +58,7 @@ _STATUS: Final = {
     FailureKind.BAD_REQUEST: 400,
     FailureKind.FORBIDDEN: 403,
     FailureKind.NOT_FOUND: 404,
+    FailureKind.REFUSED: 409,
     FailureKind.UNAVAILABLE: 503,
 }
 _LOG: Final = structlog.get_logger("waypost.admin")
@@ -130,6 +142,10 @@ def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness) -> web.Ap
             web.get("/api/trace/{asked}", api.trace),
             web.get("/api/resolve/{domain}", api.resolve),
             web.post("/api/explain", api.explain),
+            web.get("/api/config", api.revisions),
+            web.get("/api/config/{id}", api.revision),
+            web.post("/api/config/reload", api.reload),
+            web.post("/api/config/preview", api.preview),
             web.get("/api/inbox", api.inbox),
             web.get("/api/inbox/{number}", api.captured),
             web.get("/api/inbox/{number}/raw", api.captured_raw),
@@ -286,6 +302,20 @@ class _Api:
 
     async def resolve(self, request: web.Request) -> web.Response:
         return _json(await self.desk.resolve(request.match_info["domain"]))
+
+    async def revisions(self, _request: web.Request) -> web.Response:
+        return _json(await self.desk.revisions())
+
+    async def revision(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.revision(request.match_info["id"]))
+
+    async def reload(self, request: web.Request) -> web.Response:
+        octets = await request.read()
+        body = _read(octets, ReloadBody) if octets else ReloadBody()
+        return _json(await self.desk.reload(by=body.by))
+
+    async def preview(self, request: web.Request) -> web.Response:
+        return _json(await self.desk.preview(_read(await request.read(), Proposal)))
 
     async def inbox(self, request: web.Request) -> web.Response:
         before = _number(request.query.get("before", "0"), "before")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, assert_never
 
+from waypost.admin import revisions
 from waypost.admin.answers import (
     ACTIONS,
     ActBody,
@@ -25,10 +26,15 @@ from waypost.admin.answers import (
     InboxPage,
     OperationError,
     OriginFacts,
+    Preview,
+    Proposal,
     QueuedDetail,
     QueuePage,
+    Reloaded,
     Resolution,
     ResolvedHost,
+    Revisions,
+    RevisionText,
     ServiceFacts,
     Status,
     Trace,
@@ -38,6 +44,7 @@ from waypost.admin.answers import (
 )
 from waypost.admin.explanation import Explanation, Journey, Question
 from waypost.admin.journey import MAX_ASKED, Explainer, NotRunning, forward_path, reverse_path
+from waypost.admin.preview import preview
 from waypost.admin.quarantine import quarantined
 from waypost.admin.reading import taken_apart
 from waypost.admin.strangers import at_the_gate, of_recipient
@@ -65,6 +72,7 @@ from waypost.policy.gate import NO_GATE, OpenGate, Screened, WatchedGate
 from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.frost import ROUTE, Frost, Frozen
 from waypost.queue.ids import to_number
+from waypost.queue.shelf import Absent
 from waypost.queue.storage import QueueEntry, RecipientState, Selection, Storage, StorageError
 from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
@@ -118,9 +126,15 @@ async def _nothing() -> Sequence[str]:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+async def _no_renewal(_by: str) -> Reloaded:
+    raise OperationError(
+        FailureKind.UNAVAILABLE, "the service is not running", "it reads its configuration when it starts"
+    )
+
+
+@dataclass(slots=True)
 class Operations:
-    """The desk itself."""
+    """The desk itself; another configuration may be put in force under it."""
 
     storage: Storage
     config: Config
@@ -141,6 +155,8 @@ class Operations:
     refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
     gate: WatchedGate | OpenGate = NO_GATE
     used: Callable[[Onward], Awaitable[Sequence[str]]] = _not_counted  # of quotas, a line each
+
+    renew: Callable[[str], Awaitable[Reloaded]] = _no_renewal  # read the configuration anew, for somebody
 
     @property
     def chooser(self) -> TlsChooser:
@@ -544,6 +560,27 @@ class Operations:
         reasons = await self.finder.left_out(transport)
         hosts = (_resolved(*each, reasons.get(each[0].host, "")) for each in zip(records, addresses, strict=True))
         return _mx_sentence(answer), tuple(hosts)
+
+    # ---- the configuration
+    async def reload(self, *, by: str) -> Reloaded:
+        return await self.renew(by)
+
+    async def preview(self, proposal: Proposal) -> Preview:
+        with _storage_trouble():
+            return await preview(proposal, self.config, self.storage, now=self.clock.now())
+
+    async def revisions(self) -> Revisions:
+        with _storage_trouble():
+            return Revisions(tuple(await revisions.revisions(self.storage, now=self.clock.now())))
+
+    async def revision(self, id: str) -> RevisionText:  # noqa: A002 - the field's own name
+        with _storage_trouble():
+            text = await revisions.text_of(self.storage, id, now=self.clock.now())
+        if isinstance(text, Absent):
+            raise OperationError(
+                FailureKind.NOT_FOUND, f"no revision {id} is kept", "list those there are: waypost config history"
+            )
+        return RevisionText(id, text)
 
     # ---- the inbox that `capture:` keeps
     async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage:

@@ -8,6 +8,7 @@ holds is missing from the answer meanwhile, and there again once its supervisor 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -25,10 +26,16 @@ from waypost.admin.answers import (
     Froze,
     InboxPage,
     OperationError,
+    Preview,
+    Proposal,
     QueuedDetail,
     QueuePage,
+    Reloaded,
     Resolution,
+    Revisions,
+    RevisionText,
     ServiceFacts,
+    Shift,
     Status,
     Traces,
     Why,
@@ -39,6 +46,8 @@ from waypost.route.state import DestinationState, together, trouble_first
 
 T = TypeVar("T")
 
+#: Failures that are the asker's: what one finds wrong with the question, all do.
+_ASKERS: Final = frozenset({FailureKind.BAD_REQUEST, FailureKind.REFUSED})
 #: The lower bits of a captured message's number say whose it is.
 _WHOSE: Final = 6
 
@@ -56,11 +65,19 @@ class Worker:
         return f"worker {self.index}"
 
 
+async def _not_running(_by: str) -> Reloaded:
+    raise OperationError(
+        FailureKind.UNAVAILABLE, "the service is not running", "it reads its configuration when it starts"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Together:
     """The desk of all workers; `workers` are those there are at the moment of a question."""
 
     workers: Callable[[], Sequence[Worker]]
+    #: How the configuration is read anew, for somebody.
+    renew: Callable[[str], Awaitable[Reloaded]] = _not_running
 
     async def status(self) -> Status:
         answers, failures = await self._ask(lambda worker: worker.desk.status())
@@ -176,6 +193,27 @@ class Together:
     async def explain(self, question: Question) -> Explanation:
         return await self._any(lambda worker: worker.desk.explain(question))
 
+    # ---- the configuration: each worker reads it, and all of them or none have it in force
+    async def reload(self, *, by: str) -> Reloaded:
+        return await self.renew(by)
+
+    async def preview(self, proposal: Proposal) -> Preview:
+        heard = await self._all(lambda worker: worker.desk.preview(proposal))
+        return replace(
+            heard[0],
+            queue=_shifted(shift for each in heard for shift in each.queue),
+            traffic=_shifted(shift for each in heard for shift in each.traffic),
+            queue_looked_at=sum(each.queue_looked_at for each in heard),
+            traffic_looked_at=sum(each.traffic_looked_at for each in heard),
+            cut=any(each.cut for each in heard),
+        )
+
+    async def revisions(self) -> Revisions:
+        return await self._any(lambda worker: worker.desk.revisions())
+
+    async def revision(self, id: str) -> RevisionText:  # noqa: A002 - the field's own name
+        return await self._any(lambda worker: worker.desk.revision(id))
+
     # ---- the inbox: its numbers are a worker's own, made unlike those of the others by whose they are
     async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage:
         answers, failures = await self._ask(
@@ -235,7 +273,7 @@ class Together:
     ) -> Sequence[tuple[Worker, T]]:
         """What these workers answer, as `_all`, with whose it is."""
         answers, failures = await self._heard(question, workers)
-        if not answers or any(failure.kind is FailureKind.BAD_REQUEST for _, failure in failures):
+        if not answers or any(failure.kind in _ASKERS for _, failure in failures):
             raise _worst(failures)
         return answers
 
@@ -290,7 +328,13 @@ async def _answer(awaited: Awaitable[T]) -> T | OperationError:
 
 def _worst(failures: Sequence[tuple[Worker, OperationError]]) -> OperationError:
     """The failure to tell: the asker's fault first, then what did not answer; that nobody has it, last."""
-    order = (FailureKind.BAD_REQUEST, FailureKind.FORBIDDEN, FailureKind.UNAVAILABLE, FailureKind.NOT_FOUND)
+    order = (
+        FailureKind.BAD_REQUEST,
+        FailureKind.REFUSED,
+        FailureKind.FORBIDDEN,
+        FailureKind.UNAVAILABLE,
+        FailureKind.NOT_FOUND,
+    )
     found = sorted((failure for _, failure in failures), key=lambda one: order.index(one.kind))
     nobody = OperationError(FailureKind.UNAVAILABLE, "no worker runs", "see the service's log")
     return next(iter(found), nobody)
@@ -314,6 +358,15 @@ def _named(answers: Iterable[tuple[Worker, Status]], of: Callable[[Status], Sequ
         sentence if len(who) == count else f"{', '.join(worker.name for worker in who)}: {sentence}"
         for sentence, who in said.items()
     )
+
+
+def _shifted(shifts: Iterable[Shift]) -> tuple[Shift, ...]:
+    """The same fates counted together, most recipients first."""
+    counted: Counter[Shift] = Counter()
+    for shift in shifts:
+        counted[replace(shift, recipients=0)] += shift.recipients
+    most = counted.most_common()
+    return tuple(replace(shift, recipients=count) for shift, count in most)
 
 
 def _numbered(message: CapturedMessage, worker: Worker) -> CapturedMessage:

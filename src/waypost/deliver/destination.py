@@ -214,6 +214,12 @@ class Destination:
         self._is_known = False
         self._is_stuck = False
 
+    def adopt(self, route: Route | NoRoute, policy: RetryPolicy) -> None:
+        """The route has changed, or the schedule; what was learnt of the hosts stays."""
+        self.route, self._policy = route, policy
+        self.pace = route.limits.pace if isinstance(route, Route) else 0.0
+        self._window = min(self._window, float(self.limit))
+
     @property
     def limit(self) -> int:
         """Attempts at once, as the route allows."""

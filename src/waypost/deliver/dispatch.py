@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
@@ -90,7 +91,7 @@ class Dispatcher:
     ) -> None:
         self._storage = storage
         self._routes = routes
-        self._runner = runner
+        self.runner = runner
         self._settler = settler
         self._pool = pool
         self._policy = policy
@@ -188,6 +189,13 @@ class Dispatcher:
                 destination.let_go()
         self._wake.set()
 
+    def adopt(self, routes: Routes, policy: RetryPolicy) -> None:
+        """Other routes are in force: for what waits here at once, for what is under way with its next attempt."""
+        self._routes, self._policy = routes, policy
+        for next_hop, destination in self._destinations.items():
+            destination.adopt(routes.by_next_hop(next_hop), policy)
+        self._wake.set()
+
     # ---- the loop
     async def run(self) -> None:
         """Ask the queue for what is due, until stopped."""
@@ -212,9 +220,9 @@ class Dispatcher:
         self._wake.set()
         for destination in self._destinations.values():
             self._give_back(destination, destination.waiting.take_if(lambda _: True))
-        self._runner.cut_off(bodies=False)
+        self.runner.cut_off(bodies=False)
         await self._finish(within)
-        self._runner.cut_off(bodies=True)
+        self.runner.cut_off(bodies=True)
         await self._finish(LAST_WORDS)
         for worker in self._workers:
             worker.cancel()
@@ -300,10 +308,10 @@ class Dispatcher:
         return not isinstance(await self._storage.kept(ANSWERING, destination.next_hop, now=now), Absent)
 
     async def _sleep(self, pause: timedelta) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), pause.total_seconds())
-        except TimeoutError:
-            return
+        # Not `wait_for`: in Python 3.11 it loses a cancellation that comes while the event is just set, for ever.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause.total_seconds()):
+                await self._wake.wait()
 
     async def _release_surplus(self) -> None:
         while self._surplus:
@@ -442,7 +450,7 @@ class Dispatcher:
                 self._trim(destination, max(1, self._capacity.leases // 4 // len(in_doubt)))
         for destination, keep in self._crowd.giving_way(in_doubt, self._busy):
             destination.cut_short()
-            self._runner.cut_short(destination.next_hop, keep=keep)
+            self.runner.cut_short(destination.next_hop, keep=keep)
         self._crowd.recount()
         waited, self._passed_over = self._passed_over, set()
         for destination in waited:
@@ -493,16 +501,16 @@ class Dispatcher:
                 self._pump()
 
     async def _try(self, destination: Destination, held: Held, may: May) -> Tried | Untried:
-        if may is May.DEFER and self._runner.may_go_round(held.lease, destination.route):
-            return await self._runner.run(held.lease, destination.route, self._settler.known(held.lease), around=True)
+        if may is May.DEFER and self.runner.may_go_round(held.lease, destination.route):
+            return await self.runner.run(held.lease, destination.route, self._settler.known(held.lease), around=True)
         if may is May.DEFER:
             known = self._settler.known(held.lease)
             why = "not tried: the destination rests"
-            return self._runner.not_tried(held.lease, destination.route, destination.cause, why, known)
+            return self.runner.not_tried(held.lease, destination.route, destination.cause, why, known)
         try:
             if not self._storage.holds(held.lease):
                 return Untried()
-            tried = await self._runner.run(held.lease, destination.route, self._settler.known(held.lease))
+            tried = await self.runner.run(held.lease, destination.route, self._settler.known(held.lease))
             if isinstance(tried, Tried) or isinstance(tried.reach, AuthorisationEnded):
                 destination.moved_at = self._clock.monotonic()
                 self._learn(destination, tried.reach)

@@ -148,6 +148,11 @@ class Runner:
         self._crashes: OrderedDict[MessageId, int] = OrderedDict()
         self._under_way: dict[asyncio.Task[object] | None, tuple[NextHop, Fates]] = {}
 
+    def adopt(self, carriers: Carriers, relays: Relays, rewritings: Rewritings, policy: RetryPolicy) -> None:
+        """Attempts that begin from now on are made by these; those under way end as they began."""
+        self._smtp, self._carriers, self._relays = carriers.smtp, carriers, relays
+        self._rewritings, self._policy = rewritings, policy
+
     async def run(
         self, lease: Lease, route: Route | NoRoute, known: Mapping[int, Outcome], *, around: bool = False
     ) -> Tried | Untried:

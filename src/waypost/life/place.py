@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from waypost.admin.answers import FailureKind, OperationError
 from waypost.app import Parts
-from waypost.config import Complaints, Config, parse
+from waypost.config import Complaints, Config, load, parse
+from waypost.config.change import needs_restart
 from waypost.deliver.sharing import Shares
 from waypost.net.shared import SharedNumbers
 from waypost.net.sockets import Sockets
@@ -61,6 +63,11 @@ class Place:
         text = text_of(self.runtime).read_text("utf-8")
         return parse(text, where=self.where, base=Path(self.where).absolute().parent)
 
+    def again(self, _: Config) -> Config | Complaints:
+        """The worker's part of the configuration as it is by now."""
+        whole = self.whole()
+        return whole if isinstance(whole, Complaints) else self.part(whole)
+
     def part(self, whole: Config) -> Config:
         """The worker's part of the configuration: its shard, its admin socket, its share of what a process may do."""
         limits, workers = whole.limits, max(1, self.workers)
@@ -84,7 +91,24 @@ class Place:
             destination=Shares(numbers, self.index).destination,
             ids=partial(MessageIds, worker=self.index),
             log_fields={"worker": self.index},
+            read=self.again,
         )
+
+
+def accept(runtime: str, old: Config) -> Config:
+    """Let the file be what workers read from now on, if they may. Raises: OperationError; then nothing has changed."""
+    new = load(Path(old.where))
+    if isinstance(new, Complaints):
+        raise OperationError(FailureKind.REFUSED, str(new), "nothing has changed; mend the file")
+    fixed = list(needs_restart(old, new))
+    if [one.address for one in old.listeners] != [one.address for one in new.listeners]:
+        fixed.append("the listeners' addresses changed, and all workers share their sockets: that needs a restart")
+    if fixed:
+        raise OperationError(FailureKind.REFUSED, "; ".join(fixed), "nothing has changed; start again")
+    replaced = text_of(runtime).with_suffix(".new")
+    replaced.write_text(new.text, "utf-8")
+    replaced.replace(text_of(runtime))
+    return new
 
 
 def admin_of(runtime: str, index: int) -> Endpoint:

@@ -26,10 +26,10 @@ from typing import Final, TypeAlias, assert_never
 import msgspec
 import structlog
 
-from waypost.admin.answers import ListenerFacts
+from waypost.admin.answers import ListenerFacts, OperationError
 from waypost.config import Config
 from waypost.life.control import Failed, Ready, pair, words
-from waypost.life.place import Place, desk_row, numbers_of, text_of, wanted
+from waypost.life.place import Place, accept, desk_row, numbers_of, text_of, wanted
 from waypost.life.serving import Serving
 from waypost.life.worker import RESTARTS
 from waypost.net.clock import Clock
@@ -122,7 +122,7 @@ class Supervisor:
     def __init__(self, config: Config, clock: Clock, *, given: Sockets) -> None:
         """Raises: ListenError, StorageError, OSError: it cannot start, and why."""
         self._clock = clock
-        self._where = config.where
+        self._config = config
         self._log = structlog.get_logger()
         for index in remove_blank(config.spool, wanted(config)):
             self._log.info("a shard that held nothing any more was removed", shard=index)
@@ -142,11 +142,11 @@ class Supervisor:
 
     def _worker(self, index: int, workers: int) -> _Child:
         sockets = self._sockets[index] if index < workers else []
-        place = Place(index, workers, self._runtime, self._where, tuple(one.fileno() for one in sockets))
+        place = Place(index, workers, self._runtime, self._config.where, tuple(one.fileno() for one in sockets))
         return _Child(f"worker {index}", (*_PROGRAM, "worker", _json(place)), sockets)
 
     def _desk(self, workers: int) -> _Child:
-        place = Place(desk_row(self._shards), workers, self._runtime, self._where)
+        place = Place(desk_row(self._shards), workers, self._runtime, self._config.where)
         return _Child(DESK, (*_PROGRAM, "desk", _json(place), _json(self._shards)))
 
     def run(self, ready: Callable[[Serving], None]) -> int:
@@ -240,7 +240,15 @@ class Supervisor:
             self._stopping = True
             self._tell_workers(signal.SIGTERM)
         elif number is signal.SIGHUP:
-            self._tell_workers(signal.SIGHUP)
+            self._reload()
+
+    def _reload(self) -> None:
+        try:
+            self._config = accept(self._runtime, self._config)
+        except (OperationError, OSError) as error:
+            self._log.error("the configuration was not reloaded", why=str(error))
+            return
+        self._tell_workers(signal.SIGHUP)
 
     def _tell_workers(self, number: signal.Signals) -> None:
         for child in self._running():

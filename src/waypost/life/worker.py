@@ -17,14 +17,15 @@ import structlog
 import uvloop
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from waypost.admin.answers import OperationError
+from waypost.admin.answers import OperationError, Reloaded
 from waypost.admin.client import ServiceDesk
 from waypost.admin.http import AdminServer
 from waypost.admin.together import Together, Worker
 from waypost.app import log_of
 from waypost.config import Complaints, Config
+from waypost.config.change import revision
 from waypost.life.control import Failed, Leash, Ready
-from waypost.life.place import Place, admin_of, desk_row, numbers_of
+from waypost.life.place import Place, accept, admin_of, desk_row, numbers_of
 from waypost.life.serving import raise_descriptor_limit, serve
 from waypost.net.clock import SystemClock
 from waypost.net.listener import ListenError
@@ -72,7 +73,8 @@ async def _answer(config: Config, place: Place, shards: Sequence[int], leash: Le
     leash.listen(stopped.set)
     services = [ServiceDesk(admin_of(place.runtime, index), PATIENCE) for index in shards]
     workers = [Worker(index, service) for index, service in zip(shards, services, strict=True)]
-    desk = Together(lambda: workers)
+    renewal = _Renewal(config, place.runtime, workers)
+    desk = Together(lambda: workers, renewal.reload)
     numbers = SharedNumbers.open(Path(numbers_of(place.runtime)), desk_row(shards))
     metrics = _Metrics(services, numbers)
     try:
@@ -83,6 +85,27 @@ async def _answer(config: Config, place: Place, shards: Sequence[int], leash: Le
         leash.say(Failed(str(error), passing=False))
         return 1
     return 0
+
+
+@dataclass(slots=True)
+class _Renewal:
+    """Lets all workers go on by what the configuration's file says now."""
+
+    config: Config
+    runtime: str
+    workers: Sequence[Worker]
+
+    async def reload(self, by: str) -> Reloaded:
+        """Raises: OperationError; then nothing has changed, or the text names the worker that did not follow."""
+        self.config = await asyncio.to_thread(accept, self.runtime, self.config)
+        reloaded = Reloaded(revision(self.config.text))
+        for worker in self.workers:
+            try:
+                reloaded = await worker.desk.reload(by=by)
+            except OperationError as failure:
+                why = f"{worker.name} did not follow: {failure.error}"
+                raise OperationError(failure.kind, why, "ask again; a worker that is begun again has it") from failure
+        return reloaded
 
 
 @dataclass(frozen=True, slots=True)

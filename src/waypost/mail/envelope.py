@@ -27,6 +27,7 @@ class Origin:
     listener: str = ""  # the address it connected to
     account: str = ""  # who had authenticated; empty: nobody
     tls: str = ""  # version, cipher suite, and the client's certificate where it was asked for one; empty in clear
+    revision: str = ""  # of the configuration that chose its routes; empty for our own
 
 
 @dataclass(frozen=True, slots=True)

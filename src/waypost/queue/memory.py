@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,7 @@ from waypost.queue.storage import (
     Lease,
     Never,
     Notice,
+    Passed,
     QueueEntry,
     ReadyHop,
     RecipientState,
@@ -492,6 +494,17 @@ class MemoryStorage:
     async def hops(self) -> Sequence[tuple[NextHop, str]]:
         self._require_open()
         return sorted({(place.next_hop, _domain(place)) for _, place in self._places() if not place.is_pinned})
+
+    async def backlog(self) -> Sequence[tuple[NextHop, str, int]]:
+        self._require_open()
+        counted = Counter((place.next_hop, _domain(place)) for _, place in self._places() if not place.is_pinned)
+        return sorted((next_hop, domain, count) for (next_hop, domain), count in counted.items())
+
+    async def traffic(self, *, since: Instant, limit: int) -> Sequence[Passed]:
+        self._require_open()
+        done = [life for life in self._lives.values() if life.is_done and life.events and life.events[-1].at >= since]
+        done.sort(key=lambda life: life.events[-1].at, reverse=True)
+        return [one for life in done for one in record.passed(life.events[0].details)][:limit]
 
     async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
         self._require_open()

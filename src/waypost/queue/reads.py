@@ -22,6 +22,7 @@ from waypost.queue.storage import (
     HistoryEvent,
     Never,
     Notice,
+    Passed,
     QueueEntry,
     ReadyHop,
     RecipientState,
@@ -270,6 +271,24 @@ def hops(connection: sqlite3.Connection) -> list[tuple[NextHop, str]]:
         "SELECT DISTINCT next_hop, domain FROM recipients WHERE pinned = 0 ORDER BY next_hop, domain"
     )
     return [(NextHop(next_hop), domain) for next_hop, domain in rows]
+
+
+def backlog(connection: sqlite3.Connection) -> list[tuple[NextHop, str, int]]:
+    """The same, counted."""
+    rows = connection.execute(
+        "SELECT next_hop, domain, count(*) FROM recipients WHERE pinned = 0 GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    return [(NextHop(next_hop), domain, count) for next_hop, domain, count in rows]
+
+
+def traffic(connection: sqlite3.Connection, since: Instant, limit: int) -> list[Passed]:
+    """Recipients of what is done, the newest messages first."""
+    found: list[Passed] = []
+    for (envelope,) in connection.execute("SELECT envelope FROM done WHERE at >= ? ORDER BY at DESC", (since,)):
+        found += record.passed(record.decode(envelope))
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def history(connection: sqlite3.Connection, message: int) -> list[HistoryEvent]:

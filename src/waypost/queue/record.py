@@ -29,7 +29,7 @@ from waypost.mail.envelope import (
 from waypost.mail.explain import as_details, plain, report_fields
 from waypost.mail.outcome import PolicyRefused, Rejected
 from waypost.net.clock import Instant
-from waypost.queue.storage import Gone, HistoryEvent, Notice, Report, ReportedRecipient, Settled, Wait
+from waypost.queue.storage import Gone, HistoryEvent, Notice, Passed, Report, ReportedRecipient, Settled, Wait
 from waypost.smtp.extension import MailParameters, Notify, RcptParameters
 from waypost.smtp.path import AddressLiteral, DomainName, ForwardPath, Mailbox, NullPath, Postmaster, ReversePath
 from waypost.smtp.reply import EnhancedStatus
@@ -169,6 +169,7 @@ def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
             "listener": origin.listener,
             **({"account": origin.account} if origin.account else {}),
             **({"tls": origin.tls} if origin.tls else {}),
+            **({"revision": origin.revision} if origin.revision else {}),
         },
         "size": size,
     }
@@ -222,6 +223,27 @@ def decode_message(id: MessageId, record: str, received_at: Instant, size: int) 
     )
 
 
+def _whither(recipient: object) -> tuple[str, str]:
+    match recipient:
+        case {"forward_path": str(path), "next_hop": str(next_hop)}:
+            return path, next_hop
+        case _:
+            return "", ""
+
+
+def passed(details: dict[str, object]) -> list[Passed]:
+    """The recipients of an envelope that was written down, with where it came from."""
+    match details:
+        case {"reverse_path": str(reverse_path), "recipients": [*recipients], "origin": {**origin}}:
+            client, account = str(origin.get("client_host", "")), str(origin.get("account", ""))
+            return [
+                Passed(reverse_path, path, NextHop(next_hop), client, account)
+                for path, next_hop in map(_whither, recipients)
+            ]
+        case _:
+            return []
+
+
 # ---- attempts
 def attempt_details(attempt: Attempt, settled: Sequence[Settled]) -> dict[str, object]:
     """An attempt as the history shows it; outcomes as they were settled, so that expiry shows."""
@@ -250,6 +272,7 @@ def received(id: MessageId, at: Instant, details: dict[str, object]) -> HistoryE
             source = f"from {name or host} [{host}] by {protocol}" if host else f"by {protocol}"
             source += f" ({more['tls']})" if "tls" in more else ""
             source += f" as {more['account']}" if "account" in more else ""
+            source += f", configuration {more['revision']}" if "revision" in more else ""
             count = "1 recipient" if len(recipients) == 1 else f"{len(recipients)} recipients"
             text = f"received {source}: <{details['reverse_path']}> to {count}, {details['size']} octets"
         case _:

@@ -52,6 +52,7 @@ from waypost.queue.storage import (
     Hold,
     Lease,
     Never,
+    Passed,
     QueueEntry,
     ReadyHop,
     Report,
@@ -482,6 +483,12 @@ class SqliteStorage:
 
     async def hops(self) -> Sequence[tuple[NextHop, str]]:
         return await self._opened().people.run(reads.hops)
+
+    async def backlog(self) -> Sequence[tuple[NextHop, str, int]]:
+        return await self._opened().people.run(reads.backlog)
+
+    async def traffic(self, *, since: Instant, limit: int) -> Sequence[Passed]:
+        return await self._opened().people.run(lambda connection: reads.traffic(connection, since, limit))
 
     async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
         number = reads.number_of(id)

@@ -260,6 +260,17 @@ class HistoryEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A recipient of a message that is done, and where the message came from; "" for what its origin does not say."""
+
+    reverse_path: str
+    forward_path: str
+    next_hop: NextHop
+    client_host: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
 class CapturedMessage:
     """A message in the inbox that `capture:` keeps."""
 
@@ -439,6 +450,14 @@ class Storage(Shelf, Protocol):
 
     async def hops(self) -> Sequence[tuple[NextHop, str]]:
         """The distinct (next hop, recipient domain) pairs in the queue."""
+        ...
+
+    async def backlog(self) -> Sequence[tuple[NextHop, str, int]]:
+        """The same pairs, each with its recipients counted."""
+        ...
+
+    async def traffic(self, *, since: Instant, limit: int) -> Sequence[Passed]:
+        """Recipients of messages that are done since then, of the newest messages; at most so many."""
         ...
 
     async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name

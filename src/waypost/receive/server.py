@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from waypost.net.listener import Listener
+from waypost.net.listener import Listener, OnConnection
 from waypost.net.proxied import Own, Passed, Unfinished, Unproxied, read_header
 from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, Fault, Stream
@@ -52,6 +52,7 @@ class Receiver:
         self._sockets = sockets
         self._crowd = crowd()
         self._listeners: list[Listener] = []
+        self._closed: list[Listener] = []  # they take nobody any more, and have sessions that go on
         self._sessions: set[Session] = set()
         self._stopping = False
 
@@ -69,12 +70,47 @@ class Receiver:
         """Open every door, or none. Raises: ListenError, for the administrator."""
         try:
             for door in self._doors:
-                banner = Reply(220, (f"{door.smtp.hostname} {'LMTP' if door.smtp.lmtp else 'ESMTP'}",))
-                given = self._sockets.take(door.endpoint)
-                self._listeners.append(await Listener.open(door.endpoint, partial(self.serve, door, banner), given))
+                self._listeners.append(await self._open(door))
         except BaseException:
             await self.stop(timedelta())
             raise
+
+    async def _open(self, door: Door) -> Listener:
+        return await Listener.open(door.endpoint, self._server_of(door), self._sockets.take(door.endpoint))
+
+    def _server_of(self, door: Door) -> OnConnection:
+        banner = Reply(220, (f"{door.smtp.hostname} {'LMTP' if door.smtp.lmtp else 'ESMTP'}",))
+        return partial(self.serve, door, banner)
+
+    async def adopt(self, doors: Sequence[Door], house: House) -> None:
+        """Serve by other doors and another house from now on, and end no session for it.
+
+        A session that is open keeps its door, and has the new house from its next command on. A door that is gone takes
+        nobody any more. Raises: ListenError, where a new door cannot be opened; then nothing has changed.
+        """
+        left = list(zip(self._doors, self._listeners, strict=True))
+        listeners: list[Listener] = []
+        opened: list[Listener] = []
+        try:
+            for door in doors:
+                there = [pair for pair in left if pair[0].endpoint == door.endpoint][:1]
+                left = [pair for pair in left if pair not in there]
+                if not there:
+                    opened.append(await self._open(door))
+                listeners.append(there[0][1] if there else opened[-1])
+        except BaseException:
+            for listener in opened:
+                await listener.close()
+            raise
+        self._doors, self._house, self._listeners = doors, house, listeners
+        for door, listener in zip(doors, listeners, strict=True):
+            listener.on_connection = self._server_of(door)
+        for _, listener in left:
+            listener.stop_accepting()
+            self._closed.append(listener)
+        self._closed = [listener for listener in self._closed if listener.connections]
+        for session in self._sessions:
+            session.adopt(house)
 
     async def serve(
         self, door: Door, banner: Reply, stream: Stream, guest: Guest = STRANGER, tls: TlsState = IN_CLEAR
@@ -134,8 +170,9 @@ class Receiver:
             listener.stop_accepting()
         for session in list(self._sessions):
             session.leave()
-        await asyncio.gather(*(listener.drain(within.total_seconds()) for listener in self._listeners))
-        for listener in self._listeners:
+        every = [*self._listeners, *self._closed]
+        await asyncio.gather(*(listener.drain(within.total_seconds()) for listener in every))
+        for listener in every:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS.total_seconds()):
                     await listener.close()

@@ -162,6 +162,7 @@ class House:
     copies: Copies = NO_COPIES
     logins: Logins = NO_LOGINS
     turns: Turns = NO_TURNS
+    revision: str = ""  # of the configuration
     hooked: Hooked = UNHOOKED
     gate: Gate = NO_GATE
 
@@ -338,6 +339,11 @@ class Session:
         self._login.client = self._guest.client
         tls = self._tls
         self._smtp.permit_auth(self._login.permitted(secured=isinstance(tls, TlsFacts), bindings=bindings_of(tls)))
+
+    def adopt(self, house: House) -> None:
+        """Go on by these rules. What this session has counted must be counted in the same places there."""
+        self._house = house
+        self._trust = _NO_BODY
 
     def leave(self) -> None:
         """End soon: at once where nothing is under way, else after this transaction (RFC 5321 §3.8)."""
@@ -758,6 +764,7 @@ class Session:
             self._door.address,
             self._login.client.name,
             str(tls) if isinstance(tls, TlsFacts) else "",
+            house.revision,
         )
         name = self._guest.id or house.ids.make()
         spill = house.in_flight.limit if self._hooked.data else house.settings.spill

@@ -25,6 +25,7 @@ from waypost.queue.storage import (
     HistoryEvent,
     Never,
     Notice,
+    Passed,
     QueueEntry,
     ReadyHop,
     RecipientState,
@@ -223,6 +224,20 @@ async def hops(connection: Connection) -> list[tuple[NextHop, str]]:
         "SELECT DISTINCT next_hop, domain FROM recipients WHERE NOT pinned ORDER BY next_hop, domain"
     )
     return [(NextHop(next_hop), domain) for next_hop, domain in rows]
+
+
+async def backlog(connection: Connection) -> list[tuple[NextHop, str, int]]:
+    """The same, counted."""
+    rows = await connection.fetch(
+        "SELECT next_hop, domain, count(*) FROM recipients WHERE NOT pinned GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    return [(NextHop(next_hop), domain, count) for next_hop, domain, count in rows]
+
+
+async def traffic(connection: Connection, since: Instant, limit: int) -> list[Passed]:
+    """Recipients of what is done, the newest messages first."""
+    rows = await connection.fetch("SELECT envelope FROM done WHERE at >= $1 ORDER BY at DESC LIMIT $2", since, limit)
+    return [one for row in rows for one in record.passed(record.decode(row["envelope"]))][:limit]
 
 
 async def history(connection: Connection, message: int) -> list[HistoryEvent]:

@@ -52,6 +52,7 @@ from waypost.queue.storage import (
     Hold,
     Lease,
     Never,
+    Passed,
     QueueEntry,
     ReadyHop,
     Report,
@@ -548,6 +549,12 @@ class PostgresStorage:
 
     async def hops(self) -> Sequence[tuple[NextHop, str]]:
         return await self._ask(reads.hops)
+
+    async def backlog(self) -> Sequence[tuple[NextHop, str, int]]:
+        return await self._ask(reads.backlog)
+
+    async def traffic(self, *, since: Instant, limit: int) -> Sequence[Passed]:
+        return await self._ask(partial(reads.traffic, since=since, limit=limit))
 
     async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
         return await self._ask(partial(reads.history, message=number_of(id)))
