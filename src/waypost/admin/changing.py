@@ -51,9 +51,9 @@ def preview(
     admin: AdminOption = "",
     json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Tell what another configuration would do to what waits, and to the traffic there was.
+    """Tell what another configuration would do to mail.
 
-    Nothing changes. Exit code 0 only where a reload would take it.
+    To what waits, and to the traffic there was. Nothing changes. Exit code 0 only where a reload would take it.
 
     Example: waypost preview new.toml --hours 48
     """
