@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
+    replace: Annotated[  # noqa: FBT002
+        bool, typer.Option("--replace", help="In place of the service that runs on this spool, with its sockets.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Say where it listens as one JSON value on a line.")] = False,  # noqa: FBT002
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    What is under way then may end, for 40 seconds at most; a second SIGTERM or Ctrl-C does not wait for it.
+    What is under way then may end, for `service.drain` at most; a second SIGTERM or Ctrl-C does not wait for it.
+    With `--replace` the running service gives its listening sockets and ends: no connection is refused.
 
     Example: waypost serve --config /etc/waypost/waypost.toml
     """
@@ -43,7 +47,7 @@ def serve(
         _say_where(found.service.hostname, serving, as_json_value=json)
 
     try:
-        status = start(found, ready)
+        status = start(found, ready, replace=replace)
     except (StorageError, ListenError, OSError) as error:
         why = error.fault.detail if isinstance(error, StorageError) else str(error)
         fail(f"cannot start: {why}", "nothing was started, and no mail was touched", as_json_value=json)

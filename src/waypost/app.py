@@ -130,10 +130,6 @@ from waypost.route.table import RouteTable
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import ServerSettings
 
-#: How long sessions and attempts under way may take to end when the service is stopped; then they are cut off, which
-#: costs a second attempt and no mail. Together they fit into the 90 s that systemd gives by default.
-DRAIN_RECEIVING: Final = timedelta(seconds=10)
-DRAIN_DELIVERING: Final = timedelta(seconds=30)
 #: Before a part that died is begun again.
 REVIVAL: Final = timedelta(seconds=1)
 #: How often old history and captured mail are cleared away, and how many messages at a time.
@@ -158,6 +154,8 @@ class Running:
     hurry: Callable[[], Awaitable[None]]
     #: Read the configuration and the certificates' files anew, in a task of its own.
     reload: Callable[[], None]
+    #: What clients' connections come in by.
+    sockets: Callable[[], Sequence[socket.socket]]
 
 
 def _read_again(config: Config) -> Config | Complaints:
@@ -210,11 +208,11 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
 
         dots = stack.enter_context(_marks(base))
         dispatcher = _dispatcher(base, parts, dots)
-        stack.push_async_callback(dispatcher.stop, DRAIN_DELIVERING)
+        stack.push_async_callback(dispatcher.stop, config.service.drain * 3 / 4)
         reporter = _reporter(base, dispatcher)
         calls = _calls(base, parts.dialer(), dots)
         receiver = parts.receiver(_doors(base), _house(base, dispatcher, calls))
-        stack.push_async_callback(receiver.stop, DRAIN_RECEIVING)
+        stack.push_async_callback(receiver.stop, config.service.drain / 4)
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
         await _heed_frost(base, dispatcher)
         _begin(watch, base, dispatcher, reporter)
@@ -251,7 +249,15 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
             await receiver.stop(timedelta())
             await dispatcher.stop(timedelta())
 
-        yield Running(_endpoints(base, receiver, web_doors), admin.endpoint, operations, base.log, hurry, renewal.begin)
+        yield Running(
+            _endpoints(base, receiver, web_doors),
+            admin.endpoint,
+            operations,
+            base.log,
+            hurry,
+            renewal.begin,
+            lambda: receiver.sockets,
+        )
 
 
 def _begin(watch: _Watch, base: _Base, dispatcher: Dispatcher, reporter: Reporter) -> None:

@@ -13,7 +13,9 @@ from rich.text import Text
 from waypost import __version__, is_compiled, with_build
 from waypost.admin import words
 from waypost.admin.accounts import user_commands
+from waypost.admin.backup import backup, restore
 from waypost.admin.changing import config_commands, preview, reload
+from waypost.admin.client import Asked, OnlyService
 from waypost.admin.cluster import cluster_commands, spool_commands
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
@@ -25,6 +27,7 @@ from waypost.admin.terminal import (
     DEFAULT_CONFIG,
     AdminOption,
     ConfigOption,
+    Context,
     JsonOption,
     as_json,
     complain,
@@ -83,6 +86,20 @@ def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json:
     """
     answer = context(config, admin, json=json).answer(lambda found: found.status())
     show(answer, words.status, as_json_value=json)
+    raise typer.Exit(1 if answer.not_ready else 0)
+
+
+def health(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
+    """Say whether the service is fit to serve; for a container's health check.
+
+    Asks the running service alone, and never the spool in its stead. Exit code 0: it is ready.
+
+    Example: waypost health
+    """
+    asked = context(config, admin, json=json)
+    answer = Context(Asked(asked.asked.address, OnlyService()), json).answer(lambda found: found.status())
+    said = {"ready": not answer.not_ready, "reasons": list(answer.not_ready)}
+    show(said, lambda _: [Text("ready" if not answer.not_ready else "; ".join(answer.not_ready))], as_json_value=json)
     raise typer.Exit(1 if answer.not_ready else 0)
 
 
@@ -240,6 +257,9 @@ def commands() -> typer.Typer:
     app.command("trace")(trace)
     app.command("resolve")(resolve)
     app.command("explain")(explain)
+    app.command("backup")(backup)
+    app.command("restore")(restore)
+    app.command("health")(health)
     app.command("reload")(reload)
     app.command("preview")(preview)
     app.add_typer(config_commands(), name="config")

@@ -291,6 +291,17 @@ class Service(Section):
         description="Where the spool is damaged: `salvage` sets the files aside, goes on with what can be read of them "
         "and says so; `stop` changes nothing and does not start, for who would rather restore a backup.",
     )
+    drain: Duration = Field(
+        default=timedelta(seconds=40),
+        description="How long sessions and deliveries under way may take to end when the service is stopped: a quarter "
+        "of it the sessions, the rest the deliveries. What is cut off then is sent again at the next start.",
+    )
+    user: Words = Field(
+        default="",
+        description="Started as root, the service binds its listeners and goes on as this user, who must be able to "
+        "read the configuration and its keys, and own the spool. Empty: as whoever started it.",
+        examples=["waypost"],
+    )
     workers: Annotated[
         int | Literal["auto"], PlainValidator(_workers), Kind('whole number from 1 to 64, or `"auto"`')
     ] = Field(

@@ -57,6 +57,9 @@ class Leash:
         self.control.setblocking(False)
         loop.add_reader(self.control, heard)
 
+    def stopping(self) -> None:
+        pass
+
     def say(self, word: Word) -> None:
         """Tell the supervisor; one that is gone is told nothing."""
         with contextlib.suppress(OSError):

@@ -12,13 +12,16 @@ import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import uvloop
 
 from waypost.admin.answers import ListenerFacts
-from waypost.app import DRAIN_DELIVERING, DRAIN_RECEIVING, REAL, Parts, Running, running
+from waypost.app import REAL, Parts, Running, running
 from waypost.config import Config
+from waypost.life.handover import Offer
+from waypost.life.notify import Notifier
 from waypost.life.quick import quicken
 
 
@@ -41,18 +44,58 @@ class Superior(Protocol):
         """Call `stop` when the process is to end. Called on the loop, once."""
         ...
 
+    def stopping(self) -> None:
+        """It ends, and what is under way may."""
+        ...
 
-@dataclass(frozen=True, slots=True)
-class Nobody:
-    """There is none; `told`: what is done once mail is taken."""
 
+@dataclass(slots=True)
+class Manager:
+    """Who starts one process by itself: a shell, or systemd. `told`: what is done once mail is taken.
+
+    Another process may come to replace this one; it gets the sockets, and this one ends.
+    """
+
+    spool: Path
     told: Callable[[Serving], None]
+    notifier: Notifier
+    _stop: Callable[[], None] = lambda: None
 
     def ready(self, running: Running) -> None:
-        self.told(Serving(running.operations.facts.listeners, str(running.admin_endpoint)))
+        serving = Serving(running.operations.facts.listeners, str(running.admin_endpoint))
+        self._offer(running)
+        self.told(serving)
+        self.notifier.ready(f"takes mail on {', '.join(one.address for one in serving.listeners)}")
+        self._show_life()
 
     def listen(self, stop: Callable[[], None]) -> None:
-        pass
+        self._stop = stop
+
+    def stopping(self) -> None:
+        self.notifier.stopping("what is under way may end")
+
+    def _offer(self, running: Running) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            offer = Offer.open(self.spool)
+        except OSError as error:
+            running.log.logger.warning("this service cannot be replaced while it runs", detail=str(error))
+            return
+
+        def asked() -> None:
+            if offer.give(running.sockets()):
+                running.log.logger.info("another process takes the listeners over")
+                loop.remove_reader(offer.fileno())
+                offer.close()
+                self._stop()
+
+        loop.add_reader(offer.fileno(), asked)
+
+    def _show_life(self) -> None:
+        """Twice as often as is asked for: a loop that hangs tells nothing, and is begun anew."""
+        if self.notifier.watchdog:
+            self.notifier.alive()
+            asyncio.get_running_loop().call_later(self.notifier.watchdog.total_seconds() / 2, self._show_life)
 
 
 @dataclass(slots=True)
@@ -86,8 +129,9 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
         _spare_the_collector()
         superior.ready(service)
         await end.stopped.wait()
-        within = (DRAIN_RECEIVING + DRAIN_DELIVERING).total_seconds()
+        within = config.service.drain.total_seconds()
         service.log.logger.info("stopping: what is under way may end", within_seconds=within)
+        superior.stopping()
         hastening = asyncio.create_task(_hasten(service, end.hurried))
     hastening.cancel()
     service.log.logger.info("stopped: what is left waits in the spool")

@@ -29,14 +29,15 @@ import structlog
 from waypost.admin.answers import ListenerFacts, OperationError
 from waypost.config import Config
 from waypost.life.control import Failed, Ready, pair, words
+from waypost.life.handover import Offer
+from waypost.life.notify import Notifier
 from waypost.life.place import Place, accept, desk_row, numbers_of, text_of, wanted
 from waypost.life.serving import Serving
 from waypost.life.worker import RESTARTS
 from waypost.net.clock import Clock
-from waypost.net.listener import bind
 from waypost.net.shared import SharedNumbers
 from waypost.net.sockets import Sockets
-from waypost.net.stream import Endpoint, endpoint_of
+from waypost.net.stream import Endpoint
 from waypost.queue.common_shelf import prepare_shelf
 from waypost.queue.shards import remove_blank, shards
 
@@ -119,7 +120,7 @@ class _Child:
 class Supervisor:
     """One service of several processes. `given`: listening sockets that are open already."""
 
-    def __init__(self, config: Config, clock: Clock, *, given: Sockets) -> None:
+    def __init__(self, config: Config, clock: Clock, *, given: Sockets, notifier: Notifier) -> None:
         """Raises: ListenError, StorageError, OSError: it cannot start, and why."""
         self._clock = clock
         self._config = config
@@ -136,6 +137,8 @@ class Supervisor:
         self._children.append(self._desk(wanted(config)))
         self._listeners: tuple[ListenerFacts, ...] = ()
         self._admin = ""
+        self._notifier = notifier
+        self._offer = Offer.open(config.spool)
         self._ends_at = clock.monotonic() + PATIENCE.total_seconds()
         self._has_served = False
         self._stopping = False
@@ -170,11 +173,16 @@ class Supervisor:
         for sockets in self._sockets:
             for one in sockets:
                 one.close()
+        self._offer.close()
         shutil.rmtree(self._runtime, ignore_errors=True)
 
     # ---- the round
     def _look(self, ready: Callable[[Serving], None]) -> None:
         now = self._clock.monotonic()
+        self._notifier.alive()
+        if not self._stopping and self._offer.give([one for sockets in self._sockets for one in sockets]):
+            self._log.info("another process takes the listeners over")
+            self._hear(signal.SIGTERM)
         if self._stopping and [child.name for child in self._running()] == [DESK]:
             self._running()[0].send(signal.SIGTERM)
         for child in self._children:
@@ -191,6 +199,7 @@ class Supervisor:
         if not self._has_served and not self._stopping and all(child.is_ready for child in self._children):
             self._has_served = True
             ready(Serving(self._listeners, self._admin))
+            self._notifier.ready(f"{len(self._children) - 1} workers take mail")
 
     def _begin(self, child: _Child, now: float) -> None:
         try:
@@ -237,6 +246,7 @@ class Supervisor:
         if number in {signal.SIGTERM, signal.SIGINT}:
             if not self._stopping:
                 self._log.info("stopping: what is under way may end")
+                self._notifier.stopping("what is under way may end")
             self._stopping = True
             self._tell_workers(signal.SIGTERM)
         elif number is signal.SIGHUP:
@@ -294,13 +304,9 @@ def _dealt(config: Config, workers: int, given: Sockets) -> Sequence[list[socket
 
 
 def _of(address: Endpoint, workers: int, given: Sockets) -> Sequence[socket.socket]:
-    """Sockets for one address: those there are, shared by all where there are too few, else one for each worker."""
+    """Sockets for one address, shared where there are too few for each worker to have its own."""
     there = list(given.take(address))
-    if there:
-        return there + [there[number % len(there)].dup() for number in range(len(there), workers)]
-    first = bind(address, shared=True)
-    where = endpoint_of(first.getsockname())
-    return [first, *(bind(where, shared=True) for _ in range(1, workers))]
+    return there + [there[number % len(there)].dup() for number in range(len(there), workers)] if there else []
 
 
 @contextlib.contextmanager

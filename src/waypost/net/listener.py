@@ -31,7 +31,7 @@ class Listener:
     BACKLOG: Final = 1024
 
     def __init__(self, bound: Sequence[socket.socket], endpoint: Endpoint, on_connection: OnConnection) -> None:
-        self._bound = bound
+        self.bound = bound
         self._servers: list[asyncio.Server] = []
         #: Who has the connections from now on; it may be replaced.
         self.on_connection = on_connection
@@ -57,7 +57,7 @@ class Listener:
         def connected() -> _Accepted:
             return _Accepted(loop, self._begin)
 
-        for bound in self._bound:
+        for bound in self.bound:
             create = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
             self._servers.append(await create(connected, sock=bound, backlog=self.BACKLOG))
 

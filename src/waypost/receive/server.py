@@ -6,6 +6,7 @@ Not here: a session (session.py), or the address itself (waypost.net.listener).
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -60,6 +61,11 @@ class Receiver:
     def endpoints(self) -> Sequence[Endpoint]:
         """The addresses that are open, in the order of the doors; port 0 has become the port it was given."""
         return [listener.endpoint for listener in self._listeners]
+
+    @property
+    def sockets(self) -> Sequence[socket.socket]:
+        """What it listens on."""
+        return [bound for listener in self._listeners for bound in listener.bound]
 
     @property
     def sessions(self) -> int:

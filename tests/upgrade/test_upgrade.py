@@ -1,0 +1,43 @@
+"""A spool that an earlier release wrote is opened, and its mail is delivered."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.contract.letters import read, settlement
+from waypost.mail.envelope import NextHop
+from waypost.queue.database import migrations
+from waypost.queue.sqlite import SqliteStorage
+
+HERE = Path(__file__).parent
+SPOOLS = {path.name: path.read_bytes() for path in sorted(HERE.glob("schema-*.db.gz"))}
+HOP = NextHop("smtp://192.0.2.1:25")
+LATER = 1_790_001_000.0
+
+
+@pytest.mark.parametrize("written", SPOOLS)
+async def test_a_spool_of_an_earlier_release_opens_and_its_mail_is_delivered(written: str, tmp_path: Path) -> None:
+    (tmp_path / "queue.db").write_bytes(gzip.decompress(SPOOLS[written]))
+    storage = SqliteStorage(tmp_path)
+    await storage.open(owner="this release")
+    try:
+        leases = await storage.claim(HOP, now=LATER, until=LATER + 60, messages=9)
+        bodies = [await read(lease.octets) for lease in leases]
+        assert [re.match(rb"Subject: old (\d)\r\n", body) is not None for body in bodies] == [True, True]
+        assert sorted(map(len, bodies))[1] > 256 * 1024
+        for lease in leases:
+            assert await storage.settle(settlement(lease, at=LATER + 1))
+        assert (await storage.counts()).messages == 0
+        assert [event.kind for event in await storage.history(leases[0].message.id)] == ["received", "attempt", "done"]
+    finally:
+        await storage.close()
+
+
+def test_the_schema_before_this_one_is_among_them() -> None:
+    kept = {int(re.findall(r"\d+", name)[0]) for name in SPOOLS}
+    assert kept
+    assert max(kept) <= len(migrations())
