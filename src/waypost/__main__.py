@@ -34,7 +34,7 @@ def serve(
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    What is under way then may end, for `service.drain` at most; a second SIGTERM or Ctrl-C does not wait for it.
+    What is under way then may end, for `service.stop_within` at most; a second SIGTERM or Ctrl-C does not wait for it.
     With `--replace` the running service gives its listening sockets and ends: no connection is refused.
 
     Example: waypost serve --config /etc/waypost/waypost.toml

@@ -154,6 +154,8 @@ class Running:
     hurry: Callable[[], Awaitable[None]]
     #: Read the configuration and the certificates' files anew, in a task of its own.
     reload: Callable[[], None]
+    #: Take no more clients, and let those there are end by themselves: another process is there for the others.
+    let_end: Callable[[timedelta], Awaitable[None]]
     #: What clients' connections come in by.
     sockets: Callable[[], Sequence[socket.socket]]
 
@@ -208,11 +210,11 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
 
         dots = stack.enter_context(_marks(base))
         dispatcher = _dispatcher(base, parts, dots)
-        stack.push_async_callback(dispatcher.stop, config.service.drain * 3 / 4)
+        stack.push_async_callback(dispatcher.stop, config.service.stop_within * 3 / 4)
         reporter = _reporter(base, dispatcher)
         calls = _calls(base, parts.dialer(), dots)
         receiver = parts.receiver(_doors(base), _house(base, dispatcher, calls))
-        stack.push_async_callback(receiver.stop, config.service.drain / 4)
+        stack.push_async_callback(receiver.stop, config.service.stop_within / 4)
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
         await _heed_frost(base, dispatcher)
         _begin(watch, base, dispatcher, reporter)
@@ -256,6 +258,7 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
             base.log,
             hurry,
             renewal.begin,
+            receiver.let_end,
             lambda: receiver.sockets,
         )
 

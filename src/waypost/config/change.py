@@ -19,7 +19,7 @@ _FIXED: Final = {
     "service.spool": "the queue is in it",
     "service.workers": "each has a part of the spool",
     "service.user": "the process is somebody's already",
-    "service.drain": "the end is planned",
+    "service.stop_within": "the end is planned",
     "service.allow_ephemeral": "the spool is opened with it",
     "service.on_damage": "the spool is opened with it",
     "limits.free_space": "the spool is opened with it",

@@ -291,7 +291,7 @@ class Service(Section):
         description="Where the spool is damaged: `salvage` sets the files aside, goes on with what can be read of them "
         "and says so; `stop` changes nothing and does not start, for who would rather restore a backup.",
     )
-    drain: Duration = Field(
+    stop_within: Duration = Field(
         default=timedelta(seconds=40),
         description="How long sessions and deliveries under way may take to end when the service is stopped: a quarter "
         "of it the sessions, the rest the deliveries. What is cut off then is sent again at the next start.",

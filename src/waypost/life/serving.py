@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import uvloop
 
@@ -31,6 +32,10 @@ class Serving:
 
     listeners: tuple[ListenerFacts, ...]
     admin: str
+
+
+#: Tells a process that another has its listeners: clients it has are not told to come back, but served to their end.
+REPLACED: Final = signal.SIGUSR1
 
 
 class Superior(Protocol):
@@ -59,7 +64,7 @@ class Manager:
     spool: Path
     told: Callable[[Serving], None]
     notifier: Notifier
-    _stop: Callable[[], None] = lambda: None
+    _offers: list[Offer] = field(default_factory=list)  # at most one, kept to the end of the process
 
     def ready(self, running: Running) -> None:
         serving = Serving(running.operations.facts.listeners, str(running.admin_endpoint))
@@ -69,7 +74,7 @@ class Manager:
         self._show_life()
 
     def listen(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
+        pass
 
     def stopping(self) -> None:
         self.notifier.stopping("what is under way may end")
@@ -82,12 +87,14 @@ class Manager:
             running.log.logger.warning("this service cannot be replaced while it runs", detail=str(error))
             return
 
+        self._offers.append(offer)
+
         def asked() -> None:
             if offer.give(running.sockets()):
                 running.log.logger.info("another process takes the listeners over")
                 loop.remove_reader(offer.fileno())
                 offer.close()
-                self._stop()
+                os.kill(os.getpid(), REPLACED)
 
         loop.add_reader(offer.fileno(), asked)
 
@@ -104,6 +111,13 @@ class _End:
 
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
+
+    gently: bool = False
+
+    def replaced(self) -> None:
+        """Another process has the listeners."""
+        self.gently = True
+        self.tell()
 
     def tell(self) -> None:
         (self.hurried if self.stopped.is_set() else self.stopped).set()
@@ -122,6 +136,7 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
         loop.add_signal_handler(number, end.tell)
     # A closed terminal must not end a mail service.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    loop.add_signal_handler(REPLACED, end.replaced)
     superior.listen(end.tell)
     async with running(config, parts=parts) as service:
         loop.add_signal_handler(signal.SIGHUP, service.reload)
@@ -129,9 +144,11 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
         _spare_the_collector()
         superior.ready(service)
         await end.stopped.wait()
-        within = config.service.drain.total_seconds()
+        within = config.service.stop_within.total_seconds()
         service.log.logger.info("stopping: what is under way may end", within_seconds=within)
         superior.stopping()
+        if end.gently:
+            await service.let_end(config.service.stop_within / 4)
         hastening = asyncio.create_task(_hasten(service, end.hurried))
     hastening.cancel()
     service.log.logger.info("stopped: what is left waits in the spool")

@@ -32,7 +32,7 @@ from waypost.life.control import Failed, Ready, pair, words
 from waypost.life.handover import Offer
 from waypost.life.notify import Notifier
 from waypost.life.place import Place, accept, desk_row, numbers_of, text_of, wanted
-from waypost.life.serving import Serving
+from waypost.life.serving import REPLACED, Serving
 from waypost.life.worker import RESTARTS
 from waypost.net.clock import Clock
 from waypost.net.shared import SharedNumbers
@@ -182,7 +182,8 @@ class Supervisor:
         self._notifier.alive()
         if not self._stopping and self._offer.give([one for sockets in self._sockets for one in sockets]):
             self._log.info("another process takes the listeners over")
-            self._hear(signal.SIGTERM)
+            self._stopping = True
+            self._tell_workers(REPLACED)
         if self._stopping and [child.name for child in self._running()] == [DESK]:
             self._running()[0].send(signal.SIGTERM)
         for child in self._children:

@@ -166,6 +166,12 @@ class Receiver:
             self._sessions.discard(session)
             crowd.leave(client, network)
 
+    async def let_end(self, within: timedelta) -> None:
+        """Stop accepting, and wait so long for the sessions to end by themselves: another process takes new ones."""
+        for listener in self._listeners:
+            listener.stop_accepting()
+        await asyncio.gather(*(listener.drain(within.total_seconds()) for listener in self._listeners))
+
     async def stop(self, within: timedelta) -> None:
         """Stop accepting, say 421 to who is idle, wait so long for the others' messages, then cut them off.
 
