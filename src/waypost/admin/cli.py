@@ -92,7 +92,8 @@ def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json:
 def health(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
     """Say whether the service is fit to serve.
 
-    For a container's health check: it asks the running service alone, and never the spool in its stead. Exit code 0: it is ready.
+    For a container's health check: it asks the running service alone, and never the spool in its stead. Exit code 0: it
+    is ready.
 
     Example: waypost health
     """
