@@ -120,3 +120,15 @@ async def test_octets_kept_to_compare_with_are_given_back() -> None:
     await talk.say("NOOP")
     assert talk.house.in_flight.held == 0
     await talk.end()
+
+
+@virtual
+async def test_of_messages_in_one_segment_none_stays_counted() -> None:
+    talk = await begin()
+    await talk.say("EHLO us.example")
+    whole_message = b"MAIL FROM:<a@us.example>\r\nRCPT TO:<bob@ours.example>\r\nBDAT %d LAST\r\n" % len(LETTER) + LETTER
+    talk.stream.write(whole_message * 3)
+    assert [(await talk.hear())[:3] for _ in range(9)] == ["250"] * 9
+    await talk.say("NOOP")
+    assert talk.house.in_flight.held == 0
+    await talk.end()

@@ -900,6 +900,7 @@ class Session:
         match await self._uncancelled(envelope, octets, incoming.id, now, until):
             case Stored() as stored:
                 self._messages += 1
+                self._was_heard()  # of two messages in one segment only the last is remembered
                 self._unheard = Unheard(sent, stored.id, house.in_flight)
                 if envelope.held:
                     await self._set_aside(stored)
