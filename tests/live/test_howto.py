@@ -57,7 +57,8 @@ async def as_printed(guide: str, place: Path, instead: Mapping[str, str]) -> Asy
 async def test_the_printed_configuration_is_in_order_as_it_stands(guide: str, place: Path) -> None:
     config = place / "waypost.toml"
     config.write_text(printed(guide))
-    for text in re.findall(r"^```text\n(# (\w+)\n.*?)^```$", (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL):
+    files = r"^```text\n(# ([\w.-]+)\n.*?)^```$"
+    for text in re.findall(files, (GUIDES / guide).read_text(), re.MULTILINE | re.DOTALL):
         (place / text[1]).write_text(text[0])
     (place / PASSWORD).write_text("secret\n")
     (place / SECRET).write_text("c0ffee\n")
