@@ -26,6 +26,9 @@ from typing import Final, assert_never
 from waypost import __version__, is_compiled
 from waypost.admin import revisions
 from waypost.admin.answers import FailureKind, ListenerFacts, OperationError, Reloaded, ServiceFacts
+from waypost.admin.board import Expiring
+from waypost.admin.face import board_of, guard_of, tls_of
+from waypost.admin.flow import FlowKeeper, Totals
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.admin.quarantine import clear_quarantine
@@ -100,6 +103,7 @@ from waypost.queue.ids import MessageIds
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.space import Room
 from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
+from waypost.queue.watching import Watching
 from waypost.receive.authorship import FromField
 from waypost.receive.body import InFlight
 from waypost.receive.http import Guard, HttpDoor
@@ -234,9 +238,7 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         operations = _operations(base, _listeners(base, receiver, web_doors), dispatcher, watch)
         operations.renew, renewal.operations = renewal.reload, (operations,)
         await renewal.note("start")
-        admin = AdminServer(
-            operations, config.admin.address, metrics=base.metrics.collect, not_ready=operations.not_ready
-        )
+        admin = _admin_server(base, operations, watch)
         await stack.enter_async_context(admin)
         facts = operations.facts
         base.log.logger.info(
@@ -745,7 +747,40 @@ def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], dispatcher: D
         used=lambda onward: Quotas(base.storage, base.clock).used(onward.quotas, onward.credential),
         delivering=dispatcher.destinations,
         refrozen=dispatcher.freeze,
+        rewatched=partial(setattr, base.journal, "watched"),
     )
+
+
+def _admin_server(base: _Base, operations: Operations, watch: _Watch) -> AdminServer:
+    config = base.config
+    flow = FlowKeeper(_totals(base), base.storage.counts, base.clock)
+    watch.keep("flow keeper", flow.run)
+    return AdminServer(
+        operations,
+        config.admin.address,
+        metrics=base.metrics.collect,
+        not_ready=operations.not_ready,
+        guard=guard_of(config, base.clock),
+        board=board_of(config, base.keyring, flow, base.clock, partial(_authorisations, base)),
+        tls=tls_of(config, base.keyring),
+    )
+
+
+def _totals(base: _Base) -> Totals:
+    async def totals() -> Mapping[str, float]:
+        return base.metrics.totals()
+
+    return totals
+
+
+def _authorisations(base: _Base) -> Sequence[Expiring]:
+    now, found = base.clock.now(), []
+    for state in base.keeper.states():
+        days = state.days(now)
+        ends = now + days * 86400 if days < 36500 else 0.0
+        why = state.why or ("" if state.is_alive else "somebody has to log in")
+        found.append(Expiring("authorisation", state.name, "OAuth 2.0", ends, int(min(days, 36500)), why))
+    return found
 
 
 # ---- what runs by itself
@@ -830,8 +865,9 @@ async def _keep_house(base: _Base) -> None:
 
 
 async def _heed_frost(base: _Base, dispatcher: Dispatcher) -> None:
-    """Let the dispatcher know what is frozen."""
+    """Let the dispatcher know what is frozen, and the journal who is watched."""
     dispatcher.freeze(await Frost(base.storage, base.clock).all())
+    base.journal.watched = list(await Watching(base.storage, base.clock).all())
 
 
 async def _follow_frost(base: _Base, dispatcher: Dispatcher) -> None:

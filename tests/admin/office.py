@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.deliver.peer import NoPolicies
 from tests.route.written import WrittenResolver
 from waypost.admin.answers import ListenerFacts, ServiceFacts
+from waypost.admin.board import Board
+from waypost.admin.guard import Guard, Open, Users
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.config import Config, parse
@@ -185,11 +187,19 @@ async def office() -> AsyncIterator[Office]:
 
 
 @asynccontextmanager
-async def served(office: Office) -> AsyncIterator[AdminServer]:
+async def served(
+    office: Office, *, access: Open | Users | None = None, board: Board | None = None
+) -> AsyncIterator[AdminServer]:
     async def metrics() -> bytes:
         return b"waypost_up 1\n"
 
+    guard = Guard(access or Open(), office.desk.clock)
     async with AdminServer(
-        office.desk, Endpoint("127.0.0.1", 0), metrics=metrics, not_ready=office.desk.not_ready
+        office.desk,
+        Endpoint("127.0.0.1", 0),
+        metrics=metrics,
+        not_ready=office.desk.not_ready,
+        guard=guard,
+        board=board,
     ) as server:
         yield server

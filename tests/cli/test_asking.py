@@ -422,3 +422,13 @@ def test_an_admin_address_that_is_none_is_a_usage_error(wrong: str) -> None:
     result = waypost("status", f"--admin={wrong}")
     assert result.exit_code == 2
     assert "write it as 127.0.0.1:2525" in result.output
+
+
+def test_a_peer_is_watched_for_a_while_and_no_more() -> None:
+    with running() as service:
+        assert "Nobody's dialogues are logged." in service.asked("debug")
+        assert "mx.example.net  logged until " in service.asked("debug", "MX.example.net", "on", "--minutes", "5")
+        assert service.asked_json("debug")["watched"][0]["by"].endswith("(command line)")
+        service.asked("debug", "mx.example.net", "maybe", code=2)
+        assert "Nobody's" in service.asked("debug", "mx.example.net", "off")
+        service.asked("debug", "mx.example.net", "off", code=1)

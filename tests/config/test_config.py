@@ -207,7 +207,7 @@ WRONG = [
     (GOOD + LISTENER, 8, "listener.address", "taken by the listener on line 5", "its own"),
     (GOOD + "[[listener]]\naddress = '0.0.0.0:2525'\n", 8, "listener.address", "taken", "its own"),
     (GOOD + "[admin]\naddress = '127.0.0.1:2525'\n", 8, "admin.address", "taken", "its own"),
-    (GOOD + "[admin]\naddress = '0.0.0.0:80'\n", 8, "admin.address", "asks nobody for a password", "127.0.0.1:80"),
+    (GOOD + "[admin]\naddress = '0.0.0.0:80'\n", 8, "admin.address", "has no users and tls", "127.0.0.1:80"),
     (GOOD + "[relay]\nnetworks = [\n'10.0.0.0/8',\n'10.1.2.3/24']\n", 10, "relay.networks", "bits", "10.1.2.0/24"),
     (GOOD + "[relay]\nnetworks = ['0.0.0.0/0']\n", 8, "relay.networks", "open relay", "your own networks"),
     (GOOD + "[relay]\nnetworks = ['home']\n", 8, "relay.networks", "no network", "192.0.2.0/24"),

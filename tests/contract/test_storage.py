@@ -32,6 +32,7 @@ from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import InMemory, MessageId, NextHop, PossiblyAt
 from waypost.mail.outcome import InDoubt
 from waypost.net.stream import Fault, FaultKind
+from waypost.queue import ids
 from waypost.queue.storage import (
     Counts,
     Gone,
@@ -40,6 +41,7 @@ from waypost.queue.storage import (
     Notice,
     ReadyHop,
     RecipientState,
+    Search,
     Selection,
     Settlement,
     Storage,
@@ -783,3 +785,59 @@ async def test_the_traffic_is_that_of_messages_that_are_done_the_newest_first(st
     assert len(await storage.traffic(since=NOW + 15, limit=9)) == 1
     assert len(await storage.traffic(since=NOW + 5, limit=1)) == 1
     assert await storage.traffic(since=NOW + 25, limit=9) == []
+
+
+# ---- searching
+@pytest.mark.parametrize(
+    ("search", "numbers"),
+    [
+        (Search(), [3, 2, 1]),
+        (Search(domain="EXAMPLE.org"), [2, 1]),
+        (Search(domain="ple.org"), []),
+        (Search(domain="example.net"), []),  # the reverse-path's
+        (Search(address="Carl@example.com"), [3]),
+        (Search(address="anna@example.net", outcome="delivered"), [1]),
+        (Search(outcome="deferred"), [2]),
+        (Search(outcome="rejected"), []),
+        (Search(text="451 4.3.0 BUSY"), [2]),
+        (Search(text="busy", outcome="delivered"), []),
+        (Search(next_hop="mx:example.org"), [2, 1]),
+        (Search(message_id="Two@Shop.example"), [2]),
+        (Search(message_id="wo@shop.example"), []),
+        (Search(since=NOW + 2), [3, 2]),
+        (Search(until=NOW + 2), [1]),
+        (Search(since=NOW + 2, until=NOW + 3), [2]),
+    ],
+)
+async def test_messages_in_the_queue_and_done_are_found_newest_first(
+    storage: Storage, search: Search, numbers: list[int]
+) -> None:
+    for number, recipient in ((1, BERT), (2, BERT), (3, CARL)):
+        sent = replace(envelope(recipient), message_id=f"{('one', 'two', 'three')[number - 1]}@shop.example")
+        at = NOW + number
+        await storage.accept(sent, InMemory(b"x"), id=at_time(at), now=at, claim_until=at)
+        if recipient is BERT:
+            lease = await claim_one(storage, now=at)
+            outcome, then = (OK, Gone()) if number == 1 else (BUSY, wait(NOW + 999))
+            assert await storage.settle(settlement(lease, outcome=outcome, then=then))
+
+    found = await storage.search(search, before="", limit=9)
+
+    assert list(found.ids) == [at_time(NOW + number) for number in numbers]
+    assert found.next == ""
+
+
+def at_time(at: float) -> MessageId:
+    return ids.from_number(int(at * 1000) << 21)
+
+
+async def test_a_search_goes_on_where_its_page_ended(storage: Storage) -> None:
+    for number in range(1, 6):
+        await accept(storage, number, BERT)
+
+    first = await storage.search(Search(domain="example.org"), before="", limit=2)
+    second = await storage.search(Search(domain="example.org"), before=first.next, limit=2)
+    third = await storage.search(Search(address="bert@example.org"), before=second.next, limit=2)
+
+    assert [first.ids, second.ids, third.ids] == [(name(5), name(4)), (name(3), name(2)), (name(1),)]
+    assert third.next == ""

@@ -23,6 +23,8 @@ PROGRAMS = (
     "curl",
     "msmtp",
     "strace",
+    "/usr/bin/chromium",
+    "promtool",
     str(EXIM),
 )
 

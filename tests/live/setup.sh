@@ -26,6 +26,9 @@ missing() { ! dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok instal
 # Where Node.js came from elsewhere, it has its npm with it, which Debian's would not suffer.
 if ! command -v npm >/dev/null; then PACKAGES+=(nodejs npm); fi
 
+# A browser for the dashboard, and what judges the alert rules.
+PACKAGES+=(chromium fonts-dejavu-core prometheus)
+
 to_install=()
 for package in "${PACKAGES[@]}"; do
     if missing "$package"; then to_install+=("$package"); fi

@@ -133,3 +133,22 @@ def test_cuts_make_no_difference_to_the_count(step: int, body: bool) -> None:  #
         scan.feed(octets[start : start + step])
     assert scan.received == 9
     assert scan.ended is body
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (b"Message-ID: <a.b@c.example>\r\n\r\nbody", "a.b@c.example"),
+        (b"From: x\r\nMESSAGE-Id:<a@b>\r\n\r\n", "a@b"),
+        (b"Message-ID:\r\n <folded@b.example>\r\n\r\n", "folded@b.example"),
+        (b"Message-ID: bare@b.example\r\n\r\n", "bare@b.example"),
+        (b"X-Message-ID: <a@b>\r\n\r\n", ""),
+        (b"Subject: x\r\n\r\nMessage-ID: <a@b>\r\n", ""),
+        (b"Message-ID: <\xe9@b>\r\n\r\n", "\\xe9@b"),
+        (b"Message-ID:\r\n\r\n", ""),
+    ],
+)
+def test_a_message_id_is_noticed_on_the_way(header: bytes, found: str) -> None:
+    scan = HeaderScan()
+    scan.feed(header)
+    assert scan.message_id == found

@@ -25,6 +25,7 @@ from tests.report.attempts import (
 from tests.virtual import VirtualClock
 from waypost.deliver.journal import Journal as DeliverJournal
 from waypost.deliver.opening import Step
+from waypost.mail.attempt import Transcript
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Recipient
 from waypost.mail.notification import ToAuthor, ToPostmaster
 from waypost.mail.outcome import NotConnected
@@ -268,3 +269,26 @@ def test_trouble_with_the_queue_is_told_apart_from_a_bug(kept: Kept) -> None:
     assert kept.count("crashes") == 1
     assert "exception" not in kept.lines[0]
     assert "a bug" in str(kept.lines[1]["exception"])
+
+
+@pytest.mark.parametrize("peer", ["smtp://127.0.0.1:25", "mx.example.com", "192.0.2.1"])
+def test_a_watched_peers_dialogue_is_logged_line_by_line(peer: str) -> None:
+    stream = io.BytesIO()
+    journal = Journal(Log(AtOnce(stream), level="error", pretty=False, clock=StillClock()), Metrics(MemoryStorage()))
+    transcript = Transcript(0.0)
+    transcript.add(0.1, "*", "connecting to mx.example.com[192.0.2.1:25]")
+    transcript.add(0.2, "S", "220 hello\n250 there")
+    attempt = replace(ATTEMPT, next_hop=NextHop("smtp://127.0.0.1:25"), transcript=transcript)
+
+    journal.attempted(attempt, ())
+    assert stream.getvalue() == b""
+    journal.watched = [peer]
+    journal.attempted(attempt, ())
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line["mark"], line["text"]) for line in lines] == [
+        ("dialogue", "*", "connecting to mx.example.com[192.0.2.1:25]"),
+        ("dialogue", "S", "220 hello"),
+        ("dialogue", "S", "250 there"),
+    ]
+    assert {line["id"] for line in lines} == {MESSAGE.id}

@@ -46,14 +46,14 @@ def user_add(
     Example: waypost user add alice@example.net --may-send-as example.net
     """
     found = _users_of(config, json=json)
-    with _told(json=json), changing(found.users) as users:
+    with told(json=json), changing(found.users) as users:
         if name.lower() in users:
             fail(
                 f"there is a user {name} already",
                 "give it a new password with `waypost user passwd`",
                 as_json_value=json,
             )
-        added = _hashed(name, _password(from_stdin=password_stdin, json=json), tuple(may_send_as or ()), json=json)
+        added = _hashed(name, asked_password(from_stdin=password_stdin, json=json), tuple(may_send_as or ()), json=json)
         users[added.name] = added
     _say(f"{added.name} may log in now, and send as {_send_as(added, found)}.", added, found, json=json)
 
@@ -69,9 +69,9 @@ def user_passwd(
     Example: waypost user passwd alice@example.net
     """
     found = _users_of(config, json=json)
-    with _told(json=json), changing(found.users) as users:
+    with told(json=json), changing(found.users) as users:
         old = _known(name, users, json=json)
-        new = _hashed(old.name, _password(from_stdin=password_stdin, json=json), old.may_send_as, json=json)
+        new = _hashed(old.name, asked_password(from_stdin=password_stdin, json=json), old.may_send_as, json=json)
         users[new.name] = new
     _say(f"{new.name} has a new password.", new, found, json=json)
 
@@ -82,7 +82,7 @@ def user_remove(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, json:
     Example: waypost user remove alice@example.net
     """
     found = _users_of(config, json=json)
-    with _told(json=json), changing(found.users) as users:
+    with told(json=json), changing(found.users) as users:
         gone = users.pop(_known(name, users, json=json).name)
     _say(f"{gone.name} can log in no more.", gone, found, json=json)
 
@@ -93,7 +93,7 @@ def user_list(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -
     Example: waypost user list
     """
     found = _users_of(config, json=json)
-    with _told(json=json):
+    with told(json=json):
         users = sorted(load_users(found.users).values(), key=lambda user: user.name)
     rows = [_row(user, found) for user in users]
     show(
@@ -122,7 +122,8 @@ def _users_of(path: Path, *, json: bool) -> Config:
 
 
 @contextmanager
-def _told(*, json: bool) -> Iterator[None]:
+def told(*, json: bool) -> Iterator[None]:
+    """Trouble with the file ends the command, and says why."""
     try:
         yield
     except UsersError as error:
@@ -136,7 +137,8 @@ def _known(name: str, users: dict[str, User], *, json: bool) -> User:
     return users[name.lower()]
 
 
-def _password(*, from_stdin: bool, json: bool) -> str:
+def asked_password(*, from_stdin: bool, json: bool) -> str:
+    """A new password, from a person or a program."""
     if from_stdin:
         return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
     if not sys.stdin.isatty():

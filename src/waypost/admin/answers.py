@@ -16,7 +16,8 @@ from waypost.admin.explanation import Explanation, Question
 from waypost.mail.envelope import MessageId
 from waypost.net.clock import Instant
 from waypost.queue.frost import Frozen
-from waypost.queue.storage import BinnedEntry, CapturedMessage, HistoryEvent, QueueEntry, Selection
+from waypost.queue.storage import BinnedEntry, CapturedMessage, HistoryEvent, QueueEntry, Search, Selection
+from waypost.queue.watching import Watched
 from waypost.route.state import DestinationState
 
 Value = TypeVar("Value")
@@ -31,6 +32,7 @@ class FailureKind(Enum):
     BAD_REQUEST = "bad request"  # the asker's
     NOT_FOUND = "not found"  # nobody's
     REFUSED = "refused"  # of who wrote what was to be put in force
+    UNAUTHENTICATED = "unauthenticated"  # nobody knows who asks
     FORBIDDEN = "forbidden"  # the asker came by a way that is shut
     UNAVAILABLE = "unavailable"  # ours: the storage, the service, this machine
 
@@ -330,11 +332,12 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """The messages a question matched, newest first. `more`: there are older ones."""
+    """The messages a question matched, newest first. `more`: there may be older ones; of a search, behind `next`."""
 
     asked: str
     traces: tuple[Trace, ...]
     more: bool
+    next: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +410,56 @@ class CapturedDetail:
     cut: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WatchBody:
+    """Whose dialogues are to be logged, or no more: a next hop, a host's name, or its address; for how many minutes."""
+
+    peer: str
+    on: bool = True
+    minutes: int = 60
+    by: str = "admin API"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedPeers:
+    """All whose dialogues are logged now."""
+
+    watched: tuple[Watched, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """How many captured messages were dropped; asked of the API, how many are kept."""
+
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What an administrator shows. Shown by no repr."""
+
+    name: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login({self.name!r}, …)"
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The process lives."""
+
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Whether it is fit to serve, and why not, a sentence each."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+
+
 class Desk(Protocol):
     """Where questions are put. Raises throughout: OperationError."""
 
@@ -450,6 +503,10 @@ class Desk(Protocol):
         """By message id, or by the address it is from or to."""
         ...
 
+    async def search(self, search: Search, *, before: str = "", limit: int = 10) -> Traces:
+        """Lives of messages that fit, newest first; `next` is where to search on."""
+        ...
+
     async def resolve(self, domain: str) -> Resolution: ...
 
     async def explain(self, question: Question) -> Explanation:
@@ -473,6 +530,16 @@ class Desk(Protocol):
     async def revisions(self) -> Revisions: ...
 
     async def revision(self, id: str) -> RevisionText: ...  # noqa: A002 - the field's own name
+
+    async def watched(self) -> WatchedPeers: ...
+
+    async def watch(self, body: WatchBody) -> WatchedPeers:
+        """Log the dialogues with a peer for a while, or stop."""
+        ...
+
+    async def clear_inbox(self, *, keep: int) -> Cleared:
+        """Drop all but the newest `keep` captured messages."""
+        ...
 
 
 def to_json(value: object) -> bytes:

@@ -5,6 +5,7 @@ What is asked is answered by a desk (answers.py) and worded by words.py; termina
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -13,6 +14,8 @@ from rich.text import Text
 from waypost import __version__, is_compiled, with_build
 from waypost.admin import words
 from waypost.admin.accounts import user_commands
+from waypost.admin.admins import admin_commands
+from waypost.admin.answers import WatchBody
 from waypost.admin.backup import backup, restore
 from waypost.admin.changing import config_commands, preview, reload
 from waypost.admin.client import Asked, OnlyService
@@ -180,6 +183,29 @@ def explain(
     raise typer.Exit(0 if answer.is_taken and all(each.is_taken for each in answer.journeys) else 1)
 
 
+def debug(
+    peer: Annotated[str, typer.Argument(metavar="[PEER]", help="A next hop, a host's name, or its address.")] = "",
+    switch: Annotated[str, typer.Argument(metavar="[on|off]", help="Whether to log.")] = "on",
+    minutes: Annotated[int, typer.Option("--minutes", min=1, max=10080, help="It ends by itself after so long.")] = 60,
+    config: ConfigOption = DEFAULT_CONFIG,
+    admin: AdminOption = "",
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Log the dialogues with a peer for a while.
+
+    Without a peer: show whose are logged. Each line that we or the host say in an attempt is logged, without passwords
+    and bodies, and whatever the log's level. `waypost trace` has the same of each message.
+
+    Example: waypost debug mx.example.net on --minutes 30
+    """
+    if switch not in {"on", "off"}:
+        fail(f"{switch!r} is neither on nor off", "write on or off behind the peer", as_json_value=json, code=2)
+    asked = context(config, admin, json=json)
+    body = WatchBody(peer, switch == "on", minutes, f"{getpass.getuser()} (command line)")
+    answer = asked.answer(lambda found: found.watch(body) if peer else found.watched())
+    show(answer, words.watched, as_json_value=json)
+
+
 # ---- the inbox
 def inbox_list(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many messages.")] = 50,
@@ -264,8 +290,10 @@ def commands() -> typer.Typer:
     app.command("reload")(reload)
     app.command("preview")(preview)
     app.add_typer(config_commands(), name="config")
+    app.command("debug")(debug)
     app.add_typer(inbox, name="inbox")
     app.add_typer(user_commands(), name="user")
+    app.add_typer(admin_commands(), name="admin")
     app.add_typer(oauth_commands(), name="oauth")
     app.add_typer(import_commands(), name="import")
     app.add_typer(cluster_commands(), name="cluster")

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -22,6 +25,7 @@ from waypost.admin.answers import (
     Acted,
     BinPage,
     CapturedDetail,
+    Cleared,
     Desk,
     Destinations,
     FailureKind,
@@ -40,17 +44,22 @@ from waypost.admin.answers import (
     RevisionText,
     Status,
     Traces,
+    WatchBody,
+    WatchedPeers,
     Why,
     from_json,
     to_json,
 )
 from waypost.admin.explanation import Explanation, Question
 from waypost.config import Config
+from waypost.config.model import Admin
 from waypost.mail.explain import plain
 from waypost.net.stream import Endpoint
-from waypost.queue.storage import Selection
+from waypost.queue.storage import Search, Selection
 
 T = TypeVar("T")
+#: Where the command line finds its token, should the service ask for one.
+TOKEN: Final = "WAYPOST_TOKEN"  # noqa: S105 - the variable's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,8 @@ class ServiceDesk:
 
     address: Endpoint
     timeout: float = 60
+    token: str = field(default_factory=lambda: os.environ.get(TOKEN, ""), repr=False)
+    scheme: str = "http"
 
     async def metrics(self) -> bytes:
         """Its metrics, in Prometheus' text format."""
@@ -116,6 +127,13 @@ class ServiceDesk:
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
         return await self._get(f"/api/trace/{_segment(asked)}?limit={limit}", Traces)
 
+    async def search(self, search: Search, *, before: str = "", limit: int = 10) -> Traces:
+        texts = ("address", "domain", "message_id", "next_hop", "outcome", "text")
+        asked = [(name, getattr(search, name)) for name in texts]
+        asked += [(name, str(int(getattr(search, name)))) for name in ("since", "until") if getattr(search, name)]
+        asked += [("before", before), ("limit", str(limit))]
+        return await self._get(f"/api/search?{urlencode([pair for pair in asked if pair[1]])}", Traces)
+
     async def resolve(self, domain: str) -> Resolution:
         return await self._get(f"/api/resolve/{_segment(domain)}", Resolution)
 
@@ -143,6 +161,15 @@ class ServiceDesk:
     async def revision(self, id: str) -> RevisionText:  # noqa: A002 - the field's own name
         return await self._get(f"/api/config/{_segment(id)}", RevisionText)
 
+    async def watched(self) -> WatchedPeers:
+        return await self._get("/api/watched", WatchedPeers)
+
+    async def watch(self, body: WatchBody) -> WatchedPeers:
+        return _understood(await self._ask("POST", "/api/watched", to_json(body)), WatchedPeers)
+
+    async def clear_inbox(self, *, keep: int) -> Cleared:
+        return _understood(await self._ask("POST", "/api/inbox/clear", to_json(Cleared(keep))), Cleared)
+
     async def _get(self, path: str, kind: type[T]) -> T:
         return _understood(await self._ask("GET", path), kind)
 
@@ -160,17 +187,28 @@ class ServiceDesk:
         raise _refused(status, octets)
 
     def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        connection = _connection(self.address, self.timeout)
+        connection = self._connection(self.timeout)
         try:
-            connection.request(method, path, body or None, {"X-Waypost": "1"})
+            connection.request(method, path, body or None, self._headers())
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
 
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        if self.scheme == "http":
+            return _connection(self.address, timeout)
+        context = ssl.create_default_context()
+        if ip_address(self.address.host).is_loopback:  # this very machine: the token need not be kept from itself
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection(self.address.host, self.address.port, timeout=timeout, context=context)
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-Waypost": "1", **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
+
     def _connects(self) -> bool:
         try:
-            with contextlib.closing(_connection(self.address, 5)) as connection:
+            with contextlib.closing(self._connection(5)) as connection:
                 connection.connect()
                 return True
         except OSError:
@@ -214,6 +252,7 @@ def _segment(text: str) -> str:
 def _refused(status: int, octets: bytes) -> OperationError:
     kinds = {
         400: FailureKind.BAD_REQUEST,
+        401: FailureKind.UNAUTHENTICATED,
         403: FailureKind.FORBIDDEN,
         404: FailureKind.NOT_FOUND,
         409: FailureKind.REFUSED,
@@ -264,7 +303,8 @@ async def desk(asked: Asked, *, spool: bool) -> AsyncIterator[tuple[Desk, str]]:
 
     Raises: OperationError, where no service runs and the spool cannot be opened in its stead.
     """
-    service = ServiceDesk(asked.address)
+    admin = asked.config.admin if isinstance(asked.config, Config) else Admin()
+    service = ServiceDesk(asked.address, scheme="https" if admin.tls else "http")
     if await service.is_there():
         yield service, f"the service at {asked.address} answers"
         return

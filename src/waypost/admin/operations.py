@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final, TypeAlias, assert_never
 
 from waypost.admin import revisions
@@ -18,6 +19,7 @@ from waypost.admin.answers import (
     Acted,
     BinPage,
     CapturedDetail,
+    Cleared,
     Destinations,
     FailureKind,
     FreezeBody,
@@ -40,6 +42,8 @@ from waypost.admin.answers import (
     Trace,
     Traces,
     Waiting,
+    WatchBody,
+    WatchedPeers,
     Why,
 )
 from waypost.admin.explanation import Explanation, Journey, Question
@@ -73,7 +77,8 @@ from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.frost import ROUTE, Frost, Frozen
 from waypost.queue.ids import to_number
 from waypost.queue.shelf import Absent
-from waypost.queue.storage import QueueEntry, RecipientState, Selection, Storage, StorageError
+from waypost.queue.storage import QueueEntry, RecipientState, Search, Selection, Storage, StorageError
+from waypost.queue.watching import Watching
 from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
@@ -95,6 +100,8 @@ HEADER: Final = 64 * 1024
 #: Queue entries of one message that are shown with it; a message has at most 1,000 recipients.
 ENTRIES: Final = 1000
 PAGE: Final = 1000
+#: The longest that a peer is watched.
+MINUTES: Final = 7 * 24 * 60
 #: MX records that are shown; live mail looks at twenty.
 SHOWN: Final = 50
 
@@ -109,6 +116,10 @@ def _not_told(_frozen: Mapping[str, Frozen]) -> None:
 
 def _nobody_wants(_: Collection[NextHop]) -> None:
     """Nobody delivers."""
+
+
+def _nobody_watches(_peers: Sequence[str]) -> None:
+    """Nothing is delivered, so nothing is said."""
 
 
 def _no_destinations() -> Sequence[DestinationState]:
@@ -153,6 +164,7 @@ class Operations:
     retried: Callable[[Collection[NextHop]], None] = _nobody_wants
     delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
     refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
+    rewatched: Callable[[Sequence[str]], None] = _nobody_watches  # told whose dialogues are logged now
     gate: WatchedGate | OpenGate = NO_GATE
     used: Callable[[Onward], Awaitable[Sequence[str]]] = _not_counted  # of quotas, a line each
 
@@ -386,6 +398,28 @@ class Operations:
         with _storage_trouble():
             return await self._frost.all()
 
+    # ---- looking over a peer's shoulder
+    async def watched(self) -> WatchedPeers:
+        with _storage_trouble():
+            return WatchedPeers(tuple((await Watching(self.storage, self.clock).all()).values()))
+
+    async def watch(self, body: WatchBody) -> WatchedPeers:
+        if not body.peer.strip() or len(body.peer) > 300 or not 1 <= body.minutes <= MINUTES:
+            raise OperationError(
+                FailureKind.BAD_REQUEST,
+                "a peer is watched by name or address, for 1 minute to 7 days",
+                "name a next hop as `queue destinations` shows it, a host, or its address",
+            )
+        watching, peer = Watching(self.storage, self.clock), body.peer.strip()
+        with _storage_trouble():
+            if body.on:
+                await watching.begin(peer, by=body.by, lasting=timedelta(minutes=body.minutes))
+            elif not await watching.end(peer):
+                raise OperationError(FailureKind.NOT_FOUND, f"{peer} is not watched", "see who is: waypost debug")
+        now = await self.watched()
+        self.rewatched([one.peer for one in now.watched])
+        return now
+
     @property
     def _frost(self) -> Frost:
         return Frost(self.storage, self.clock)
@@ -438,6 +472,15 @@ class Operations:
                 "check the spelling; the history of old messages is dropped after a while",
             )
         return Traces(asked, tuple(found), more)
+
+    async def search(self, search: Search, *, before: str = "", limit: int = 10) -> Traces:
+        if before:
+            _message_id(before)
+        narrowed = replace(search, message_id=search.message_id.strip().removeprefix("<").removesuffix(">"))
+        with _storage_trouble():
+            found = await self.storage.search(narrowed, before=before, limit=min(max(limit, 1), PAGE))
+            traces = [await self._trace(each) for each in found.ids]
+        return Traces("a search", tuple(traces), bool(found.next), found.next)
 
     async def _trace(self, id: MessageId) -> Trace:  # noqa: A002 - the field's own name
         events = await self.storage.history(id)
@@ -600,6 +643,10 @@ class Operations:
     async def captured_octets(self, number: int) -> bytes:
         with _storage_trouble():
             return await _first(await self._captured(number), 2**62)
+
+    async def clear_inbox(self, *, keep: int) -> Cleared:
+        with _storage_trouble():
+            return Cleared(await self.storage.discard_captured(keep=keep))
 
     async def _captured(self, number: int) -> Octets:
         try:

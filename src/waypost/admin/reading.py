@@ -7,10 +7,12 @@ where decoding one part fails, that part is shown as it is. Nothing is rendered 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import EmailMessage, Message
 from email.policy import default as modern
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from waypost.admin.answers import CapturedDetail
 from waypost.mail.explain import plain
@@ -31,6 +33,30 @@ def taken_apart(message: CapturedMessage, octets: bytes) -> CapturedDetail:
         attachments=tuple(name for part in parts if (name := _file_name(part))),
         cut=len(octets) < message.size,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One, decoded. `quoted_name`: its name as RFC 5987 §3.2 quotes it."""
+
+    quoted_name: str
+    octets: bytes
+
+
+def attachment(octets: bytes, number: int) -> Attachment | None:
+    """The `number`th of a message, as `CapturedDetail.attachments` lists them; None where there are fewer."""
+    parts = message_from_bytes(octets, _class=EmailMessage, policy=modern).walk()
+    named = [(name, part) for part in parts if (name := _file_name(part))]
+    if number >= len(named):
+        return None
+    name, part = named[number]
+    decoded = part.get_payload(decode=True)
+    return Attachment(quote(name, safe=""), decoded if isinstance(decoded, bytes) else bytes(part))
+
+
+def html_page(html: str) -> str:
+    """A message's HTML as a page for a frame: links lead to a window of their own, if a browser lets them at all."""
+    return f'<!doctype html><meta charset="utf-8"><base target="_blank">{html}'
 
 
 def _field(name: str, raw: str) -> str:

@@ -19,6 +19,7 @@ from waypost.admin.answers import (
     Acted,
     BinPage,
     CapturedDetail,
+    Cleared,
     Desk,
     Destinations,
     FailureKind,
@@ -38,10 +39,12 @@ from waypost.admin.answers import (
     Shift,
     Status,
     Traces,
+    WatchBody,
+    WatchedPeers,
     Why,
 )
 from waypost.admin.explanation import Explanation, Question
-from waypost.queue.storage import CapturedMessage, Selection
+from waypost.queue.storage import CapturedMessage, Search, Selection
 from waypost.route.state import DestinationState, together, trouble_first
 
 T = TypeVar("T")
@@ -172,6 +175,12 @@ class Together:
     async def thaw(self, body: FreezeBody) -> Froze:
         return (await self._all(lambda worker: worker.desk.thaw(body)))[0]
 
+    async def watched(self) -> WatchedPeers:
+        return await self._any(lambda worker: worker.desk.watched())
+
+    async def watch(self, body: WatchBody) -> WatchedPeers:
+        return (await self._all(lambda worker: worker.desk.watch(body)))[0]
+
     async def destinations(self, *, limit: int = 100) -> Destinations:
         heard = await self._all(lambda worker: worker.desk.destinations(limit=1000))
         found = _by_hop(state for each in heard for state in each.destinations)
@@ -186,6 +195,18 @@ class Together:
         traces = sorted((one for _, each in answers for one in each.traces), key=attrgetter("id"), reverse=True)
         more = len(traces) > limit or any(each.more for _, each in answers)
         return Traces(asked, tuple(traces[:limit]), more)
+
+    async def search(self, search: Search, *, before: str = "", limit: int = 10) -> Traces:
+        """All look through their newest; what is older than where one of them stopped waits for the next page."""
+        answers, failures = await self._ask(lambda worker: worker.desk.search(search, before=before, limit=limit))
+        if not answers:
+            raise _worst(failures)
+        heard = [each for _, each in answers]
+        floor = max((each.next for each in heard if each.next), default="")
+        traces = sorted((one for each in heard for one in each.traces), key=attrgetter("id"), reverse=True)
+        shown = [one for one in traces if one.id >= floor][:limit]
+        following = shown[-1].id if len(shown) == limit and len(traces) > limit else floor
+        return Traces("a search", tuple(shown), bool(following), following)
 
     async def resolve(self, domain: str) -> Resolution:
         return await self._any(lambda worker: worker.desk.resolve(domain))
@@ -236,6 +257,15 @@ class Together:
 
     async def captured_octets(self, number: int) -> bytes:
         return await self._whose(number).desk.captured_octets(number >> _WHOSE)
+
+    async def clear_inbox(self, *, keep: int) -> Cleared:
+        """Each keeps so many of the newest that all have together: those it has of them."""
+        newest = (await self.inbox(limit=max(keep, 1))).messages[:keep]
+        kept = {worker.index: 0 for worker in self.workers()}
+        for message in newest:
+            kept[message.number & ((1 << _WHOSE) - 1)] += 1
+        cleared = await self._all(lambda worker: worker.desk.clear_inbox(keep=kept[worker.index]))
+        return Cleared(sum(each.messages for each in cleared))
 
     def _whose(self, number: int) -> Worker:
         for worker in self.workers():
@@ -331,6 +361,7 @@ def _worst(failures: Sequence[tuple[Worker, OperationError]]) -> OperationError:
     order = (
         FailureKind.BAD_REQUEST,
         FailureKind.REFUSED,
+        FailureKind.UNAUTHENTICATED,
         FailureKind.FORBIDDEN,
         FailureKind.UNAVAILABLE,
         FailureKind.NOT_FOUND,

@@ -25,6 +25,7 @@ from waypost.admin.answers import (
     Status,
     Trace,
     Traces,
+    WatchedPeers,
     Why,
 )
 from waypost.mail.explain import plain
@@ -169,6 +170,14 @@ def frozen(answer: Froze) -> Iterator[Text]:
         yield Text("Nothing is frozen.")
     for one in answer.frozen:
         yield Text.assemble((plain(one.place), "bold"), f"  {plain(str(one))}, {when(one.at)}")
+
+
+def watched(answer: WatchedPeers) -> Iterator[Text]:
+    """A line each."""
+    if not answer.watched:
+        yield Text("Nobody's dialogues are logged.")
+    for one in answer.watched:
+        yield Text.assemble((plain(one.peer), "bold"), f"  logged until {when(one.until)}, by {one.by}")
 
 
 def _doing(one: DestinationState) -> str:

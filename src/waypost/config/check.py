@@ -7,9 +7,21 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
+from waypost.auth.admins import load_administrators
 from waypost.auth.users import UsersError, load_users
 from waypost.config.lines import Path
-from waypost.config.model import Admin, Auth, Destination, Hook, Listener, Pickup, Route, Service, TlsReporting
+from waypost.config.model import (
+    Admin,
+    Auth,
+    Certificate,
+    Destination,
+    Hook,
+    Listener,
+    Pickup,
+    Route,
+    Service,
+    TlsReporting,
+)
 from waypost.config.sections import Found, Reader
 from waypost.hooks.load import HookError, Source, looked_at
 from waypost.net.stream import Endpoint
@@ -35,15 +47,27 @@ def check_listeners(listeners: Sequence[Found[Listener]], reader: Reader) -> Non
                 )
 
 
-def check_admin(admins: Sequence[Admin], listeners: Sequence[Found[Listener]], reader: Reader) -> None:
-    """On loopback, beside the listeners."""
+def check_admin(
+    admins: Sequence[Admin],
+    listeners: Sequence[Found[Listener]],
+    certificates: Sequence[Found[Certificate]],
+    base: pathlib.Path,
+    reader: Reader,
+) -> None:
+    """Beside the listeners, and on loopback, or guarded."""
     for admin in admins:
-        if not ip_address(admin.address.host).is_loopback:
+        if not ip_address(admin.address.host).is_loopback and not (admin.users and admin.tls):
+            lacks = " and ".join(key for key, given in (("users", admin.users), ("tls", admin.tls)) if not given)
             reader.complain(
                 ("admin", "address"),
-                f"{admin.address} can be reached from elsewhere, and this version asks nobody for a password",
-                f'Write address = "127.0.0.1:{admin.address.port}", and go there through ssh or a proxy that asks',
+                f"{admin.address} can be reached from elsewhere, and [admin] has no {lacks}",
+                'Write users = "administrators" and tls = true below it, or '
+                f'address = "127.0.0.1:{admin.address.port}", and go there through ssh',
             )
+        if admin.tls and not certificates:
+            reader.complain(("admin", "tls"), "there is no certificate to serve it with", "Write a [[certificate]]")
+        if admin.users and (base / admin.users).exists():  # `waypost admin add` makes it, and nobody can log in before
+            _check_administrators(base / admin.users, reader)
         for found in listeners:
             if _overlap(found.section.address, admin.address):
                 reader.complain(
@@ -51,6 +75,14 @@ def check_admin(admins: Sequence[Admin], listeners: Sequence[Found[Listener]], r
                     f"{admin.address} is taken by the listener on line {reader.lines[found.path]}",
                     "Give each its own address or port",
                 )
+
+
+def _check_administrators(path: pathlib.Path, reader: Reader) -> None:
+    try:
+        load_administrators(path)
+    except UsersError as error:
+        problem, _, remedy = str(error).partition("; ")
+        reader.complain(("admin", "users"), problem, remedy)
 
 
 def check_spool(services: Sequence[Service], base: pathlib.Path, reader: Reader) -> None:

@@ -253,7 +253,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_demands(listeners, auth, reader)
     check_mode(service, routes, rules, reader)
     check_listeners_tls(listeners, certificates, base, reader)
-    check_admin(admin, listeners, reader)
+    check_admin(admin, listeners, certificates, base, reader)
     check_users(auth, base, reader)
     check_tls_reporting(tls_reporting, reader)
     oauth = reader.array("oauth", OAuth)
@@ -281,8 +281,8 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         service=service[0],
         spool=spool,
         listeners=tuple(complete_listener(found.section, base, files) for found in listeners),
-        admin=admin[0],
         pickup=pickup[0],
+        admin=admin[0].model_copy(update={"users": str(base / admin[0].users)}) if admin[0].users else admin[0],
         relay=relay[0],
         access=access[0],
         senders=senders[0],

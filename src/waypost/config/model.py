@@ -410,7 +410,20 @@ class Admin(Section):
 
     address: Listening = Field(
         default=Endpoint("127.0.0.1", 8025),
-        description="Numeric loopback address and port: whoever reaches it may read and delete mail.",
+        description="Numeric address and port. Any but a loopback address needs `users` and `tls`.",
+    )
+    users: str = Field(
+        default="",
+        description="The file of administrators (`waypost admin add`), relative to this file. Without it, whoever "
+        "may open a socket on this machine may read and delete mail.",
+    )
+    tls: bool = Field(
+        default=False, description="Serve HTTPS, with the certificates of [[certificate]], as listeners use them."
+    )
+    names: tuple[Text, ...] = Field(
+        default=(),
+        description="Names by which browsers ask for the dashboard, besides `service.hostname` and the address: any "
+        "other Host is refused (DNS rebinding).",
     )
 
 

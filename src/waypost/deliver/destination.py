@@ -17,7 +17,6 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Final
 
-from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import InMemory, NextHop
 from waypost.mail.explain import as_details, describe_cause
 from waypost.mail.outcome import Cause, Deferred, Delivered, InDoubt, LocalTrouble, Outcome, Rejected
@@ -145,23 +144,23 @@ class Destination:
     """The state of one next hop."""
 
     __slots__ = (
-        "_counts",
         "_ended",
         "_failures",
         "_is_known",
         "_is_stuck",
-        "_last",
         "_policy",
         "_rests",
         "_since",
         "_window",
         "cause",
+        "counts",
         "frozen",
         "has_more",
         "has_window",
         "in_turn",
         "is_held",
         "is_opened",
+        "last",
         "low_water",
         "moved_at",
         "next_hop",
@@ -203,8 +202,9 @@ class Destination:
         self.frozen = ""
         self._ended = False  # an authorisation that it needs
         self._since = since
-        self._counts: dict[type[Outcome], int] = dict.fromkeys((Delivered, Deferred, Rejected, InDoubt), 0)
-        self._last: deque[tuple[Instant, Outcome]] = deque(maxlen=LAST)
+        #: What came of recipients, and of the last ones; who writes an attempt down adds to both.
+        self.counts: dict[type[Outcome], int] = dict.fromkeys((Delivered, Deferred, Rejected, InDoubt), 0)
+        self.last: deque[tuple[Instant, Outcome]] = deque(maxlen=LAST)
         #: Why the last attempt found no session; of no meaning once one was had.
         self.cause: Cause = LocalTrouble("nothing has happened yet")
         self._policy = policy
@@ -316,13 +316,6 @@ class Destination:
         self.frozen = why
         self.is_held = self._ended or bool(why)
 
-    def note(self, attempt: Attempt) -> None:
-        """An attempt is written down: count what came of it, and keep it to be shown."""
-        counts, last, at = self._counts, self._last, attempt.ended_at
-        for _, outcome in attempt.outcomes:
-            counts[type(outcome)] += 1
-            last.append((at, outcome))
-
     def state(self, now: float, at: Instant) -> DestinationState:
         """What it is doing; `at` is what the wall clock says at `now` (monotonic)."""
         in_trouble = self._ended or self._failures > 0 or self._rests > 0
@@ -343,11 +336,11 @@ class Destination:
     def _tally(self) -> Tally:
         return Tally(
             self._since,
-            self._counts[Delivered],
-            self._counts[Deferred],
-            self._counts[Rejected],
-            self._counts[InDoubt],
-            tuple(_reply(at, outcome) for at, outcome in reversed(self._last)),
+            self.counts[Delivered],
+            self.counts[Deferred],
+            self.counts[Rejected],
+            self.counts[InDoubt],
+            tuple(_reply(at, outcome) for at, outcome in reversed(self.last)),
         )
 
     def _phase(self, now: float, *, in_trouble: bool) -> Phase:

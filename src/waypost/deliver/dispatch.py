@@ -488,7 +488,9 @@ class Dispatcher:
             settlement = Settlement(held.lease, tried.attempt, tried.settled)
             if await self._settler.settle(settlement):
                 self._expect(tried.settled)
-                destination.note(tried.attempt)
+                for _, outcome in tried.attempt.outcomes:  # not a method's: it would be one more call a message
+                    destination.counts[type(outcome)] += 1
+                    destination.last.append((tried.attempt.ended_at, outcome))
                 tell(self._journal.attempted, tried.attempt, tried.settled)
                 if self._tells_hooks:
                     await self._hooks.ended(_end_of(tried.attempt))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,11 +20,14 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from waypost.admin.answers import OperationError, Reloaded
 from waypost.admin.client import ServiceDesk
+from waypost.admin.face import board_of, guard_of, tls_of
+from waypost.admin.flow import FlowKeeper
 from waypost.admin.http import AdminServer
 from waypost.admin.together import Together, Worker
 from waypost.app import log_of
 from waypost.config import Complaints, Config
 from waypost.config.change import revision
+from waypost.config.parts import keyring
 from waypost.life.control import Failed, Leash, Ready
 from waypost.life.place import Place, accept, admin_of, desk_row, numbers_of
 from waypost.life.serving import raise_descriptor_limit, serve
@@ -31,7 +35,8 @@ from waypost.net.clock import SystemClock
 from waypost.net.listener import ListenError
 from waypost.net.shared import SharedNumbers
 from waypost.queue.spool import SpoolInUseError
-from waypost.queue.storage import StorageError
+from waypost.queue.storage import Counts, StorageError
+from waypost.report.metrics import totals_in
 from waypost.report.summed import summed
 
 #: Seconds the desk waits for a worker's answer: a person waits, too.
@@ -78,7 +83,7 @@ async def _answer(config: Config, place: Place, shards: Sequence[int], leash: Le
     numbers = SharedNumbers.open(Path(numbers_of(place.runtime)), desk_row(shards))
     metrics = _Metrics(services, numbers)
     try:
-        async with AdminServer(desk, config.admin.address, metrics=metrics.collect, not_ready=desk.not_ready) as server:
+        async with _face(config, desk, metrics) as server:
             leash.say(Ready(admin=str(server.endpoint)))
             await stopped.wait()
     except OSError as error:
@@ -108,6 +113,35 @@ class _Renewal:
         return reloaded
 
 
+@asynccontextmanager
+async def _face(config: Config, desk: Together, metrics: _Metrics) -> AsyncIterator[AdminServer]:
+    """The API and the dashboard of the whole."""
+    clock, ring = SystemClock(), keyring(config)
+    await asyncio.to_thread(ring.refresh)
+
+    async def counts() -> Counts:
+        status = await desk.status()
+        return Counts(status.messages, status.recipients, status.held, status.reports_due)
+
+    flow = FlowKeeper(metrics.totals, counts, clock)
+    watching = [asyncio.create_task(flow.run()), asyncio.create_task(ring.watch(clock, lambda _news: None))]
+    try:
+        async with AdminServer(
+            desk,
+            config.admin.address,
+            metrics=metrics.collect,
+            not_ready=desk.not_ready,
+            guard=guard_of(config, clock),
+            board=board_of(config, ring, flow, clock),
+            tls=tls_of(config, ring),
+        ) as server:
+            yield server
+    finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Metrics:
     """What all workers count, and what is counted of them."""
@@ -120,6 +154,10 @@ class _Metrics:
         heard = await asyncio.gather(*(_metrics(worker) for worker in self.workers))
         texts = [text.decode() for text in heard if text]
         return await asyncio.to_thread(summed, texts, self._of_workers(len(texts)))
+
+    async def totals(self) -> Mapping[str, float]:
+        """What has flowed through all of them since they began, by the names of a Sample's fields."""
+        return await asyncio.to_thread(totals_in, (await self.collect()).decode())
 
     def _of_workers(self, up: int) -> Iterable[Metric]:
         gauge = GaugeMetricFamily("waypost_workers", "Workers there are to be, and those that answer", labels=["state"])

@@ -45,6 +45,7 @@ class Envelope:
 
     `tls_optional`: the header says `TLS-Required: No` (RFC 8689 §3).
     `held`: why it is set aside at once, until somebody releases it; "" for all mail but what is in quarantine.
+    `message_id`: the header's Message-ID without its brackets, to be found by; "" where there is none.
     """
 
     reverse_path: ReversePath
@@ -54,6 +55,7 @@ class Envelope:
     released_at: Instant = 0.0
     tls_optional: bool = False
     held: str = ""
+    message_id: str = ""
 
 
 class Octets(Protocol):

@@ -25,6 +25,9 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 _CLIENT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}|\[[A-Za-z0-9.:]{1,60}\]")
 
 _END: Final = b"\r\n\r\n"
+_MESSAGE_ID: Final = b"\r\nmessage-id:"
+#: What stands behind it (RFC 5322 §3.6.4), on the next line, where somebody folds there.
+_ID: Final = re.compile(rb"\s*<?([^\s<>]{1,998})(?=[\s>])")
 _FIELD: Final = b"\r\nreceived:"
 
 
@@ -105,9 +108,13 @@ _PRIORITY_VALUE: Final = re.compile(rb"[-+]?[0-9]")
 
 
 class HeaderScan:
-    """Counts Received lines in a message that comes in pieces, cut anywhere; looks at nothing behind the header."""
+    """Counts Received lines in a message that comes in pieces, cut anywhere; looks at nothing behind the header.
 
-    __slots__ = ("_head", "_tail", "ended", "is_marked", "received")
+    `message_id`: the Message-ID without its brackets, to find the message by; "" where there is none so far, or where a
+    cut goes through it.
+    """
+
+    __slots__ = ("_head", "_tail", "ended", "is_marked", "message_id", "received")
 
     def __init__(self) -> None:
         self._tail = b"\r\n"  # as if a line had ended: so the first field, and an empty header, look like any other
@@ -116,6 +123,7 @@ class HeaderScan:
         self.is_marked = False
         self.ended = False
         self.received = 0
+        self.message_id = ""
 
     def feed(self, octets: bytes) -> None:
         """The next octets. Cheap once the header has ended."""
@@ -127,6 +135,9 @@ class HeaderScan:
         header = seen[: end + 2] if self.ended else seen
         lowered = header.lower()
         self.received += lowered.count(_FIELD)
+        at = lowered.find(_MESSAGE_ID)
+        if at >= 0 and (found := _ID.match(header, at + len(_MESSAGE_ID))):
+            self.message_id = found[1].decode("ascii", "backslashreplace")
         tls_required, priority = _MARKS
         if tls_required in lowered or priority in lowered:
             self.is_marked = True

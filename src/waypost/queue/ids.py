@@ -85,6 +85,11 @@ def to_number(id: MessageId) -> int:  # noqa: A002 - the field's own name for it
     return number
 
 
+def first_number(at: Instant) -> int:
+    """The least number of ids made at `at` or later."""
+    return int(at * 1000) << _TIME_SHIFT
+
+
 def made_at(number: int) -> Instant:
     """When an id was made, to the millisecond."""
     return (number >> _TIME_SHIFT) / 1000

@@ -22,6 +22,7 @@ from waypost.queue.storage import (
     Counts,
     Draft,
     Durability,
+    Found,
     Gone,
     HistoryEvent,
     Hold,
@@ -34,6 +35,7 @@ from waypost.queue.storage import (
     RecipientState,
     Report,
     ReportedRecipient,
+    Search,
     Selection,
     Settled,
     Settlement,
@@ -515,6 +517,16 @@ class MemoryStorage:
         found = (name for name, life in self._lives.items() if address.lower() in life.addresses)
         return sorted(found, reverse=True)[:limit]
 
+    async def search(self, search: Search, *, before: str, limit: int) -> Found:
+        self._require_open()
+        lives = sorted(
+            (life for life in self._lives.values() if life.events and (not before or life.message.id < before)),
+            key=lambda life: life.message.id,
+            reverse=True,
+        )
+        found = [life.message.id for life in lives if _is_meant(search, life)]
+        return Found(tuple(found[:limit]), found[limit - 1] if len(found) > limit else "")
+
     async def forget(self, *, before: Instant, limit: int) -> int:
         self._require_open()
         old = [life for life in self._lives.values() if life.is_done and life.events and life.events[-1].at < before]
@@ -617,6 +629,16 @@ def _matches(selection: Selection, life: _Life, place: _Place, now: Instant) -> 
     if selection.received_before and life.message.received_at >= selection.received_before:
         return False
     return not selection.next_hop or selection.next_hop == place.next_hop
+
+
+def _is_meant(search: Search, life: _Life) -> bool:
+    at = life.message.received_at
+    if at < search.since or (search.until and at >= search.until):
+        return False
+    if search.address and search.address.lower() not in life.addresses:
+        return False
+    attempts = [record.encode(event.details).lower() for event in life.events if event.kind == "attempt"]
+    return record.fits(search, record.encode(life.events[0].details).lower(), attempts)
 
 
 def _domain(place: _Place) -> str:

@@ -7,14 +7,16 @@ SQL is put together of this file's constants alone; whatever comes from outside 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
 from waypost.net.clock import Instant
 from waypost.queue import ids, record
 from waypost.queue.rows import Key
+from waypost.queue.searching import Searched
 from waypost.queue.storage import (
     BinnedEntry,
     CapturedMessage,
@@ -27,6 +29,7 @@ from waypost.queue.storage import (
     ReadyHop,
     RecipientState,
     ReportedRecipient,
+    Search,
     Selection,
 )
 
@@ -64,6 +67,23 @@ _OF_ADDRESS: Final = (
     " AND (lowered(r.address) = ? OR EXISTS (SELECT 1 FROM messages WHERE id = r.message"
     " AND lowered(json_extract(envelope, '$.reverse_path')) = ?))"
 )
+_ADDRESSED: Final = f"""{_PERIODS}
+    SELECT message FROM period CROSS JOIN addresses ON addresses.period = period.value AND address = ?
+    WHERE message < ? ORDER BY message DESC LIMIT ?"""
+#: Messages in the queue and done, as a search reads them: id, received_at, envelope, last attempt.
+_NEWEST: Final = """
+    SELECT id, received_at, envelope, '' AS attempt FROM messages
+    WHERE id < ? AND id >= ? AND NOT EXISTS (SELECT 1 FROM done WHERE message = id)
+    UNION ALL
+    SELECT message, received_at, envelope, attempt FROM done WHERE message < ? AND message >= ?
+    ORDER BY 1 DESC"""
+_RECORDS: Final = """
+    SELECT id, received_at, envelope, attempt FROM (
+        SELECT id, received_at, envelope, '' AS attempt FROM messages
+        WHERE NOT EXISTS (SELECT 1 FROM done WHERE message = id)
+        UNION ALL
+        SELECT message, received_at, envelope, attempt FROM done
+    )"""
 _ENTRIES: Final = """
     SELECT r.message, number, address, next_hop, held, lease, ready_at, attempts, due_at, last_outcome,
            m.received_at, m.size, m.envelope
@@ -327,6 +347,35 @@ def _events(connection: sqlite3.Connection, message: int) -> Iterator[HistoryEve
 def find(connection: sqlite3.Connection, address: str, limit: int) -> list[MessageId]:
     """Messages by an address, newest first."""
     return [ids.from_number(message) for (message,) in connection.execute(_FIND, (address.lower(), limit))]
+
+
+def addressed(connection: sqlite3.Connection, address: str, before: int, limit: int) -> list[int]:
+    """Messages of an address older than `before`, newest first."""
+    rows = connection.execute(_ADDRESSED, (address.lower(), before, limit))
+    return [message for (message,) in rows]
+
+
+def search(connection: sqlite3.Connection, wanted: Search, before: int, looked_at: Sequence[int], few: int) -> Searched:
+    """Of the `few` newest messages older than `before` (of those `looked_at`, where there are any), those that fit."""
+    floor = ids.first_number(wanted.since) if wanted.since else 0
+    if looked_at:
+        marks = ", ".join("?" * len(looked_at))
+        rows = connection.execute(f"{_RECORDS} WHERE id IN ({marks}) ORDER BY id DESC", looked_at)
+    else:
+        rows = connection.execute(f"{_NEWEST} LIMIT ?", (before, floor, before, floor, few))
+    fitting, last, count = [], before, 0
+    for message, received_at, envelope, attempt in rows:
+        last, count = message, count + 1
+        if received_at >= wanted.since and (not wanted.until or received_at < wanted.until):
+            attempts = itertools.chain([attempt.lower()] if attempt else (), _attempts(connection, message))
+            if record.fits(wanted, envelope.lower(), attempts):
+                fitting.append(message)
+    return Searched(fitting, last, is_end=count < (len(looked_at) or few))
+
+
+def _attempts(connection: sqlite3.Connection, message: int) -> Iterator[str]:
+    rows = connection.execute("SELECT details FROM events WHERE message = ? AND kind = 'attempt'", (message,))
+    return (details.lower() for (details,) in rows)
 
 
 def captured(connection: sqlite3.Connection, before: int, limit: int) -> list[CapturedMessage]:

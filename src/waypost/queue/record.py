@@ -6,7 +6,7 @@ administrator can read them with any SQL shell. Not here: where they are kept (m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -29,7 +29,7 @@ from waypost.mail.envelope import (
 from waypost.mail.explain import as_details, plain, report_fields
 from waypost.mail.outcome import PolicyRefused, Rejected
 from waypost.net.clock import Instant
-from waypost.queue.storage import Gone, HistoryEvent, Notice, Passed, Report, ReportedRecipient, Settled, Wait
+from waypost.queue.storage import Gone, HistoryEvent, Notice, Passed, Report, ReportedRecipient, Search, Settled, Wait
 from waypost.smtp.extension import MailParameters, Notify, RcptParameters
 from waypost.smtp.path import AddressLiteral, DomainName, ForwardPath, Mailbox, NullPath, Postmaster, ReversePath
 from waypost.smtp.reply import EnhancedStatus
@@ -180,6 +180,8 @@ def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
         details["released_at"] = envelope.released_at
     if envelope.tls_optional:
         details["tls_optional"] = True
+    if envelope.message_id:
+        details["message_id"] = envelope.message_id
     return details
 
 
@@ -360,6 +362,32 @@ def report_dropped(report: Report, why: str, at: Instant) -> HistoryEvent:
 def _report_details(report: Report) -> dict[str, object]:
     recipients = [address_of(one.recipient.forward_path) for one in report.recipients]
     return {"notice": report.notice.value, "recipients": recipients}
+
+
+# ---- searching
+def fits(search: Search, envelope: str, attempts: Iterable[str]) -> bool:
+    """Whether a message is meant, by its envelope and its attempts as they were written down (JSON, in lower case).
+
+    Texts are looked for in what was written: a search reads thousands of records a second, and parses none.
+    """
+    if search.domain and f'@{search.domain.lower()}"' not in envelope.partition('"recipients"')[2]:
+        return False
+    if search.message_id and f'"message_id":{json_text(search.message_id)}' not in envelope:
+        return False
+    wanted = _wanted(search)
+    return not wanted or any(all(word in attempt for word in wanted) for attempt in attempts)
+
+
+def _wanted(search: Search) -> list[str]:
+    """What has to stand in one attempt."""
+    wanted = [f'"outcome":{json_text(search.outcome)}'] if search.outcome else []
+    wanted += [f'"next_hop":{json_text(search.next_hop)}'] if search.next_hop else []
+    return wanted + ([json_text(search.text)[1:-1]] if search.text else [])
+
+
+def json_text(text: str) -> str:
+    """`text` in lower case, as it stands in a record."""
+    return _encode(text.lower()).decode()
 
 
 # ---- records of the spool alone

@@ -39,6 +39,7 @@ from waypost.queue.rows import (
     recipient_rows,
     settling_of,
 )
+from waypost.queue.searching import AFTER_ALL, AT_ONCE, Searched, search_on
 from waypost.queue.shelf import Absent
 from waypost.queue.space import room
 from waypost.queue.spool import Spool, failed
@@ -48,6 +49,7 @@ from waypost.queue.storage import (
     Counts,
     Draft,
     Durability,
+    Found,
     HistoryEvent,
     Hold,
     Lease,
@@ -56,6 +58,7 @@ from waypost.queue.storage import (
     QueueEntry,
     ReadyHop,
     Report,
+    Search,
     Selection,
     Settlement,
     StorageError,
@@ -497,6 +500,16 @@ class SqliteStorage:
     async def find(self, address: str, *, limit: int) -> Sequence[MessageId]:
         return await self._opened().people.run(lambda connection: reads.find(connection, address, limit))
 
+    async def search(self, search: Search, *, before: str, limit: int) -> Found:
+        people = self._opened().people
+        return await search_on(
+            search,
+            reads.number_of(MessageId(before)) if before else AFTER_ALL,
+            limit,
+            addressed=lambda start: people.run(partial(_addressed, search.address, start)),
+            fitting=lambda start, looked_at: people.run(partial(_fitting, search, start, looked_at)),
+        )
+
     async def counts(self) -> Counts:
         return await self._opened().people.run(reads.counts)
 
@@ -607,6 +620,14 @@ class SqliteStorage:
 
     async def clear_shelf(self, *, now: Instant, limit: int) -> int:
         return await self._write(lambda writes: shelf_rows.clear(writes.connection, now, limit))
+
+
+def _addressed(address: str, before: int, connection: sqlite3.Connection) -> list[int]:
+    return reads.addressed(connection, address, before, AT_ONCE)
+
+
+def _fitting(search: Search, before: int, looked_at: Sequence[int], connection: sqlite3.Connection) -> Searched:
+    return reads.search(connection, search, before, looked_at, AT_ONCE)
 
 
 #: Sorts before every key.

@@ -271,6 +271,28 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """Which messages, in the queue or done: each field narrows, an empty one does not. Texts match in any case."""
+
+    address: str = ""  # reverse-path or forward-path, whole
+    domain: str = ""  # of a forward-path
+    message_id: str = ""  # as it stands in the header, with or without its brackets
+    next_hop: str = ""
+    outcome: str = ""  # delivered, deferred, rejected, in doubt
+    text: str = ""  # part of an outcome's text: what a host replied
+    since: Instant = 0.0  # received then or later
+    until: Instant = 0.0  # received before then
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Messages, newest first. `next`: where to search on, in older mail; empty where there is none left."""
+
+    ids: tuple[MessageId, ...]
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
 class CapturedMessage:
     """A message in the inbox that `capture:` keeps."""
 
@@ -466,6 +488,13 @@ class Storage(Shelf, Protocol):
 
     async def find(self, address: str, *, limit: int) -> Sequence[MessageId]:
         """Messages from or to an address, newest first, done ones included while history is kept."""
+        ...
+
+    async def search(self, search: Search, *, before: str, limit: int) -> Found:
+        """Messages that fit, newest first, older than `before` ("": from the newest).
+
+        Looks through a bounded number of messages at a time: there may be fewer than `limit`, and yet a `next`.
+        """
         ...
 
     async def forget(self, *, before: Instant, limit: int) -> int:

@@ -889,6 +889,7 @@ class Session:
             transaction.parameters,
             transaction.released_at,
             held=self._quarantined(transaction),
+            message_id=incoming.body.scan.message_id,
         )
         if incoming.body.scan.is_marked:
             envelope = self._marked(envelope, incoming.body.scan)

@@ -7,7 +7,8 @@ fits them all and imports nothing of theirs. Keys are the glossary's; `id` is th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import Final, assert_never
 
 from waypost.mail.attempt import Attempt
@@ -33,8 +34,21 @@ _REPORTS: Final = {
 }
 
 
+#: How a dialogue tells whom it is with (deliver/connection.py).
+_CONNECTING: Final = re.compile(r"connecting to (?P<name>[^\s\[]+|\[[^]]*\])\[\[?(?P<address>[0-9a-fA-F:.]+?)\]?:\d+\]")
+
 #: What a login came to, by the reply to it.
 _LOGINS: Final = {421: "blocked", 454: "unavailable"}
+
+
+def peers_of(attempt: Attempt) -> set[str]:
+    """By what names those are known whom an attempt had to do with."""
+    peers = {attempt.next_hop.lower()}
+    for _, mark, text in attempt.transcript.lines:
+        found = _CONNECTING.match(text) if mark == "*" else None
+        if found:
+            peers |= {found["name"].lower(), found["address"].lower()}
+    return peers
 
 
 class Journal:
@@ -44,6 +58,8 @@ class Journal:
         self._log = log
         self._say = log.logger
         self._metrics = metrics
+        #: Peers whose dialogues are logged: next hops, hosts' names, addresses; in lower case.
+        self.watched: Collection[str] = ()
 
     # ---- TLS reports
     def tls_reported(self, domain: str, day: str, place: str) -> None:
@@ -199,6 +215,14 @@ class Journal:
                 self._say.warning("in doubt", **_line(attempt, one, helo=helo))
             elif self._log.says_info:
                 self._log.info(kind_of(one.outcome), _line(attempt, one, helo=helo))
+        if self.watched and not peers_of(attempt).isdisjoint(self.watched):
+            self._dialogue(attempt)
+
+    def _dialogue(self, attempt: Attempt) -> None:
+        """What was said, whatever the log's level: somebody has asked for it."""
+        for at, mark, text in attempt.transcript.lines:
+            line = {"at": round(at, 4), "mark": mark, "text": plain(text)}
+            self._say.error("dialogue", id=attempt.message.id, next_hop=attempt.next_hop, **line)
 
     def crashed(self, message: QueuedMessage, next_hop: NextHop, error: Exception) -> None:
         """A bug of ours was caught within an attempt."""

@@ -11,6 +11,7 @@ from math import inf
 from typing import Final, Protocol, assert_never
 
 from prometheus_client import CollectorRegistry, Info, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from waypost.mail.attempt import Attempt
 from waypost.mail.outcome import Deferred, Delivered, InDoubt, Outcome, Rejected
@@ -143,6 +144,16 @@ class Metrics:
         self._hook_failures[hook].value += failed
         self._hook_seconds[hook].value += seconds
 
+    def totals(self) -> dict[str, float]:
+        """What has flowed since the start, for the dashboard's charts; and the sessions open now."""
+        outcomes = {name.replace(" ", "_"): number.value for name, number in self._outcomes.items()}
+        return outcomes | {
+            "received": self._received.value,
+            "octets": self._octets.value,
+            "refused": sum(number.value for number in self._refused.values()),
+            "sessions": self._open_sessions.value,
+        }
+
     # ---- receiving
     def session_opened(self) -> None:
         """A client has connected."""
@@ -267,6 +278,7 @@ def reference(registry: CollectorRegistry) -> str:
         "# Metrics",
         "",
         "`GET /metrics` on the admin address, in Prometheus' text format. Labels never hold a domain or an address.",
+        "packaging/grafana.json is a dashboard for Grafana, packaging/alerts.yml has rules for alerts.",
         "",
         "| Metric | Kind | Labels | Meaning |",
         "|---|---|---|---|",
@@ -277,3 +289,28 @@ def reference(registry: CollectorRegistry) -> str:
         shown = ", ".join(f"`{label}`" for label in labels) or "none"
         lines.append(f"| `{family.name}{suffix}` | {family.type} | {shown} | {family.documentation} |")
     return "\n".join([*lines, ""])
+
+
+#: The metrics that `Metrics.totals` has, by their names and labels.
+_TOTALS: Final = {
+    ("waypost_messages_received_total", ""): "received",
+    ("waypost_octets_received_total", ""): "octets",
+    ("waypost_outcomes_total", "delivered"): "delivered",
+    ("waypost_outcomes_total", "deferred"): "deferred",
+    ("waypost_outcomes_total", "rejected"): "rejected",
+    ("waypost_outcomes_total", "in doubt"): "in_doubt",
+    ("waypost_refused_total", "4yz"): "refused",
+    ("waypost_refused_total", "5yz"): "refused",
+    ("waypost_sessions_open", ""): "sessions",
+}
+
+
+def totals_in(text: str) -> dict[str, float]:
+    """The same, read from metrics that were collected."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = _TOTALS.get((sample.name, "".join(sample.labels.values())))
+            if name:
+                found[name] = found.get(name, 0.0) + sample.value
+    return found

@@ -7,7 +7,8 @@ SQL is put together of this file's constants alone; whatever comes from outside 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Any, Final
 
 from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
@@ -17,6 +18,7 @@ from waypost.queue.postgres.database import Connection
 from waypost.queue.postgres.writes import text
 from waypost.queue.reads import binned_entry_of, entry_of, number_of
 from waypost.queue.rows import Key
+from waypost.queue.searching import AFTER_ALL, Searched
 from waypost.queue.shelf import Absent
 from waypost.queue.storage import (
     BinnedEntry,
@@ -30,6 +32,7 @@ from waypost.queue.storage import (
     ReadyHop,
     RecipientState,
     ReportedRecipient,
+    Search,
     Selection,
 )
 
@@ -60,6 +63,15 @@ _PERIODS: Final = """
 _FIND: Final = f"""{_PERIODS}
     SELECT message FROM period JOIN addresses ON addresses.period = period.value AND address = $1
     ORDER BY message DESC LIMIT $2"""
+_ADDRESSED: Final = f"""{_PERIODS}
+    SELECT message FROM period JOIN addresses ON addresses.period = period.value AND address = $1
+    WHERE message < $2 ORDER BY message DESC LIMIT $3"""
+#: Messages in the queue and done, as a search reads them.
+_RECORDS: Final = """
+    SELECT id, received_at, envelope, '' AS attempt FROM messages
+    WHERE NOT EXISTS (SELECT 1 FROM done WHERE message = id)
+    UNION ALL
+    SELECT message, received_at, envelope, attempt FROM done"""
 #: The messages of an address, and of those the recipients that it is meant by.
 _OF_ADDRESS: Final = (
     f"r.message IN ({_PERIODS} SELECT message FROM period JOIN addresses"
@@ -278,6 +290,42 @@ async def find(connection: Connection, address: str, limit: int) -> list[Message
     """Messages by an address, newest first."""
     rows = await connection.fetch(_FIND, text(address.lower()), limit)
     return [ids.from_number(row["message"]) for row in rows]
+
+
+async def addressed(connection: Connection, address: str, before: int, few: int) -> list[int]:
+    """Messages of an address older than `before`, newest first."""
+    rows = await connection.fetch(_ADDRESSED, text(address.lower()), before, few)
+    return [row["message"] for row in rows]
+
+
+async def search(connection: Connection, wanted: Search, before: int, looked_at: Sequence[int], few: int) -> Searched:
+    """Of the `few` newest messages older than `before` (of those `looked_at`, where there are any), those that fit."""
+    floor = ids.first_number(wanted.since) if wanted.since else 0
+    only = "id = ANY($3::bigint[])" if looked_at else "cardinality($3::bigint[]) = 0"
+    rows = await connection.fetch(
+        f"SELECT * FROM ({_RECORDS}) AS found WHERE id < $1 AND id >= $2 AND {only} ORDER BY id DESC LIMIT {few:d}",
+        AFTER_ALL if looked_at else before,
+        0 if looked_at else floor,
+        list(looked_at),
+    )
+    meant = [row for row in rows if wanted.since <= row["received_at"] < (wanted.until or inf)]
+    attempts = await _attempts(connection, [row["id"] for row in meant])
+    fitting = [
+        row["id"]
+        for row in meant
+        if record.fits(wanted, row["envelope"].lower(), [row["attempt"].lower(), *attempts.get(row["id"], ())])
+    ]
+    return Searched(fitting, rows[-1]["id"] if rows else before, is_end=len(rows) < (len(looked_at) or few))
+
+
+async def _attempts(connection: Connection, messages: Sequence[int]) -> dict[int, list[str]]:
+    rows = await connection.fetch(
+        "SELECT message, details FROM events WHERE message = ANY($1::bigint[]) AND kind = 'attempt'", list(messages)
+    )
+    found: dict[int, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["message"], []).append(row["details"].lower())
+    return found
 
 
 async def captured(connection: Connection, before: int, limit: int) -> list[CapturedMessage]:

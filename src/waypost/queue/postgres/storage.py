@@ -41,6 +41,7 @@ from waypost.queue.postgres.nodes import TIME_TO_LIVE, TOKEN_BITS, Membership, s
 from waypost.queue.postgres.writes import Accepting, Claimed, MessageRow, text
 from waypost.queue.reads import number_of
 from waypost.queue.rows import Key, RecipientRow, Settling, address_row, event_row, recipient_rows, settling_of
+from waypost.queue.searching import AFTER_ALL, AT_ONCE, search_on
 from waypost.queue.shelf import Absent
 from waypost.queue.storage import (
     BinnedEntry,
@@ -48,6 +49,7 @@ from waypost.queue.storage import (
     Counts,
     Draft,
     Durability,
+    Found,
     HistoryEvent,
     Hold,
     Lease,
@@ -56,6 +58,7 @@ from waypost.queue.storage import (
     QueueEntry,
     ReadyHop,
     Report,
+    Search,
     Selection,
     Settlement,
     StorageError,
@@ -561,6 +564,19 @@ class PostgresStorage:
 
     async def find(self, address: str, *, limit: int) -> Sequence[MessageId]:
         return await self._ask(partial(reads.find, address=address, limit=limit))
+
+    async def search(self, search: Search, *, before: str, limit: int) -> Found:
+        return await search_on(
+            search,
+            number_of(MessageId(before)) if before else AFTER_ALL,
+            limit,
+            addressed=lambda start: self._ask(
+                partial(reads.addressed, address=search.address, before=start, few=AT_ONCE)
+            ),
+            fitting=lambda start, looked_at: self._ask(
+                partial(reads.search, wanted=search, before=start, looked_at=looked_at, few=AT_ONCE)
+            ),
+        )
 
     async def counts(self) -> Counts:
         return await self._ask(reads.counts)
