@@ -13,6 +13,7 @@ from tests.deliver.peer import EXTENSIONS, ROUTE, Peer, Wrong
 from tests.deliver.town import Town
 from tests.virtual import settled, virtual
 from waypost.deliver.crowd import Capacity
+from waypost.deliver.dispatch import _until
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.mail.explain import describe
@@ -428,3 +429,9 @@ async def test_an_attempt_keeps_its_transcript() -> None:
         assert isinstance(one.outcome, Delivered)
         said = [text for _, mark, text in attempt.transcript.lines if mark == "C"]
         assert [text.split(" ")[0] for text in said] == ["EHLO", "MAIL", "RCPT", "DATA", "."]
+
+
+@pytest.mark.parametrize(("due", "pause"), [(0.0, 0), (1.0, 0), (1.0000002, 1), (1.000003, 3), (61.0, 60_000_000)])
+def test_what_is_not_yet_due_is_never_waited_for_by_asking_again_at_once(due: float, pause: int) -> None:
+    """Less than a microsecond was rounded to no pause at all: the loop went round without time passing."""
+    assert _until(due, 1.0) == timedelta(microseconds=pause)

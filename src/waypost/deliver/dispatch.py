@@ -256,7 +256,7 @@ class Dispatcher:
         self._shut({hop.next_hop for hop in ready}, now)
         self._forget_idle()
         due = await self._storage.next_due(now)
-        return LONGEST_SLEEP if isinstance(due, Never) else timedelta(seconds=max(0.0, due - self._clock.now()))
+        return LONGEST_SLEEP if isinstance(due, Never) else _until(due, self._clock.now())
 
     async def _is_shut(self, destination: Destination, since: Instant, now: Instant) -> bool:
         """Whether its window is, and what waits since then does not open it."""
@@ -560,6 +560,11 @@ class Dispatcher:
                 self._wake.set()
             case _:
                 assert_never(reach)
+
+
+def _until(due: Instant, now: Instant) -> timedelta:
+    """How long it is until then. Never nothing while it is not yet due: that would be to ask again and again."""
+    return max(timedelta(seconds=due - now), timedelta.resolution) if due > now else timedelta()
 
 
 def _end_of(attempt: Attempt) -> Ended:
