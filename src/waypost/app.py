@@ -13,7 +13,6 @@ import contextlib
 import os
 import random
 import socket
-import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -94,6 +93,7 @@ from waypost.net.listener import ListenError
 from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, Stream
 from waypost.net.stub_resolver import DnspythonResolver
+from waypost.net.tls import client_context
 from waypost.policy.admission import Admission
 from waypost.policy.gate import OpenGate, WatchedGate
 from waypost.policy.hooked import Hooked
@@ -507,7 +507,7 @@ def _carriers(base: _Base, smtp: SmtpDelivery) -> Carriers:
     return Carriers(
         smtp,
         MaildirDelivery(hostname, clock),
-        WebhookDelivery(base.resolver, ssl.create_default_context(), clock),
+        WebhookDelivery(base.resolver, client_context(), clock),
         PipeDelivery(hostname, clock),
     )
 

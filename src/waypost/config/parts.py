@@ -7,7 +7,6 @@ delivering …) is built in app.py.
 from __future__ import annotations
 
 import random
-import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
@@ -39,6 +38,7 @@ from waypost.net.machine import hosts_file, own_addresses, system_servers
 from waypost.net.resolver import Resolver
 from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import ResolverSettings
+from waypost.net.tls import client_context
 from waypost.policy.access import Access, Copies, Copy, Entry, SenderBlock, Senders
 from waypost.policy.admission import RelayPolicy
 from waypost.policy.dns_lists import Names
@@ -215,7 +215,7 @@ def keeper(config: Config, clock: Clock) -> Keeper:
 
 def https(resolver: Resolver) -> AiohttpHttps:
     """The client for policies and reports, which believes the authorities that this machine trusts."""
-    return AiohttpHttps(resolver, ssl.create_default_context())
+    return AiohttpHttps(resolver, client_context())
 
 
 def sts_keeper(config: Config, resolver: Resolver, client: Https, clock: Clock) -> StsKeeper:

@@ -41,6 +41,7 @@ from waypost.mail.outcome import (
     PolicyRefused,
 )
 from waypost.net.stream import Fault, FaultKind
+from waypost.net.tls import client_context
 from waypost.route.level import TlsDemand, TlsLevel
 from waypost.route.route import AS_OURSELVES, HeloFallback, Manner
 from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
@@ -94,10 +95,7 @@ class TlsContexts:
     @classmethod
     def system(cls) -> TlsContexts:
         """With the roots this machine trusts."""
-        unverified = ssl.create_default_context()
-        unverified.check_hostname = False
-        unverified.verify_mode = ssl.CERT_NONE
-        return cls(unverified, ssl.create_default_context())
+        return cls(client_context(verified=False), client_context())
 
     def of(self, level: TlsLevel) -> ssl.SSLContext:
         """The context for a level. Under DANE nothing that `ssl` could verify counts: see Connection.handshake."""
