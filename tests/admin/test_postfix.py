@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.cli.service import asked
@@ -147,6 +147,7 @@ def test_the_command_writes_files_nobody_else_can_read_and_keeps_what_is_there(t
 
 
 @given(st.text())
+@example("a line of no setting\n goes on")
 def test_any_text_is_read(text: str) -> None:
     read_main(text)
     read_map(text)

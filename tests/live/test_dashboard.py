@@ -200,7 +200,7 @@ async def test_a_destination_is_probed_frozen_and_thawed() -> None:
         await page.get_by_role("button", name=RELAYED).click()
         await page.get_by_role("button", name="Try now").click()
         await expect(page.locator(".toast").last).to_contain_text("Tried now")
-        assert found.told == ["retried"]
+        assert found.told == [f"retried {RELAYED}"]
         await page.get_by_role("button", name="Freeze", exact=True).click()
         await answer(page, "Freeze", reason="disk full there")
         await expect(page.get_by_text("disk full there")).to_be_visible()

@@ -109,8 +109,8 @@ def read_main(text: str) -> dict[str, str]:
             found[name] = f"{found[name]} {line.strip()}".strip()
             continue
         name, equals, value = line.partition("=")
-        name = name.strip()
-        if equals:
+        name = name.strip() if equals else ""
+        if name:
             found[name] = value.strip()
     return found
 
