@@ -39,10 +39,10 @@ def tnef(name: str, data: bytes) -> bytes:
     )
 
 
-def binhex(name: str, data: bytes) -> str:
+def binhex(name: str, data: bytes, resource: bytes = b"") -> str:
     digits = "!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
-    header = bytes([len(name)]) + name.encode() + b"\0TEXTttxt\0\0" + struct.pack(">II", len(data), 0)
-    whole = b"".join(part + struct.pack(">H", binascii.crc_hqx(part, 0)) for part in (header, data, b""))
+    header = bytes([len(name)]) + name.encode() + b"\0TEXTttxt\0\0" + struct.pack(">II", len(data), len(resource))
+    whole = b"".join(part + struct.pack(">H", binascii.crc_hqx(part, 0)) for part in (header, data, resource))
     rolled = whole.replace(b"\x90", b"\x90\x00")
     bits = "".join(f"{octet:08b}" for octet in rolled)
     bits += "0" * (-len(bits) % 6)
@@ -207,3 +207,10 @@ def test_automatic_replies_are_known_by_their_header_and_reports_are_none(header
 def test_no_wishes_are_none() -> None:
     assert not NO_WISHES
     assert ALL
+
+
+def test_a_binhex_file_with_a_resource_fork_stays_as_it_came_and_a_note_says_so() -> None:
+    octets = letter(binhex("an old program", DATA, b"code"), "application/mac-binhex40", "7bit")
+    made = make_over(octets, Wishes(binhex=True))
+    assert made.octets == octets
+    assert any("it has a resource fork, which would be lost" in note for note in made.notes)

@@ -13,7 +13,10 @@ from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint, Fault, Stream
 
 SOON = timedelta(seconds=5)
-LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
 
 
 async def come(source: str) -> tuple[Fault | Stream, list[str]]:
@@ -36,8 +39,7 @@ async def come(source: str) -> tuple[Fault | Stream, list[str]]:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_connection_comes_from_the_address_that_is_named(loop: str) -> None:
-    factory: Callable[[], asyncio.AbstractEventLoop] = LOOPS[loop]
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         assert runner.run(come("127.0.0.9"))[1] == ["127.0.0.9"]
         assert runner.run(come(""))[1] == ["127.0.0.1"]
 

@@ -114,7 +114,7 @@ _REPEAT: Final = 0x90
 
 
 def from_binhex(octets: bytes) -> Attachment:
-    """The file in `:…:`, its data fork. Raises: UndecodableError, also where its sums do not fit."""
+    """The file in `:…:`. Raises: UndecodableError, also where its sums do not fit, or a resource fork would be lost."""
     _, colon, rest = octets.partition(b":")
     data, end, _ = rest.partition(b":")
     if not colon or not end:
@@ -124,6 +124,8 @@ def from_binhex(octets: bytes) -> Attachment:
     header, at = whole[:head], head
     _check(header, whole[at : at + 2], "header")
     name = whole[1 : 1 + whole[0]].decode("mac_roman")
+    if any(whole[at - 4 : at]):
+        raise UndecodableError("it has a resource fork, which would be lost")
     size = int.from_bytes(whole[at - 8 : at - 4], "big")
     fork = whole[at + 2 : at + 2 + size]
     if len(fork) < size:
