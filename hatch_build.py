@@ -31,14 +31,14 @@ HOT: Final[Mapping[str, str]] = {
     "smtp": "client command errors extension framing path reply server",
     "mail": "attempt explain header notification outcome trace",
     "queue": "ids schedule",
-    "route": "domain route state table target",
+    "route": "domain route table target",
     "receive": "judge",
     "deliver": "crowd destination fates opening",
     "report": "journal tally",
 }
 
 #: Classes of these modules that interpreted ones are derived from, in app.py or in tests.
-OPEN: Final = frozenset({"Journal", "Table"})
+OPEN: Final = frozenset({"Destination", "Journal", "Table"})
 
 
 class BuildHook(BuildHookInterface):  # type: ignore[type-arg] # hatchling does not say of what
