@@ -33,12 +33,12 @@ HOT: Final[Mapping[str, str]] = {
     "queue": "ids schedule",
     "route": "domain route table target",
     "receive": "judge",
-    "deliver": "crowd destination fates opening",
+    "deliver": "crowd fates opening",
     "report": "journal tally",
 }
 
 #: Classes of these modules that interpreted ones are derived from, in app.py or in tests.
-OPEN: Final = frozenset({"Destination", "Journal", "Table"})
+OPEN: Final = frozenset({"Journal", "Table"})
 
 
 class BuildHook(BuildHookInterface):  # type: ignore[type-arg] # hatchling does not say of what
