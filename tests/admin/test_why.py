@@ -10,7 +10,7 @@ from waypost.admin.answers import ActBody, FreezeBody, Limiting, OperationError
 from waypost.admin.why import Circumstances, Unknown, limiting
 from waypost.mail.envelope import MessageId
 from waypost.queue.storage import QueueEntry, RecipientState
-from waypost.route.state import Phase
+from waypost.route.state import DestinationState, Phase
 
 NOW = 1_800_000_000.0
 ENTRY = QueueEntry(
@@ -42,6 +42,20 @@ def at(phase: Phase, *, waiting: int = 0, rests_until: float = 0.0, running: int
     return replace(FACTS, state=state)
 
 
+def spent(*, until: float) -> Circumstances:
+    """A destination that rests because what may be sent there is."""
+    facts = at(Phase.RESTING, rests_until=until)
+    assert isinstance(facts.state, DestinationState)
+    return replace(facts, state=replace(facts.state, cause="the quota of a, 5 messages in 1 hour", status="4.7.28"))
+
+
+def paced(phase: Phase, *, waiting: int, until: float = NOW + 2) -> Circumstances:
+    """A destination to which one message may go every two seconds."""
+    facts = at(phase, waiting=waiting)
+    assert isinstance(facts.state, DestinationState)
+    return replace(facts, state=replace(facts.state, pace=2.0, paced_until=until))
+
+
 @pytest.mark.parametrize(
     ("entry", "facts", "cause", "clears_at"),
     [
@@ -65,6 +79,13 @@ def at(phase: Phase, *, waiting: int = 0, rests_until: float = 0.0, running: int
         (DUE, at(Phase.RESTING, rests_until=NOW + 9), Limiting.BREAKER, NOW + 9),
         (DUE, at(Phase.WAITING, waiting=1, running=0), Limiting.TURN, 0.0),
         (DUE, FACTS, Limiting.TURN, NOW),
+        (ENTRY, replace(FACTS, last={"cause": "policy refused", "status": "4.7.28"}), Limiting.QUOTA, NOW + 100),
+        (ENTRY, spent(until=NOW + 500), Limiting.QUOTA, NOW + 500),
+        (DUE, spent(until=NOW + 500), Limiting.QUOTA, NOW + 500),
+        (DUE, paced(Phase.WAITING, waiting=1), Limiting.RATE, NOW + 2),
+        (DUE, paced(Phase.DELIVERING, waiting=4), Limiting.RATE, NOW + 8),
+        (DUE, paced(Phase.DELIVERING, waiting=0), Limiting.IN_DELIVERY, 0.0),
+        (DUE, paced(Phase.WAITING, waiting=4, until=NOW - 1), Limiting.TURN, 0.0),
     ],
 )
 def test_each_recipient_waits_for_one_thing(

@@ -164,7 +164,7 @@ class Lives(RuleBasedStateMachine):
     def operate(self, selection: Selection, what: str) -> None:
         match what:
             case "retry":
-                self.alike(lambda one: one.retry(selection, now=self.now))
+                self.alike(lambda one: one.retry(selection, now=self.now, by="root"))
             case "delete":
                 self.alike(lambda one: one.delete(selection, now=self.now, by="root"))
             case "hold":

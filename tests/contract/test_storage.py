@@ -495,6 +495,18 @@ async def test_a_retry_makes_the_waiting_due(storage: Storage) -> None:
     assert await storage.retry(ALL, now=NOW + 1) == 0
 
 
+async def test_the_history_has_who_made_mail_due_and_nothing_of_what_was_due_already(storage: Storage) -> None:
+    await three_waiting(storage)
+    waiting = [one.id for one in await storage.entries(ALL, after=FIRST, limit=9, now=NOW) if one.due_at > NOW]
+    assert await storage.retry(ALL, now=NOW + 1, by="eve", reason="it is mended") == 1
+    (late,) = waiting
+    *_, last = await storage.history(late)
+    assert (last.kind, last.text, last.at) == ("operator", "made due by eve: it is mended", NOW + 1)
+    assert len(last.details["recipients"]) == 1  # type: ignore[arg-type]  # as `operated` writes it
+    for other in {one.id for one in await storage.entries(ALL, after=FIRST, limit=9, now=NOW)} - {late}:
+        assert [event.kind for event in await storage.history(other)] == ["received"]
+
+
 async def test_an_operator_deletes_what_nobody_delivers(storage: Storage) -> None:
     await three_waiting(storage)
     await storage.claim(HOP, now=NOW, until=NOW + 60, messages=1)

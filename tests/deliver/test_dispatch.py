@@ -91,6 +91,20 @@ async def test_a_frozen_route_freezes_each_of_its_next_hops_and_gives_back_what_
 
 
 @virtual
+async def test_a_destination_with_a_rate_tells_when_its_next_message_goes() -> None:
+    peer = Peer()
+    async with Town(peer) as town:
+        town.change("hop0", limits=replace(ROUTE.limits, pace=10.0))
+        await town.queue("hop0", 3)
+        await asyncio.sleep(4)
+        (state,) = town.dispatcher.destinations()
+        assert (state.pace, state.waiting, len(peer.accepted)) == (10.0, 2, 1)
+        assert 5 < state.paced_until - town.clock.now() <= 6.1
+        await asyncio.sleep(20)
+        assert len(peer.accepted) == 3
+
+
+@virtual
 async def test_deferred_mail_is_tried_again_when_it_is_due() -> None:
     peer = Peer(plan={"MAIL": ["451 4.3.0 later"]})
     async with Town(peer) as town:

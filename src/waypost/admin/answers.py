@@ -192,6 +192,8 @@ class Limiting(Enum):
     FROZEN = "frozen"
     AUTHORISATION = "authorisation"
     BREAKER = "breaker"  # its destination rests
+    QUOTA = "quota"  # what may be sent by its route in a time is spent
+    RATE = "rate"  # its route lets messages go one after another, at a pace
     CONCURRENCY = "concurrency"
     TURN = "turn"
     RELEASE = "release"  # its author wants it held until then (RFC 4865)

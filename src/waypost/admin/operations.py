@@ -272,7 +272,7 @@ class Operations:
         storage, now, by, reason = self.storage, self.clock.now(), body.by, body.reason
         match action:
             case "retry":
-                return lambda chosen: storage.retry(chosen, now=now)
+                return lambda chosen: storage.retry(chosen, now=now, by=by, reason=reason)
             case "release":
                 return lambda chosen: storage.unhold(chosen, now=now, by=by, reason=reason)
             case "hold":

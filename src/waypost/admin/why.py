@@ -10,12 +10,14 @@ from waypost.admin.answers import Limiting, Waiting
 from waypost.net.clock import Instant
 from waypost.queue.frost import ROUTE
 from waypost.queue.storage import HistoryEvent, QueueEntry, RecipientState
+from waypost.route.onward import QUOTA_SPENT
 from waypost.route.state import DestinationState, Phase
 
 _RELEASE: Final = "waypost queue release --id {}"
 _RETRY: Final = "to try it now: waypost queue retry --id {}"
 _OPEN: Final = "to open it until nothing is due: waypost queue retry --next-hop '{}'"
 _THAW: Final = "waypost queue thaw '{}'"
+_QUOTA: Final = "raise the quota, name a fallback in its [[route]], or see how it stands: waypost explain ADDRESS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def _by_state(entry: QueueEntry, facts: Circumstances) -> Waiting:
         case RecipientState.WAITING:
             return _for_a_time(entry, facts)
         case RecipientState.DUE | RecipientState.IN_DELIVERY if isinstance(facts.state, DestinationState):
-            return _for_its_destination(entry, facts.state)
+            return _for_its_destination(entry, facts.state, facts.now)
         case RecipientState.IN_DELIVERY:
             return Waiting(entry, Limiting.IN_DELIVERY, "an attempt is under way", 0.0, "see what comes of it")
         case RecipientState.DUE:
@@ -82,19 +84,22 @@ def _for_a_time(entry: QueueEntry, facts: Circumstances) -> Waiting:
     if isinstance(state, DestinationState) and state.phase is Phase.RESTING and state.rests_until > entry.due_at:
         return _resting(entry, state)
     text = entry.last_outcome or "it was not tried yet"
-    return Waiting(entry, _kind(facts.last), text, entry.due_at, _RETRY.format(entry.id))
+    kind = _kind(facts.last)
+    return Waiting(entry, kind, text, entry.due_at, _QUOTA if kind is Limiting.QUOTA else _RETRY.format(entry.id))
 
 
 def _kind(last: Mapping[str, object]) -> Limiting:
     status, cause = str(last.get("status", "")), last.get("cause")
     if cause in {"DNS failed", "no such host"}:
         return Limiting.DNS
+    if cause == "policy refused" and status == str(QUOTA_SPENT):
+        return Limiting.QUOTA
     if cause == "policy refused" and status.startswith("4.7."):
         return Limiting.TLS
     return Limiting.RETRY
 
 
-def _for_its_destination(entry: QueueEntry, state: DestinationState) -> Waiting:
+def _for_its_destination(entry: QueueEntry, state: DestinationState, now: Instant) -> Waiting:
     match state.phase:
         case Phase.HELD:
             remedy = "see which has ended, and log in: waypost oauth login"
@@ -109,12 +114,27 @@ def _for_its_destination(entry: QueueEntry, state: DestinationState) -> Waiting:
         case Phase.DELIVERING | Phase.STALLED | Phase.PROBING if state.waiting and state.running >= state.window:
             text = f"{state.running} attempts run at once, and {state.window} may at present ({state.limit} at most)"
             return Waiting(entry, Limiting.CONCURRENCY, f"{text}; {state.waiting} messages wait", 0.0, _more(state))
+        case Phase.WAITING | Phase.DELIVERING | Phase.STALLED | Phase.PROBING if _is_paced(state, now):
+            return _paced(entry, state)
         case Phase.DELIVERING | Phase.STALLED | Phase.PROBING:
             return Waiting(entry, Limiting.IN_DELIVERY, "an attempt is under way", 0.0, "see what comes of it")
         case Phase.WAITING | Phase.IDLE:
             return Waiting(entry, Limiting.TURN, "it is due, and will be taken up in its turn", 0.0, "")
         case _:
             assert_never(state.phase)
+
+
+def _is_paced(state: DestinationState, now: Instant) -> bool:
+    return state.pace > 0 and state.waiting > 0 and state.paced_until > now
+
+
+def _paced(entry: QueueEntry, state: DestinationState) -> Waiting:
+    """It clears when the last of those that wait may go: nobody knows which of them this one is."""
+    last = state.paced_until + (state.waiting - 1) * state.pace
+    others = "" if state.waiting == 1 else f", and {state.waiting} wait"
+    more = "; more of them wait on disk" if state.more else ""
+    text = f"its route's rate lets one message go every {state.pace:g} s{others}{more}"
+    return Waiting(entry, Limiting.RATE, text, last, "raise the rate of its [[route]] or [[destination]], then reload")
 
 
 def _more(state: DestinationState) -> str:
@@ -124,6 +144,8 @@ def _more(state: DestinationState) -> str:
 
 
 def _resting(entry: QueueEntry, state: DestinationState) -> Waiting:
+    if state.status == str(QUOTA_SPENT):
+        return Waiting(entry, Limiting.QUOTA, state.cause, state.rests_until, _QUOTA)
     text = f"{state.next_hop} rests: {state.cause}"
     remedy = f"to probe it now: waypost queue retry --next-hop '{state.next_hop}'"
     return Waiting(entry, Limiting.BREAKER, text, state.rests_until, remedy)

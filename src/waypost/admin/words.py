@@ -115,7 +115,8 @@ def _destination(one: DestinationState) -> Iterator[Text]:
     yield Text.assemble((plain(one.next_hop), "bold"), f"  {_doing(one)}")
     waiting = f"{counted(one.waiting, 'message')} in memory{', more on disk' if one.more else ''}"
     running = f"{counted(one.running, 'attempt')} running, {one.window} allowed now, {one.limit} at most"
-    yield Text(f"    {waiting}; {running}", "dim")
+    pace = f", a message every {one.pace:g} s" if one.pace else ""
+    yield Text(f"    {waiting}; {running}{pace}", "dim")
     if one.cause:
         yield Text(f"    {plain(one.cause)}", style="yellow")
 

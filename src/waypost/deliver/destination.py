@@ -19,7 +19,7 @@ from typing import Final
 
 from waypost.mail.envelope import InMemory, NextHop
 from waypost.mail.explain import as_details, describe_cause
-from waypost.mail.outcome import Cause, Deferred, Delivered, InDoubt, LocalTrouble, Outcome, Rejected
+from waypost.mail.outcome import Cause, Deferred, Delivered, InDoubt, LocalTrouble, Outcome, PolicyRefused, Rejected
 from waypost.mail.window import ALWAYS, Hourly
 from waypost.net.clock import Instant
 from waypost.queue.schedule import RetryPolicy
@@ -331,6 +331,9 @@ class Destination:
             rests_until=at + self.rests_until - now if in_trouble and self.rests_until else 0.0,
             tally=self._tally(),
             route=self.route.name if isinstance(self.route, Route) else "",
+            pace=self.pace,
+            paced_until=at + self.paced_until - now if self.pace and self.paced_until else 0.0,
+            status=str(self.cause.status) if in_trouble and isinstance(self.cause, PolicyRefused) else "",
         )
 
     def _tally(self) -> Tally:

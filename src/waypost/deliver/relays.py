@@ -18,12 +18,9 @@ from waypost.mail.attempt import Transcript
 from waypost.mail.outcome import Deferred, LocalTrouble, PolicyRefused
 from waypost.net.clock import Clock
 from waypost.queue.storage import Lease, StorageError
-from waypost.route.onward import STAY
+from waypost.route.onward import QUOTA_SPENT, STAY
 from waypost.route.route import NoRoute, Route
-from waypost.smtp.reply import EnhancedStatus
 
-#: "Too many messages", for now (RFC 3463 has no detail of its own for what we may send).
-QUOTA_SPENT: Final = EnhancedStatus(4, 7, 28)
 #: Fallbacks of fallbacks; the configuration is checked for circles.
 DEEPEST: Final = 5
 

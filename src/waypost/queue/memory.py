@@ -366,12 +366,14 @@ class MemoryStorage:
             raise KeyError(id)
         return life.message, life.octets
 
-    async def retry(self, selection: Selection, *, now: Instant) -> int:
+    async def retry(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
         self._require_open()
-        waiting = [place for _, place in self._selected(selection, now) if not (place.token or place.held)]
-        late = [place for place in waiting if place.due_at > now]
-        for place in late:
+        waiting = [found for found in self._selected(selection, now) if not (found[1].token or found[1].held)]
+        late = [found for found in waiting if found[1].due_at > now]
+        for _, place in late:
             place.wait(now)
+        if by:
+            self._tell(late, now, record.retried_by(by, reason))
         return len(late)
 
     async def count(self, selection: Selection, *, now: Instant) -> int:

@@ -334,6 +334,11 @@ def done_by(what: str, by: str, reason: str) -> str:
     return what + (f" by {by}" if by else "") + (f": {reason}" if reason else "")
 
 
+def retried_by(by: str, reason: str) -> str:
+    """The same of mail that is tried at once; empty where nobody did it, but a schedule or a caller of ours."""
+    return done_by("made due", by, reason) if by else ""
+
+
 def after(settled: Settled) -> QueuedRecipient:
     """The recipient as it stands once an attempt is settled."""
     recipient = settled.recipient

@@ -517,8 +517,9 @@ class SqliteStorage:
         return await self._opened().people.run(partial(room, self._path))
 
     # ---- operating: what is selected is found by a reader, and changed a slice at a time
-    async def retry(self, selection: Selection, *, now: Instant) -> int:
-        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.retry(keys, now))
+    async def retry(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
+        text = record.retried_by(by, reason)
+        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.retry(keys, now, text))
 
     async def count(self, selection: Selection, *, now: Instant) -> int:
         return await self._opened().people.run(lambda connection: reads.count(connection, selection, now))

@@ -419,8 +419,8 @@ class Storage(Shelf, Protocol):
         """A message still stored. Raises: KeyError."""
         ...
 
-    async def retry(self, selection: Selection, *, now: Instant) -> int:
-        """Make waiting recipients due now; the number made so."""
+    async def retry(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
+        """Make waiting recipients due now; the number made so. The history tells it where somebody did it (`by`)."""
         ...
 
     async def count(self, selection: Selection, *, now: Instant) -> int:

@@ -276,13 +276,16 @@ class Writes:
         return True
 
     # ---- operating
-    def retry(self, keys: Sequence[Key], now: Instant) -> int:
-        """Make waiting recipients due."""
-        update = (
+    def retry(self, keys: Sequence[Key], now: Instant, text: str = "") -> int:
+        """Make waiting recipients due; the history has it where there is a `text`."""
+        due = self._each(
             "UPDATE recipients SET due_at = ?, ready_at = ?"
-            " WHERE message = ? AND number = ? AND lease = 0 AND held = '' AND due_at > ?"
+            " WHERE message = ? AND number = ? AND lease = 0 AND held = '' AND due_at > ? RETURNING message, address",
+            [(now, now, *key, now) for key in keys],
         )
-        return sum(self._one(update, now, now, *key, now) for key in keys)
+        if text:
+            self._operated(due, now, text)
+        return len(due)
 
     def delete(self, keys: Sequence[Key], now: Instant, why: str, reason: str = "") -> int:
         """Move recipients nobody is delivering to the bin; with a `reason`, their authors are told."""

@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
+from waypost.smtp.reply import EnhancedStatus
+
+#: The status of mail that waits for a quota: "too many messages", for now (RFC 3463 has no detail of its own for what
+#: we may send).
+QUOTA_SPENT: Final = EnhancedStatus(4, 7, 28)
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
 

@@ -67,6 +67,9 @@ class DestinationState:
     rests_until: Instant  # when the next attempt is made; in the past, or 0, where it does not rest
     tally: Tally = _NOTHING_YET
     route: str = ""  # the route's name
+    pace: float = 0.0  # seconds from one attempt to the next, as the route's rate says; 0: it has none
+    paced_until: Instant = 0.0  # when the next may begin by it; in the past, or 0, where it keeps nothing waiting
+    status: str = ""  # the enhanced status of `cause`, where a rule of ours and no host gave it
 
 
 #: Phases, trouble first.
@@ -105,6 +108,9 @@ def together(states: Sequence[DestinationState]) -> DestinationState:
         rests_until=worst.rests_until,
         tally=_added([state.tally for state in states]),
         route=worst.route,
+        pace=worst.pace,
+        paced_until=max(state.paced_until for state in states),
+        status=worst.status,
     )
 
 

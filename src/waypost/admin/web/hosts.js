@@ -30,7 +30,7 @@ export async function hostsView({ rest, onLive }) {
     return h("section.card", { id: `hop-${state.next_hop}` }, h("header", {},
       h("button.plain", { type: "button", class: "who", "aria-expanded": String(is), onclick: () => { open = is ? "" : state.next_hop; draw(); } }, state.next_hop), badge(state.phase), state.route && h("span.sub", {}, `route ${state.route}`),
       h("span.space"),
-      h("span.sub.nums", {}, `${number(state.waiting)}${state.more ? "+" : ""} waiting · ${state.running} of ${state.window} running (${state.limit} at most)`), h("div", {}, ratio(state.tally))),
+      h("span.sub.nums", {}, `${number(state.waiting)}${state.more ? "+" : ""} waiting · ${state.running} of ${state.window} running (${state.limit} at most)${state.pace ? `, a message every ${Number(state.pace.toPrecision(3))} s` : ""}`), h("div", {}, ratio(state.tally))),
       state.cause && h("div.pad", {}, h("p.wait.break", {}, state.cause), state.phase === "resting" && h("p.sub.nums", {}, `Next probe ${until(state.rests_until)}`)), more);
   };
   let states = [], busy = false;

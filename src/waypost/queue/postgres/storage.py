@@ -587,8 +587,9 @@ class PostgresStorage:
         return sys.maxsize
 
     # ---- operating: what is selected is found first, and changed a slice at a time
-    async def retry(self, selection: Selection, *, now: Instant) -> int:
-        return await self._in_slices(_selected(selection, now), partial(writes.retry, now=now))
+    async def retry(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
+        said = record.retried_by(by, reason)
+        return await self._in_slices(_selected(selection, now), partial(writes.retry, now=now, said=said))
 
     async def count(self, selection: Selection, *, now: Instant) -> int:
         return await self._ask(partial(reads.count, selection=selection, now=now))

@@ -433,15 +433,18 @@ async def strike_off(connection: Connection, report: int, numbers: Sequence[int]
 
 
 # ---- operating: each in a transaction
-async def retry(connection: Connection, keys: Sequence[Key], now: Instant) -> int:
-    """Make waiting recipients due."""
-    rows = await connection.fetch(
+async def retry(connection: Connection, keys: Sequence[Key], now: Instant, said: str = "") -> int:
+    """Make waiting recipients due; the history has it where something is `said`."""
+    due = await connection.fetch(
         f"UPDATE recipients AS r SET due_at = $3, ready_at = $3 FROM {_KEYS}"
-        f" WHERE {_OF_KEYS} AND lease = 0 AND held = '' AND due_at > $3 RETURNING 1",
+        f" WHERE {_OF_KEYS} AND lease = 0 AND held = '' AND due_at > $3"
+        " RETURNING r.message, r.number, address",
         *_columns(keys, 2),
         now,
     )
-    return len(rows)
+    if said:
+        await operated(connection, _in_order(due), now, said)
+    return len(due)
 
 
 async def delete(connection: Connection, keys: Sequence[Key], now: Instant, why: str, reason: str = "") -> int:
