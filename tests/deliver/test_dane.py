@@ -27,7 +27,7 @@ from waypost.deliver.pool import Pool
 from waypost.deliver.smtp import SmtpDelivery
 from waypost.mail.attempt import Transcript
 from waypost.mail.explain import describe
-from waypost.mail.outcome import Deferred, Delivered, LocalTrouble, Outcome
+from waypost.mail.outcome import Deferred, Delivered, LocalTrouble, Outcome, Rejected
 from waypost.mail.tls_report import ORIGIN
 from waypost.mail.tls_result import Basis, TlsResult, TlsTrouble
 from waypost.net.clock import Clock, SystemClock
@@ -37,6 +37,7 @@ from waypost.route.hosts import HostFinder
 from waypost.route.level import NoStsPolicy, StsPolicies, TlsChooser
 from waypost.route.mta_sts import KeptPolicy, Mode, StsPolicy
 from waypost.route.route import SmtpMx, TlsPolicy
+from waypost.smtp.extension import MailParameters
 
 AUTHORITY = make("authority", is_authority=True)
 GOOD = make("mx.far.example", issuer=AUTHORITY, names=["mx.far.example"])
@@ -69,6 +70,7 @@ class Promise:
     policies: StsPolicies = field(default_factory=NoPolicies)
     tls: TlsPolicy = TlsPolicy.AUTO
     is_report: bool = False
+    requiretls: bool = False
 
 
 @dataclass
@@ -117,7 +119,7 @@ async def attempt(promise: Promise, port: int, resolver: DnspythonResolver, cloc
     ends = Ends(AsyncioDialer(), clock, "us.example", TimeOuts())
     opener, pool, told = Opener(ends, HostMemory(clock), TlsContexts(unverified, trusting)), Pool(clock), Told()
     smtp = SmtpDelivery(finder, TlsChooser(resolver, promise.policies, clock), opener, pool, clock, told)
-    transport, given = SmtpMx("far.example", port), lease()
+    transport, given = SmtpMx("far.example", port), lease(parameters=MailParameters(requiretls=promise.requiretls))
     if promise.is_report:
         given = replace(given, message=replace(given.message, origin=ORIGIN))
     fates, transcript = Fates(given.recipients), Transcript(clock.monotonic())
@@ -133,7 +135,12 @@ async def came(promise: Promise, shown: Sequence[Shown] = (GOOD, AUTHORITY), kin
     seen, context = Seen([]), server_context(*shown)
     breaks, strips = kink == "breaks_handshake", kink == "strips_starttls"
     async with server(
-        "mx.far.example", seen, breaks_handshake=breaks, strips_starttls=strips, context=context
+        "mx.far.example",
+        seen,
+        breaks_handshake=breaks,
+        strips_starttls=strips,
+        under_tls=b"HELP" if kink == "no REQUIRETLS" else b"REQUIRETLS",
+        context=context,
     ) as endpoint:
         return await sent(promise, endpoint.port), seen
 
@@ -273,6 +280,62 @@ async def test_a_policy_in_testing_that_is_not_kept_is_only_told() -> None:
     assert isinstance(got.outcome, Delivered)
     assert seen.under_tls == [True]
     assert got.told.troubles == [TlsTrouble.NOT_TRUSTED]
+
+
+# ---- REQUIRETLS (RFC 8689 §4.2.1)
+@pytest.mark.parametrize(
+    ("promise", "shown"),
+    [
+        (Promise(tlsa(GOOD)), [GOOD]),
+        (Promise(), public("mx.far.example")),
+        (Promise(signed=(), policies=OnePolicy(Mode.ENFORCE)), public("mx.far.example")),
+        (Promise(signed=(), policies=OnePolicy(Mode.TESTING)), public("mx.far.example")),
+    ],
+    ids=["DANE", "signed MX records", "an enforced policy", "a policy in testing"],
+)
+async def test_mail_tagged_requiretls_goes_to_a_host_that_is_vouched_for_and_proves_itself(
+    promise: Promise, shown: Sequence[Shown]
+) -> None:
+    got, seen = await came(replace(promise, requiretls=True), shown)
+    assert isinstance(got.outcome, Delivered), describe(got.outcome)
+    assert seen.under_tls == [True]
+
+
+@pytest.mark.parametrize(
+    ("promise", "shown", "kink", "status"),
+    [
+        (Promise(signed=()), public("mx.far.example"), "", "5.7.10"),
+        (Promise(signed=(), policies=OnePolicy(Mode.ENFORCE, "x.example")), public("mx.far.example"), "", "5.7.10"),
+        (Promise(), public("mx.far.example"), "strips_starttls", "5.7.10"),
+        (Promise(), public("mx.far.example"), "breaks_handshake", "5.7.10"),
+        (Promise(), [STRANGER], "", "5.7.10"),
+        (Promise(), public("other.example"), "", "5.7.10"),
+        (Promise(tlsa(STRANGER)), [GOOD], "", "5.7.10"),
+        (Promise(), public("mx.far.example"), "no REQUIRETLS", "5.7.30"),
+    ],
+    ids=[
+        "nobody vouches for its name",
+        "its policy names another",
+        "no STARTTLS",
+        "a broken handshake",
+        "a certificate nobody trusts",
+        "a certificate of another",
+        "another than DANE pins",
+        "no REQUIRETLS",
+    ],
+)
+async def test_mail_tagged_requiretls_comes_back_at_once_where_that_cannot_be_had(
+    promise: Promise, shown: Sequence[Shown], kink: str, status: str
+) -> None:
+    got, seen = await came(replace(promise, requiretls=True), shown, kink)
+    assert isinstance(got.outcome, Rejected), describe(got.outcome)
+    assert str(got.outcome.status) == status
+    assert seen.under_tls == []
+
+
+async def test_mail_tagged_requiretls_waits_while_dns_does_not_say_who_is_vouched_for() -> None:
+    got, _ = await came(Promise(broken="far.example", requiretls=True), public("mx.far.example"))
+    assert isinstance(got.outcome, Deferred)
 
 
 # ---- reports

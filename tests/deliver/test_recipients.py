@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.deliver.peer import BODY, LMTP, ROUTE, SMTP, Peer, World, Wrong, endpoint, lease, recipient
+from tests.deliver.peer import BODY, LMTP, ROUTE, SMTP, Peer, Plan, World, Wrong, endpoint, lease, recipient
 from tests.virtual import virtual
 from waypost.deliver.fates import Fates, deferred
+from waypost.deliver.smtp import Reached
 from waypost.mail.envelope import InMemory, PossiblyAt
 from waypost.mail.explain import describe
 from waypost.mail.outcome import Deferred, Delivered, DnsFailed, InDoubt, LocalTrouble, NoSuchHost, Outcome, Rejected
+from waypost.net.stream import FLUSHED, Fault, FaultKind, Flushed
 from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
 from waypost.route.route import Limits
 from waypost.smtp.errors import LocalProtocolError
@@ -413,6 +415,43 @@ async def test_a_message_tagged_requiretls_comes_back_where_no_host_promises_it(
 @virtual
 async def test_a_message_tagged_requiretls_never_goes_in_clear_whatever_the_route_says() -> None:
     peer = Peer(extensions=("REQUIRETLS",))
-    (outcome,) = await World(peer).attempt(lease(parameters=TAGGED))
-    assert isinstance(outcome, Deferred)
+    world = World(peer)
+    (outcome,) = await world.attempt(lease(parameters=TAGGED))
+    assert isinstance(outcome, Rejected)
+    assert str(outcome.status) == "5.7.10"
+    assert "STARTTLS is not offered" in describe(outcome)
     assert not any("MAIL" in said for said in peer.verbs)
+    assert isinstance(world.reach, Reached), "what one message asks for says nothing of the next"
+
+
+@pytest.mark.parametrize(
+    ("script", "handshake", "kind"),
+    [
+        ({"EHLO": ["502 no such thing"]}, FLUSHED, Rejected),
+        ({"STARTTLS": ["502 not today, nor ever"]}, FLUSHED, Rejected),
+        ({}, Fault(FaultKind.TLS, "CERTIFICATE_VERIFY_FAILED: certificate has expired"), Rejected),
+        ({"STARTTLS": ["454 not today"]}, FLUSHED, Deferred),
+        ({"EHLO": ["421 later"]}, FLUSHED, Deferred),
+        ({"EHLO": [Wrong.FIN, Wrong.FIN]}, FLUSHED, Deferred),
+        ({"STARTTLS": [Wrong.RST]}, FLUSHED, Deferred),
+        ({}, Fault(FaultKind.RESET), Deferred),
+        ({}, Fault(FaultKind.TIMED_OUT), Deferred),
+    ],
+    ids=str,
+)
+@virtual
+async def test_tagged_mail_comes_back_where_a_host_has_no_tls_and_waits_where_it_was_only_kept_from_it(
+    script: Plan, handshake: Flushed | Fault, kind: type[Outcome]
+) -> None:
+    peer = Peer(script, extensions=("STARTTLS", "REQUIRETLS"))
+    (outcome,) = await World(peer, handshake=handshake).attempt(lease(parameters=TAGGED))
+    assert isinstance(outcome, kind), describe(outcome)
+    assert isinstance(outcome, Deferred | Rejected)
+    assert (str(outcome.status) == "5.7.10") == (kind is Rejected)
+
+
+@virtual
+async def test_tagged_mail_waits_while_a_host_that_may_have_tls_is_not_reached() -> None:
+    """RFC 8689 §4.2.1: returned only once each of the hosts has shown that it cannot."""
+    (outcome,) = await World(Peer(extensions=()), Fault(FaultKind.REFUSED)).attempt(lease(parameters=TAGGED))
+    assert isinstance(outcome, Deferred)

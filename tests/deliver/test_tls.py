@@ -53,9 +53,13 @@ async def server(
     strips_starttls: bool = False,
     implicit: bool = False,
     breaks_ehlo: bool = False,
+    under_tls: bytes = b"HELP",
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Endpoint]:
-    """A server on loopback whose certificate is for `name`, or `context`'s; `implicit`: TLS from the first octet."""
+    """A server on loopback whose certificate is for `name`, or `context`'s.
+
+    `implicit`: TLS from the first octet. `under_tls`: the extension it has there.
+    """
     context = context or context_for(name)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +71,7 @@ async def server(
                 case b"EHLO" if breaks_ehlo:
                     break
                 case b"EHLO":
-                    offered = b"HELP" if secured or strips_starttls else b"STARTTLS"
+                    offered = under_tls if secured or strips_starttls else b"STARTTLS"
                     writer.write(b"250-peer.example\r\n250 %b\r\n" % offered)
                 case b"STAR" if breaks_handshake:
                     writer.write(b"220 go\r\n")

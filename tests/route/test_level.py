@@ -328,3 +328,83 @@ def test_requiretls_leaves_a_demand_by_dane_as_it_is() -> None:
     demand = TlsDemand(TlsLevel.DANE, names=("mx.example.com",))
     chosen = replace(fixed(TlsPolicy.VERIFY, "example.com"), demand=demand)
     assert with_requiretls(chosen) == chosen
+
+
+UNSIGNED = MxRecords((MxRecord(10, "mx.far.example"),), PLAIN)
+
+
+async def tagged(
+    resolver: WrittenResolver,
+    policies: Policies | None = None,
+    policy: TlsPolicy = TlsPolicy.AUTO,
+    transport: SmtpMx | SmtpServers = TO,
+) -> Choice:
+    return await TlsChooser(resolver, policies or Policies(), HeldClock()).choose_tagged(policy, transport, HOST)
+
+
+@pytest.mark.parametrize(
+    ("changes", "policies", "level"),
+    [
+        ({}, Policies(), TlsLevel.DANE),
+        ({"tlsa": NoRecords(SIGNED)}, Policies(), TlsLevel.VERIFIED),
+        ({"mx": UNSIGNED}, sts(Mode.ENFORCE, "mx.far.example"), TlsLevel.VERIFIED),
+        ({"mx": UNSIGNED}, sts(Mode.TESTING, "mx.far.example"), TlsLevel.VERIFIED),
+    ],
+    ids=["DANE", "signed MX", "an enforced policy", "a policy in testing"],
+)
+@pytest.mark.parametrize("policy", [TlsPolicy.AUTO, TlsPolicy.NONE, TlsPolicy.VERIFY])
+async def test_an_exchanger_vouched_for_by_dnssec_or_mta_sts_may_have_mail_tagged_requiretls(
+    changes: dict[str, object], policies: Policies, level: TlsLevel, policy: TlsPolicy
+) -> None:
+    choice = await tagged(zone(**changes), policies, policy)
+    assert isinstance(choice, Chosen)
+    assert choice.demand.level is (level if policy is TlsPolicy.AUTO else TlsLevel.VERIFIED)
+    assert not choice.testing
+
+
+@pytest.mark.parametrize("policy", [TlsPolicy.AUTO, TlsPolicy.NONE, TlsPolicy.VERIFY])
+@pytest.mark.parametrize(
+    "policies", [Policies(), sts(Mode.ENFORCE, "mx.other.example"), sts(Mode.TESTING, "mx.other.example")], ids=str
+)
+async def test_an_exchanger_that_nobody_vouches_for_is_barred_for_good(policies: Policies, policy: TlsPolicy) -> None:
+    choice = await tagged(zone(mx=UNSIGNED), policies, policy)
+    assert isinstance(choice, Barred)
+    assert choice.for_good
+    assert isinstance(choice.cause, PolicyRefused)
+    assert str(choice.cause.status) == "5.7.10"
+
+
+@pytest.mark.parametrize("policy", [TlsPolicy.DANE, TlsPolicy.MTA_STS])
+async def test_what_the_route_demands_and_the_domain_lacks_bars_tagged_mail_for_good(policy: TlsPolicy) -> None:
+    choice = await tagged(zone(tlsa=NoRecords(SIGNED)), policy=policy)
+    assert isinstance(choice, Barred)
+    assert choice.for_good
+
+
+@pytest.mark.parametrize(
+    ("changes", "policies"),
+    [
+        ({"mx": TROUBLE}, Policies()),
+        ({"mx": UNSIGNED}, Policies(NoStsPolicy("it could not be fetched", TlsTrouble.STS_FETCH, may_pass=True))),
+        ({"addresses": TROUBLE}, Policies()),
+    ],
+    ids=["MX", "policy", "addresses"],
+)
+@pytest.mark.parametrize("policy", [TlsPolicy.AUTO, TlsPolicy.VERIFY])
+async def test_where_nobody_could_tell_who_vouches_tagged_mail_waits(
+    changes: dict[str, object], policies: Policies, policy: TlsPolicy
+) -> None:
+    choice = await tagged(zone(**changes), policies, policy)
+    if "addresses" in changes and policy is TlsPolicy.VERIFY:
+        assert isinstance(choice, Chosen)  # it needs no TLSA record, and so asks for nothing that fails
+    else:
+        assert isinstance(choice, Barred)
+        assert not choice.for_good
+
+
+async def test_a_server_that_the_route_names_is_vouched_for_by_whoever_wrote_the_route() -> None:
+    choice = await tagged(
+        zone(mx=UNSIGNED), policy=TlsPolicy.NONE, transport=SmtpServers((Server("mx.far.example", 25),))
+    )
+    assert isinstance(choice, Chosen)
+    assert choice.demand.level is TlsLevel.VERIFIED

@@ -36,7 +36,7 @@ from waypost.queue.record import domain_of
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.shelf import Absent
 from waypost.queue.storage import CLAIM, Lease, Selection, Settlement, Storage, StorageError
-from waypost.route.level import Choice, fixed
+from waypost.route.level import Choice, barred_for_good, fixed
 from waypost.route.route import Hosts, LmtpServers, NoRoute, Route, Server, SmtpMx, SmtpServers, TlsPolicy
 from waypost.route.state import BeingCalledFor
 from waypost.route.table import RouteTable
@@ -197,6 +197,10 @@ class _OneHost:
 
     async def choose(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host) -> Choice:  # noqa: ARG002
         return fixed(self.policy, "")
+
+    async def choose_tagged(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host) -> Choice:  # noqa: ARG002
+        """Barred: a caller proves himself by a password, and REQUIRETLS asks for a server's certificate."""
+        return barred_for_good("the message asks for REQUIRETLS, and who calls for mail shows no certificate")
 
 
 class _Reached:

@@ -83,6 +83,8 @@ class Unopened:
     authorisation_ended: bool = False
     #: Nothing to hold against the destination: no descriptor, no port, no route on this machine.
     our_fault: bool = False
+    #: TLS was demanded, and this host has none, or none that can be trusted; nothing that passes by itself.
+    lacks_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,11 @@ class Opener:
                     watch.failed(host, at, opened)
                     follows = after(approach, at, slip_of(opened.failure))
                     if isinstance(follows, Step):
-                        return Unopened(_meaning(host, needs, approach, opened, at), follows is Step.HOLD_ROUTE)
+                        return Unopened(
+                            _meaning(host, needs, approach, opened, at),
+                            follows is Step.HOLD_ROUTE,
+                            lacks_tls=needs.tls.level.is_strict and _lacks_tls(at, opened.failure),
+                        )
                     transcript.add(self._ends.clock.monotonic(), "*", f"{at.value} failed: {follows.taken[-1].value}")
                     approach = follows
                 case _:
@@ -284,6 +290,21 @@ def _cause(host: Host, failed: NotOpened) -> Cause:
 
 #: Failures at EHLO that HELO might have mended, had the route or the host allowed it.
 _MENDABLE: Final = {Slip.CUT, Slip.STALLED, Slip.GARBLED, Slip.PERMANENT, Slip.ODD}
+
+
+#: Where it failed, and how, because the host knows no TLS.
+_NO_TLS: Final = {
+    (At.EHLO, Slip.PERMANENT),
+    (At.EHLO, Slip.LACKING),
+    (At.STARTTLS, Slip.PERMANENT),
+    (At.STARTTLS, Slip.ODD),
+}
+
+
+def _lacks_tls(at: At, failure: Fault | Violation | PeerClosing | OpeningRefused) -> bool:
+    if at is At.HANDSHAKE:
+        return isinstance(failure, Fault) and failure.kind is FaultKind.TLS
+    return (at, slip_of(failure)) in _NO_TLS
 
 
 def _never_helo(needs: Needs) -> str:

@@ -21,13 +21,13 @@ from waypost.deliver.transaction import After, transact
 from waypost.mail.attempt import Transcript
 from waypost.mail.envelope import PossiblyAt, QueuedRecipient
 from waypost.mail.explain import describe_cause
-from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, Rejected
+from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, PolicyRefused, Rejected
 from waypost.mail.tls_report import ORIGIN
 from waypost.net.clock import Clock
 from waypost.net.x509 import Authorities
 from waypost.queue.record import domain_of
 from waypost.queue.storage import Lease
-from waypost.route.level import Barred, Choice, Chosen, describe_choice, fixed, is_fixed, with_requiretls
+from waypost.route.level import ENCRYPTION_NEEDED, Barred, Choice, Chosen, describe_choice, fixed, is_fixed
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, SmtpMx, SmtpServers, TlsPolicy
 from waypost.smtp.client import NoCredentials
 from waypost.smtp.extension import Extensions
@@ -71,6 +71,7 @@ class Chooser(Protocol):
     """Where the TLS level for a host comes from (waypost.route.level.TlsChooser)."""
 
     async def choose(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host) -> Choice: ...
+    async def choose_tagged(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host) -> Choice: ...
 
 
 # ---- what an attempt tells of the destination, beside what became of the recipients
@@ -213,11 +214,12 @@ class _Levels:
     def lmtp(self) -> bool:
         return isinstance(self._transport, LmtpServers)
 
-    async def of(self, host: Host) -> Choice:
+    async def of(self, host: Host, *, requiretls: bool) -> Choice:
         if isinstance(self._transport, LmtpServers):
             return _LMTP
-        choice = await self._chooser.choose(self._policy, self._transport, host)
-        if isinstance(choice, Barred):
+        choose = self._chooser.choose_tagged if requiretls else self._chooser.choose
+        choice = await choose(self._policy, self._transport, host)
+        if isinstance(choice, Barred) and not choice.for_good:  # what one message asks for is no domain's failure
             tell_barred(self._listener, host, choice)
         return choice
 
@@ -286,11 +288,9 @@ class _Attempt:
     async def _at(self, host: Host) -> Reach:
         """Transaction after transaction with one host, each recipient once: open ones are left to the next host."""
         due = self._fates.open()
-        chosen = await self._levels.of(host)
+        chosen = await self._levels.of(host, requiretls=self._parameters.requiretls)
         if isinstance(chosen, Barred):
             return self._barred_from(host, due, chosen)
-        if self._parameters.requiretls and not self._levels.lmtp:
-            chosen = with_requiretls(chosen)
         needs, watch = self._needs(chosen), self._levels.watch(chosen)
         connection = self._pool.take(host.endpoint, needs, self._transcript)
         while due and not self._time_is_up():
@@ -361,9 +361,10 @@ class _Attempt:
 
     def _barred_from(self, host: Host, due: Sequence[QueuedRecipient], barred: Barred) -> Reach:
         self._transcript_note(f"{host}: {describe_choice(barred)[0]}")
+        otherwise = Rejected(barred.cause, ENCRYPTION_NEEDED) if barred.for_good else deferred(barred.cause)
         for recipient in due:
-            self._fates.record(recipient, Open(deferred(barred.cause)))
-        return Unreachable(barred.cause)
+            self._fates.record(recipient, Open(otherwise))
+        return Reached() if barred.for_good else Unreachable(barred.cause)
 
     def _leave_with(self, batch: Sequence[QueuedRecipient], due: list[QueuedRecipient]) -> None:
         """Where a lost connection left some of `batch` open, those still `due` leave this host with them."""
@@ -376,8 +377,12 @@ class _Attempt:
         self._transcript.add(self._clock.monotonic(), "*", text)
 
     def _not_at(self, due: Sequence[QueuedRecipient], unopened: Unopened) -> Reach:
+        lacks_tls = unopened.lacks_tls and self._parameters.requiretls
+        otherwise = _encryption_needed(unopened.otherwise.cause) if lacks_tls else unopened.otherwise
         for recipient in due:
-            self._fates.record(recipient, Open(unopened.otherwise))
+            self._fates.record(recipient, Open(otherwise))
+        if lacks_tls:
+            return Reached()  # other messages may ask for less
         if unopened.authorisation_ended:
             return AuthorisationEnded(unopened.otherwise.cause)
         if unopened.credentials_refused:
@@ -392,6 +397,12 @@ class _Attempt:
         for recipient in self._fates.open():
             self._fates.record(recipient, Open(deferred(trouble)))
         return True
+
+
+def _encryption_needed(cause: Cause) -> Rejected:
+    """RFC 8689 §4.2.1: the author hears of it at once, for a host does not learn TLS within days."""
+    said = f"the message asks for REQUIRETLS, and TLS as it demands cannot be had: {describe_cause(cause)}"
+    return Rejected(PolicyRefused(said, ENCRYPTION_NEEDED), ENCRYPTION_NEEDED)
 
 
 def _least(ours: int, theirs: int) -> int:

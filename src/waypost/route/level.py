@@ -34,6 +34,8 @@ from waypost.smtp.reply import EnhancedStatus
 
 #: RFC 3463 §3.8: a security feature that is needed failed for cryptographic reasons, or could not be judged.
 NOT_SECURE: Final = EnhancedStatus(4, 7, 5)
+#: RFC 8689 §4.2.1: no session that is protected as the message's author wants it can be had.
+ENCRYPTION_NEEDED: Final = EnhancedStatus(5, 7, 10)
 
 
 class TlsLevel(Enum):
@@ -95,12 +97,13 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Barred:
-    """A host must not be tried now."""
+    """A host must not be tried now. `for_good`: waiting would not help this message, which asks for REQUIRETLS."""
 
     cause: Cause
     why: Why
     published: Published
     trouble: TlsTrouble
+    for_good: bool = False
 
 
 Choice: TypeAlias = Chosen | Barred
@@ -108,10 +111,11 @@ Choice: TypeAlias = Chosen | Barred
 
 @dataclass(frozen=True, slots=True)
 class NoStsPolicy:
-    """No policy is in force for a domain. `detail`: a sentence."""
+    """No policy is in force for a domain. `detail`: a sentence. `may_pass`: asked again, there may be one."""
 
     detail: str
     trouble: TlsTrouble = TlsTrouble.NONE
+    may_pass: bool = False
 
 
 class StsPolicies(Protocol):
@@ -180,6 +184,34 @@ class TlsChooser:
                 return self._by_dane(policy, transport, host, found)
             case _:
                 assert_never(policy)
+
+    async def choose_tagged(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host) -> Choice:
+        """The level for a message tagged REQUIRETLS: verified, and `host` vouched for (RFC 8689 §4.2.1).
+
+        What cannot be had bars the host for good, for the author is to hear of it; what nobody could tell, for now.
+        """
+        choice = await self.choose(policy, transport, host)
+        if isinstance(choice, Barred):
+            return _for_good(choice) if choice.trouble in _LASTING else choice
+        if choice.demand.level is TlsLevel.DANE or not isinstance(transport, SmtpMx):
+            return with_requiretls(choice)
+        return await self._vouched_for(choice, transport.domain, host)
+
+    async def _vouched_for(self, choice: Chosen, domain: str, host: Host) -> Choice:
+        """Barred where neither DNSSEC nor MTA-STS vouches for an exchanger's name: somebody may have slipped it in."""
+        answer = await self._resolver.mx(domain)
+        if not isinstance(answer, DnsTrouble) and answer.standing.authenticated:
+            return with_requiretls(choice)
+        kept = await self._policies.policy(domain)
+        if isinstance(kept, KeptPolicy) and kept.policy.allows(host.name):
+            return with_requiretls(choice)
+        if isinstance(answer, DnsTrouble):
+            return Barred(DnsFailed(domain, answer.detail), choice.why, choice.published, TlsTrouble.DNSSEC)
+        not_named = f"the MTA-STS policy of {domain} does not name it"
+        reason = kept.detail if isinstance(kept, NoStsPolicy) else not_named
+        said = f"the message asks for REQUIRETLS, and {host.name} is not vouched for: the MX records of {domain} are "
+        barred = _barred(f"{said}not signed, and {reason}", choice.why, choice.published, TlsTrouble.VALIDATION)
+        return barred if isinstance(kept, NoStsPolicy) and kept.may_pass else _for_good(barred)
 
     # ---- DANE
     def _by_dane(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host, found: _Dane) -> Choice:
@@ -291,6 +323,17 @@ def fixed(policy: TlsPolicy, domain: str) -> Chosen:
     return Chosen(TlsDemand(_FIXED[policy]), Why(policy, "as the configuration says"), _nothing(domain))
 
 
+#: What stays as it is until somebody changes it, at the domain or in the route.
+_LASTING: Final = {TlsTrouble.NO_DANE, TlsTrouble.TLSA, TlsTrouble.VALIDATION}
+
+
+def _for_good(barred: Barred) -> Barred:
+    """The same, said to stay. A cause of DNS passes, whatever it is about."""
+    if not isinstance(barred.cause, PolicyRefused):
+        return barred
+    return replace(barred, cause=replace(barred.cause, status=ENCRYPTION_NEEDED), for_good=True)
+
+
 def with_requiretls(chosen: Chosen) -> Chosen:
     """What a message tagged REQUIRETLS has to have, whatever the route is content with (RFC 8689 §4.2.1).
 
@@ -300,6 +343,11 @@ def with_requiretls(chosen: Chosen) -> Chosen:
         return chosen
     said = f"{chosen.why.detail}; the message asks for REQUIRETLS, so the certificate is verified"
     return replace(chosen, demand=TlsDemand(TlsLevel.VERIFIED), why=replace(chosen.why, detail=said), testing=False)
+
+
+def barred_for_good(detail: str) -> Barred:
+    """A host that a message tagged REQUIRETLS can never go to; `detail` is a sentence."""
+    return _for_good(_barred(detail, Why(TlsPolicy.VERIFY, detail), _nothing(""), TlsTrouble.VALIDATION))
 
 
 def is_fixed(policy: TlsPolicy) -> bool:
@@ -314,11 +362,13 @@ def _without_sts(policy: TlsPolicy, domain: str, host: Host, none: NoStsPolicy, 
         return Chosen(TlsDemand(TlsLevel.OPPORTUNISTIC), why, published, none.trouble)
     why = Why(policy, f"no MTA-STS: {none.detail}")
     detail = f"{host}: an MTA-STS policy is demanded, and {none.detail}"
-    return _barred(detail, why, published, _or_validation(none.trouble))
+    return _barred(detail, why, published, _word_of(none))
 
 
-def _or_validation(trouble: TlsTrouble) -> TlsTrouble:
-    return TlsTrouble.VALIDATION if trouble is TlsTrouble.NONE else trouble
+def _word_of(none: NoStsPolicy) -> TlsTrouble:
+    if none.trouble is not TlsTrouble.NONE:
+        return none.trouble
+    return TlsTrouble.STS_FETCH if none.may_pass else TlsTrouble.VALIDATION
 
 
 def _barred(detail: str, why: Why, published: Published, trouble: TlsTrouble) -> Barred:

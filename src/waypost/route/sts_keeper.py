@@ -21,7 +21,7 @@ import msgspec
 from waypost.mail.tls_result import TlsTrouble
 from waypost.net.clock import Clock
 from waypost.net.https import Https, HttpsAnswer, HttpsFailed, HttpsTrouble
-from waypost.net.resolver import Resolver, Texts
+from waypost.net.resolver import DnsTrouble, Resolver, Texts
 from waypost.route.level import NoStsPolicy
 from waypost.route.mta_sts import MAX_POLICY, KeptPolicy, Mode, PolicyError, parse_policy, record_id
 
@@ -134,6 +134,8 @@ class StsKeeper:
                 self._fetch(domain, announced)  # ahead of time: nobody waits
             return _in_force(kept)
         if not announced:
+            if isinstance(answer, DnsTrouble):
+                return NoStsPolicy(f"nobody knows whether {domain} announces one: {answer.detail}", may_pass=True)
             return NoStsPolicy(f"{domain} announces none")
         fetched = await asyncio.shield(self._fetch(domain, announced))
         if isinstance(fetched, NoStsPolicy) and is_known:
@@ -197,10 +199,11 @@ class StsKeeper:
         if isinstance(answer, HttpsFailed):
             is_certificate = answer.trouble is HttpsTrouble.CERTIFICATE
             trouble = TlsTrouble.STS_CERTIFICATE if is_certificate else TlsTrouble.STS_FETCH
-            return NoStsPolicy(f"the policy of {domain} could not be fetched: {answer}", trouble)
+            said = f"the policy of {domain} could not be fetched: {answer}"
+            return NoStsPolicy(said, trouble, may_pass=not is_certificate)
         if answer.status != 200:
             said = f"the policy of {domain} could not be fetched: its server answered {answer.status}"
-            return NoStsPolicy(said, TlsTrouble.STS_FETCH)
+            return NoStsPolicy(said, TlsTrouble.STS_FETCH, may_pass=True)
         if answer.media_type != "text/plain":
             said = f"what {domain} serves as its policy is {answer.media_type}, not text/plain"
             return NoStsPolicy(said, TlsTrouble.STS_INVALID)
