@@ -1049,7 +1049,7 @@ def _door(config: Config, listener: Listener, keyring: Keyring) -> Door:
             and any(isinstance(rule.target, OnCall) for rule in config.rules),
             max_recipients=recipients,
             max_recipient_domains=config.limits.recipient_domains,
-            max_errors=recipients if is_web else config.limits.errors,
+            max_errors=recipients if is_web else listener.errors or config.limits.errors,
             future_release=config.limits.future_release if is_submission else timedelta(),
             mechanisms=mechanisms(config) if login != "none" else (),
             starttls=listener.tls in {"opportunistic", "required"},
@@ -1067,6 +1067,10 @@ def _door(config: Config, listener: Listener, keyring: Keyring) -> Door:
         xclient=listener.xclient,
         from_field=FromField(config.auth.from_field),
         protocol=_protocol(listener) if is_web else "",
+        connections=listener.connections,
+        connections_per_client=0 if is_web else listener.connections_per_client,
+        messages=0 if is_web else listener.messages,
+        session=timedelta() if is_web else listener.session,
     )
 
 
@@ -1083,6 +1087,7 @@ def _receive_settings(config: Config) -> ReceiveSettings:
         connections_per_client=config.limits.connections_per_client,
         connections_per_network=config.limits.connections_per_network,
         session=config.limits.session,
+        messages=config.limits.messages,
         hops=config.limits.hops,
         draining=config.service.mode == "flush",
     )

@@ -23,6 +23,7 @@ from waypost.net.clock import SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.resolver import Addresses, MxRecord, MxRecords, NullMx
 from waypost.net.stream import Endpoint
+from waypost.net.web import SILENCE
 from waypost.policy.admission import Admission
 from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
@@ -188,7 +189,11 @@ async def office() -> AsyncIterator[Office]:
 
 @asynccontextmanager
 async def served(
-    office: Office, *, access: Open | Users | None = None, board: Board | None = None
+    office: Office,
+    *,
+    access: Open | Users | None = None,
+    board: Board | None = None,
+    silence: timedelta = SILENCE,
 ) -> AsyncIterator[AdminServer]:
     async def metrics() -> bytes:
         return b"waypost_up 1\n"
@@ -201,5 +206,6 @@ async def served(
         not_ready=office.desk.not_ready,
         guard=guard,
         board=board,
+        silence=silence,
     ) as server:
         yield server

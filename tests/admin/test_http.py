@@ -1,8 +1,10 @@
 """The API and the page over a real socket."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -236,3 +238,15 @@ async def test_an_address_that_is_taken_is_named() -> None:
         second = AdminServer(found.desk, first.endpoint, metrics=metrics, not_ready=found.desk.not_ready, guard=guard)
         with pytest.raises(OSError, match=r"\[admin\] address 127\.0\.0\.1:\d+: Address already in use"):
             await second.start()
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/status"])
+async def test_who_does_not_finish_a_header_is_cut_off_and_nobody_else(path: str) -> None:
+    async with office() as found, served(found, silence=timedelta(milliseconds=50)) as server:
+        reader, writer = await asyncio.open_connection(server.endpoint.host, server.endpoint.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Sl".encode())
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+        async with aiohttp.ClientSession(f"http://{server.endpoint}") as browser, browser.get(path) as response:
+            assert response.status == 200

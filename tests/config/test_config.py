@@ -204,6 +204,7 @@ WRONG = [
     (SERVICE + "[[listener]]\naddress = '[::1]:99999'\n", 6, "listener.address", "no port", "127.0.0.1:2525"),
     (SERVICE + "[[listener]]\naddress = 25\n", 6, "listener.address", "25 is no address", "0.0.0.0:25"),
     (GOOD + "role = 'mda'\n", 7, "listener.role", '"mda" is not', "'mx', 'submission', 'lmtp' or 'http'"),
+    (GOOD + "role = 'http'\nerrors = 3\n", 8, "listener.errors", "no effect on a listener for HTTP", "Leave it out"),
     (GOOD + LISTENER, 8, "listener.address", "taken by the listener on line 5", "its own"),
     (GOOD + "[[listener]]\naddress = '0.0.0.0:2525'\n", 8, "listener.address", "taken", "its own"),
     (GOOD + "[admin]\naddress = '127.0.0.1:2525'\n", 8, "admin.address", "taken", "its own"),

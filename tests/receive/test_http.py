@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from email import message_from_bytes
 from email.policy import default as modern
 from ipaddress import ip_network
@@ -15,11 +17,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.auth.people import ALICE, PASSWORD, authenticator
 from tests.receive.house import FULL, Failing
 from tests.receive.inside import DOOR, Inside, inside
 from waypost.net.stream import Endpoint
+from waypost.net.web import SILENCE
 from waypost.policy.admission import RelayPolicy
 from waypost.queue.memory import MemoryStorage
 from waypost.receive.http import Guard, HttpDoor, status_of
@@ -53,13 +57,18 @@ class Shop:
 
 @asynccontextmanager
 async def shop(
-    storage: MemoryStorage | None = None, users: Path | None = None, *, relay: bool = True
+    storage: MemoryStorage | None = None,
+    users: Path | None = None,
+    *,
+    relay: bool = True,
+    connections: int = 0,
+    silence: timedelta = SILENCE,
 ) -> AsyncIterator[Shop]:
-    place = await inside(storage, replace(DOOR, endpoint=Endpoint("127.0.0.1", 0)))
+    place = await inside(storage, replace(DOOR, endpoint=Endpoint("127.0.0.1", 0), connections=connections))
     networks = RelayPolicy((ip_network("127.0.0.0/8"),) if relay else ())
     logins = authenticator(users) if users else NO_LOGINS
     guard = Guard(logins, networks, place.house.log, place.house.clock, ("PLAIN",) if users else ())
-    async with HttpDoor(place.intake, guard) as door, aiohttp.ClientSession() as client:
+    async with HttpDoor(place.intake, guard, silence=silence) as door, aiohttp.ClientSession() as client:
         yield Shop(place, f"http://{door.endpoint}/v1/messages", client)
 
 
@@ -192,6 +201,30 @@ async def test_other_requests_are_told_what_is_wrong() -> None:
         assert status == 413
         status, _ = await here.post(LETTER, Idempotency_Key="x" * 256)
         assert status == 400
+
+
+async def test_a_listener_with_a_limit_of_its_own_answers_503_to_one_more_connection() -> None:
+    async with shop(connections=1) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(here.url).port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        status, answer = await here.post(LETTER)
+        assert (status, answer["error"]) == (
+            503,
+            "more than 1 connections at once, which is all that this listener may have",
+        )
+        writer.close()
+        await here.client.close()  # aiohttp keeps its own connection, which counts
+
+
+@pytest.mark.parametrize("said", [b"", b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nX-Sl"])
+async def test_who_does_not_finish_a_header_is_cut_off(said: bytes) -> None:
+    async with shop(silence=timedelta(milliseconds=50)) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(here.url).port)
+        writer.write(said)
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from waypost.smtp.server import ServerSettings
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 SOON = timedelta(seconds=5)
+NARROW = partial(Door, Endpoint("127.0.0.2", 0), ServerSettings(HOSTNAME))
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -147,6 +149,55 @@ def test_one_client_cannot_take_all_connections(run: Run) -> None:
         assert sorted([(await first.hear())[:9], (await second.hear())[:9]]) == ["220 mx.ex", "421 4.7.0"]
         first.writer.close()
         second.writer.close()
+        await receiver.stop(SOON)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("narrow", "reply"),
+    [
+        (NARROW(connections=1), "421 4.7.0 too many connections to this address; try again later"),
+        (NARROW(connections_per_client=1), "421 4.7.0 too many connections from your address; try again later"),
+    ],
+)
+def test_a_door_with_a_limit_of_its_own_leaves_room_at_the_others(run: Run, narrow: Door, reply: str) -> None:
+    async def main() -> None:
+        house = await house_with()
+        receiver = Receiver([narrow, Door(Endpoint("127.0.0.1", 0), ServerSettings(HOSTNAME))], house)
+        await receiver.start()
+        clients = [await Client.to(receiver.endpoints[number]) for number in (0, 0, 1)]
+        greetings = [await client.hear() for client in clients]
+        assert sorted(greetings[:2]) == [f"220 {HOSTNAME} ESMTP", reply]
+        assert greetings[2].startswith("220")
+        for client in clients:
+            client.writer.close()
+        await _until(lambda: receiver.sessions == 0)
+        again = await Client.to(receiver.endpoints[0])
+        assert (await again.hear()).startswith("220")
+        again.writer.close()
+        await receiver.stop(SOON)
+
+    run(main())
+
+
+def test_a_door_says_how_many_messages_and_how_long_a_session_may_have(run: Run) -> None:
+    async def main() -> None:
+        house = await house_with()
+        door = Door(Endpoint("127.0.0.1", 0), ServerSettings(HOSTNAME))
+        short = replace(door, messages=1), replace(door, session=timedelta(milliseconds=20))
+        receiver = Receiver(short, house)
+        await receiver.start()
+        one, brief = [await Client.to(endpoint) for endpoint in receiver.endpoints]
+        await one.hear()
+        await one.data()
+        one.writer.write(MESSAGE)
+        assert (await one.say(".")).startswith("250 2.0.0 Ok")
+        assert (await one.say("MAIL FROM:<a@us.example>")).startswith("421")
+        assert (await brief.hear()).startswith("220")
+        assert (await brief.hear()).startswith("421")
+        one.writer.close()
+        brief.writer.close()
         await receiver.stop(SOON)
 
     run(main())

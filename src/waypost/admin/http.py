@@ -10,6 +10,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from importlib.resources import files
 from ipaddress import ip_address
@@ -28,6 +29,7 @@ from waypost.admin.openapi import document
 from waypost.admin.operations import Readiness
 from waypost.auth.admins import Role
 from waypost.net.stream import Endpoint
+from waypost.net.web import SILENCE, body_of, runner_of
 
 Metrics: TypeAlias = Callable[[], Awaitable[bytes]]
 """The metrics in Prometheus' text format."""
@@ -60,6 +62,8 @@ _KINDS: Final = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
+#: Requests under way, once it is to stop.
+ENDING: Final = timedelta(seconds=1)
 _LOG: Final = structlog.get_logger("waypost.admin")
 
 
@@ -81,8 +85,9 @@ class AdminServer:
         guard: Guard,
         board: Board | None = None,
         tls: ssl.SSLContext | Plain | None = None,
+        silence: timedelta = SILENCE,
     ) -> None:
-        """`address` may be a Unix socket's.
+        """`address` may be a Unix socket's; `silence`: how long a client may say nothing.
 
         Raises: ValueError, where it is not loopback, and there is no TLS or nobody is asked who he is.
         """
@@ -95,7 +100,7 @@ class AdminServer:
             )
         self._address = address
         served = application(desk, metrics=metrics, not_ready=not_ready, guard=guard, board=board or Board())
-        self._runner = web.AppRunner(served, access_log=None, shutdown_timeout=1.0)
+        self._runner = runner_of(served, silence=silence, ending=ENDING)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -182,6 +187,7 @@ def _served(path: Path, guard: Guard) -> Handler:
 async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Failures as JSON, and on every answer the headers that shut a browser's doors."""
     try:
+        await body_of(request)  # read once: handlers find it there
         response = await handler(request)
     except OperationError as failure:
         response = _failed(_STATUS[failure.kind], failure.error, failure.remedy)

@@ -6,6 +6,7 @@ import importlib.util
 import pathlib
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from typing import Final
 
 from waypost.auth.admins import load_administrators
 from waypost.auth.users import UsersError, load_users
@@ -30,9 +31,12 @@ from waypost.route.route import LmtpServers, OnCall, Server, SmtpServers
 from waypost.route.target import RecipientMx, is_address, server_text
 from waypost.smtp.path import PathError, parse_mailbox
 
+#: Limits of what HTTP does not have: sessions and commands.
+_OF_SESSIONS: Final = ("connections_per_client", "messages", "session", "errors")
+
 
 def check_listeners(listeners: Sequence[Found[Listener]], reader: Reader) -> None:
-    """At least one, and no two on one address."""
+    """At least one, no two on one address, and no limit without effect."""
     if not reader.document.get("listener"):
         reader.complain(
             (), "no [[listener]]: no mail could come in", 'Write [[listener]], and below it address = "0.0.0.0:25"'
@@ -45,6 +49,9 @@ def check_listeners(listeners: Sequence[Found[Listener]], reader: Reader) -> Non
                     f"{found.section.address} is taken by the listener on line {reader.lines[earlier.path]}",
                     "Give each its own address or port",
                 )
+        for key in _OF_SESSIONS:
+            if found.section.role == "http" and getattr(found.section, key):
+                reader.complain((*found.path, key), "has no effect on a listener for HTTP", "Leave it out")
 
 
 def check_admin(

@@ -239,6 +239,8 @@ Duration = Annotated[timedelta, PlainValidator(_judged(_duration, "duration in q
 #: A duration that may be left to another setting.
 OwnDuration = Annotated[timedelta, PlainValidator(_judged(_own_duration, "duration in quotes")), Kind("duration")]
 Count = Annotated[int, Field(ge=1, le=1_000_000), Kind("whole number")]
+#: A number that may be left to another setting.
+OwnCount = Annotated[int, Field(ge=0, le=1_000_000), Kind("whole number")]
 Score = Annotated[int, Field(ge=0, le=100_000), Kind("whole number")]
 Text = Annotated[str, Field(min_length=1), Kind("text")]
 Words = Annotated[str, Kind("text, may be empty")]
@@ -369,8 +371,28 @@ class Listener(Section):
     message_size: Annotated[int, PlainValidator(_judged(_own_size, "size in quotes")), _SIZE] = Field(
         default=0, description='Largest message taken here; `"0"`: as `limits.message_size`.', examples=["10M"]
     )
-    recipients: Annotated[int, Field(ge=0, le=1_000_000), Kind("whole number")] = Field(
-        default=0, description="Recipients a transaction here; 0: as `limits.recipients`."
+    recipients: OwnCount = Field(default=0, description="Recipients a transaction here; 0: as `limits.recipients`.")
+    connections: OwnCount = Field(
+        default=0,
+        description="Clients at once here, so that one listener never takes the room of the others: they count for "
+        "`limits.connections` all the same. 0: no limit of its own. For `http` this is all connections, and `503` the "
+        "answer to a request on one too many.",
+    )
+    connections_per_client: OwnCount = Field(
+        default=0,
+        description="Connections at once here from one client address, besides `limits.connections_per_client`; 0: no "
+        "limit of its own. Not for `http`.",
+    )
+    messages: OwnCount = Field(
+        default=0, description="Messages a session here; 0: as `limits.messages`. Not for `http`."
+    )
+    session: OwnDuration = Field(
+        default=timedelta(),
+        description='How long a session may last here; `"0s"`: as `limits.session`. Not for `http`.',
+    )
+    errors: OwnCount = Field(
+        default=0,
+        description="Commands refused before a session is closed here; 0: as `limits.errors`. Not for `http`.",
     )
 
 
@@ -1237,6 +1259,9 @@ class Limits(Section):
     connections_per_client: Count = Field(default=50, description="Connections at once from one client address.")
     connections_per_network: Count = Field(
         default=500, description="Connections at once from one network of clients: an IPv4 /24, an IPv6 /48."
+    )
+    messages: Count = Field(
+        default=1000, description="Messages a session; one more is answered 421, and the client connects again."
     )
     session: Duration = Field(
         default=timedelta(hours=6),

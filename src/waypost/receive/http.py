@@ -35,6 +35,7 @@ from waypost.net.clock import Clock, Instant
 from waypost.net.listener import ListenError, bind
 from waypost.net.sockets import Sockets
 from waypost.net.stream import Endpoint, is_local
+from waypost.net.web import SILENCE, body_of, runner_of
 from waypost.policy.admission import RelayPolicy
 from waypost.queue.storage import StorageError
 from waypost.receive.intake import TRUSTED, HandedIn, Intake, InUse, Key
@@ -49,8 +50,6 @@ PATH: Final = "/v1/messages"
 AT_ONCE: Final = 100
 LARGE_AT_ONCE: Final = 4
 LARGE: Final = 1024 * 1024
-#: For a request's body to come.
-BODY: Final = timedelta(minutes=5)
 #: How long a password that was right is not hashed again: an application sends many messages with one.
 BELIEVED: Final = timedelta(minutes=1)
 _BELIEVED_AT_ONCE: Final = 1000
@@ -177,8 +176,10 @@ _NO_SOCKETS: Final = Sockets()
 class HttpDoor:
     """One such listener. `start` opens it, `stop` lets requests under way end."""
 
-    def __init__(self, intake: Intake, guard: Guard, sockets: Sockets = _NO_SOCKETS) -> None:
-        """`sockets`: opened for it by another process, if it was."""
+    def __init__(
+        self, intake: Intake, guard: Guard, sockets: Sockets = _NO_SOCKETS, *, silence: timedelta = SILENCE
+    ) -> None:
+        """`sockets`: opened for it by another process, if it was; `silence`: how long a client may say nothing."""
         self._sockets = sockets
         self._intake = intake
         self._guard = guard
@@ -189,7 +190,7 @@ class HttpDoor:
         application = web.Application(client_max_size=limit, middlewares=[_answering])
         application.router.add_post(PATH, self._post)
         application.router.add_get("/healthz", _alive)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=10)
+        self._runner = runner_of(application, silence=silence)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -232,6 +233,7 @@ class HttpDoor:
         return context
 
     async def _post(self, request: web.Request) -> web.Response:
+        self._require_room()
         client = _client(request)
         secured = request.transport is not None and request.transport.get_extra_info("ssl_object") is not None
         account = await self._guard.account(request.headers.get("Authorization", ""), client, secured=secured)
@@ -242,12 +244,14 @@ class HttpDoor:
             async with self._large:
                 return await self._take(request, client, account)
 
+    def _require_room(self) -> None:
+        """Raises: _Problem, where there are more connections than the listener may have."""
+        server, most = self._runner.server, self._door.connections
+        if most and server is not None and len(server.connections) > most:
+            raise _Problem(503, f"more than {most} connections at once, which is all that this listener may have")
+
     async def _take(self, request: web.Request, client: Endpoint, account: Account) -> web.Response:
-        try:
-            async with asyncio.timeout(BODY.total_seconds()):
-                body = await request.read()
-        except TimeoutError:
-            raise _Problem(408, "the request's body came too slowly") from None
+        body = await body_of(request)
         message = self._message(request, body)
         letter = Letter(message.reverse_path, message.recipients, message.octets)
         hello = _literal(client)
@@ -308,6 +312,7 @@ def _failed(status: int, error: str, recipients: list[RecipientAnswer], *, allow
     headers = {"Allow": allow} if allow else {}
     if status in {429, 503}:
         headers["Retry-After"] = "60"
+        headers["Connection"] = "close"  # its place is for another meanwhile
     if status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="mail", charset="UTF-8"'
     body = msgspec.json.encode(Failure(plain(error), _REMEDIES.get(status, _REMEDIES[400]), recipients))

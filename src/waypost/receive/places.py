@@ -1,4 +1,4 @@
-"""How many connections there are at once, in all, by client and by network: of this process, or of all workers.
+"""How many connections there are at once, in all, by client, network and door: of this process, or of all workers.
 
 Not here: how many may be (settings.py), and who is turned away (server.py).
 """
@@ -26,16 +26,25 @@ class Crowd(Protocol):
         """One less."""
         ...
 
+    def count_at(self, door: str) -> int:
+        """How many there are of those that `enter_at` counted by this name."""
+        ...
+
+    def enter_at(self, door: str, one: int) -> None:
+        """One more by this name, or one less (-1)."""
+        ...
+
 
 class OwnCrowd:
     """Those of this process alone. Whoever has none is forgotten."""
 
-    __slots__ = ("_all", "_clients", "_networks")
+    __slots__ = ("_all", "_clients", "_doors", "_networks")
 
     def __init__(self) -> None:
         self._all = 0
         self._clients: defaultdict[str, int] = defaultdict(int)
         self._networks: defaultdict[str, int] = defaultdict(int)
+        self._doors: defaultdict[str, int] = defaultdict(int)
 
     def counts(self, client: str, network: str) -> tuple[int, int, int]:
         of_client = self._clients[client] if client in self._clients else 0  # noqa: SIM401 - spares a call
@@ -53,6 +62,14 @@ class OwnCrowd:
             counted[key] -= 1
             if not counted[key]:
                 del counted[key]
+
+    def count_at(self, door: str) -> int:
+        return self._doors.get(door, 0)
+
+    def enter_at(self, door: str, one: int) -> None:
+        self._doors[door] += one
+        if not self._doors[door]:
+            del self._doors[door]
 
 
 class SharedCrowd:
@@ -74,6 +91,12 @@ class SharedCrowd:
     def leave(self, client: str, network: str) -> None:
         for key in _keys(client, network):
             self._numbers.add(key, -1)
+
+    def count_at(self, door: str) -> int:
+        return self._numbers.total(f"door {door}")
+
+    def enter_at(self, door: str, one: int) -> None:
+        self._numbers.add(f"door {door}", one)
 
 
 def _keys(client: str, network: str) -> tuple[str, str, str]:

@@ -28,6 +28,7 @@ from waypost.smtp.reply import Reply
 
 TOO_MANY: Final = Reply.of(421, "4.7.0", "too many connections; try again later")
 TOO_MANY_OF_YOURS: Final = Reply.of(421, "4.7.0", "too many connections from your address; try again later")
+TOO_MANY_HERE: Final = Reply.of(421, "4.7.0", "too many connections to this address; try again later")
 TOO_MANY_OF_NETWORK: Final = Reply.of(421, "4.7.0", "too many connections from your network; try again later")
 #: How long a proxy may take for its header: it knows it before it connects.
 PROXY_SAYS: Final = timedelta(seconds=10)
@@ -151,20 +152,29 @@ class Receiver:
         if of_network >= limits.connections_per_network:
             await session.run(TOO_MANY_OF_NETWORK)
             return
+        counted = _at_door(door, client, crowd)
+        if isinstance(counted, Reply):
+            await session.run(counted)
+            return
         if self._house.gate.watches and isinstance(opinion := self._house.gate.connected(stream.peer.host), Reply):
             await session.run(opinion)
             return
         self._sessions.add(session)
         crowd.enter(client, network)
+        for name in counted:
+            crowd.enter_at(name, 1)
         if self._stopping:
             session.leave()
-        old_age = asyncio.get_running_loop().call_later(limits.session.total_seconds(), session.retire)
+        lasts = (door.session or limits.session).total_seconds()
+        old_age = asyncio.get_running_loop().call_later(lasts, session.retire)
         try:
             await session.run(banner if self._house.access.of(stream.peer.host).accepts else NOT_FROM_YOU)
         finally:
             old_age.cancel()
             self._sessions.discard(session)
             crowd.leave(client, network)
+            for name in counted:
+                crowd.enter_at(name, -1)
 
     async def let_end(self, within: timedelta) -> None:
         """Stop accepting, and wait so long for the sessions to end by themselves: another process takes new ones."""
@@ -188,6 +198,19 @@ class Receiver:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS.total_seconds()):
                     await listener.close()
+
+
+def _at_door(door: Door, client: str, crowd: Crowd) -> Reply | tuple[str, ...]:
+    """What a client hears of whom the door itself has too many; else the names that its connection is counted by."""
+    counted: tuple[str, ...] = ()
+    for name, most, reply in (
+        (door.address, door.connections, TOO_MANY_HERE),
+        (f"{door.address} {client}", door.connections_per_client, TOO_MANY_OF_YOURS),
+    ):
+        if most and crowd.count_at(name) >= most:
+            return reply
+        counted += (name,) if most else ()
+    return counted
 
 
 async def hear_proxy(stream: Stream) -> TlsState | str:

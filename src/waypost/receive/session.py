@@ -630,7 +630,7 @@ class Session:
     def _refusal_of(self, path: ReversePath) -> Reply | _NoBody:
         """Why this client may send nothing now, or not under this reverse-path."""
         client, door = self._login.client, self._door
-        if self._messages >= self._house.settings.messages:
+        if self._messages >= (door.messages or self._house.settings.messages):
             return TOO_MANY_MESSAGES
         if door.demands_login and isinstance(client, Anonymous):
             return LOGIN_FIRST

@@ -79,6 +79,9 @@ class Door:
     `protocol`: what the trace says after "with", where mail comes by something else than SMTP or LMTP.
     `from_field`: what becomes of a message whose From is not its account's.
     `xclient`: who may say by XCLIENT whose session he hands on.
+    `connections`, `connections_per_client`: at once through this door, besides what is allowed through all of them; 0:
+    no limit of its own. `messages`, `session`: what one session may have here, in place of what the settings say; 0:
+    as they do.
     """
 
     endpoint: Endpoint
@@ -95,6 +98,10 @@ class Door:
     protocol: str = ""
     xclient: tuple[IPv4Network | IPv6Network, ...] = ()
     from_field: FromField = FromField.ANY
+    connections: int = 0
+    connections_per_client: int = 0
+    messages: int = 0
+    session: timedelta = timedelta()
 
     @cached_property
     def address(self) -> str:
