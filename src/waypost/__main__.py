@@ -1,124 +1,30 @@
-"""The program `waypost`: the commands of admin/cli.py, and those that run the service itself."""
+"""The program `waypost`: the commands of admin/program.py, and those that run the service itself."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 import sys
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Final
 
-import structlog
 import typer
-from rich.text import Text
 
-from waypost import __version__
-from waypost.admin.cli import commands
-from waypost.admin.demo import demonstrate
-from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, json_line, out
-from waypost.net.clock import SystemClock
-from waypost.net.listener import ListenError
-from waypost.queue.storage import StorageError
+from waypost.admin.program import commands
 
-if TYPE_CHECKING:
-    from waypost.life.serving import Serving
+_OWN: Final = {"serve": "waypost.life.commands:serve", "demo": "waypost.life.commands:demo"}
 
 
-def serve(
-    config: ConfigOption = DEFAULT_CONFIG,
-    replace: Annotated[  # noqa: FBT002
-        bool, typer.Option("--replace", help="In place of the service that runs on this spool, with its sockets.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Say where it listens as one JSON value on a line.")] = False,  # noqa: FBT002
-) -> None:
-    """Run the service until SIGTERM or Ctrl-C.
-
-    What is under way then may end, for `service.stop_within` at most; a second SIGTERM or Ctrl-C does not wait for it.
-    With `--replace` the running service gives its listening sockets and ends: no connection is refused.
-
-    Example: waypost serve --config /etc/waypost/waypost.toml
-    """
-    from waypost.life.start import start  # noqa: PLC0415 - the whole service; `waypost status` need not wait for it
-
-    found = configured(config, as_json_value=json)
-
-    def ready(serving: Serving) -> None:
-        _say_where(found.service.hostname, serving, as_json_value=json)
-
-    try:
-        status = start(found, ready, replace=replace)
-    except (StorageError, ListenError, OSError) as error:
-        why = error.fault.detail if isinstance(error, StorageError) else str(error)
-        fail(f"cannot start: {why}", "nothing was started, and no mail was touched", as_json_value=json)
-    raise typer.Exit(status)
-
-
-def _say_where(hostname: str, serving: Serving, *, as_json_value: bool) -> None:
-    where = [(listener.role, listener.address) for listener in serving.listeners]
-    if as_json_value:
-        listeners = [{"role": role, "address": address} for role, address in where]
-        typer.echo(json_line({"hostname": hostname, "listeners": listeners, "admin": serving.admin}))
-        return
-    console = out()
-    console.print(Text(f"Waypost {__version__} is running as {hostname}; Ctrl-C ends it.", style="bold"))
-    for role, address in where:
-        console.print(Text(f"  Send mail to  {address}  ({role})"))
-    console.print(Text(f"  Look at       http://{serving.admin}/"))
-    console.print(
-        Text(f"  Try           {_called()} send --server {where[0][1]} --from me@example.org --to you@example.com")
-    )
-
-
-def _called() -> str:
-    """How a shell finds this program: by its name, or where that would find none or another, by its path."""
-    here = Path(sys.argv[0])
-    if here.name == "__main__.py":
-        return f"{Path(sys.executable).name} -m waypost"
-    found = shutil.which(here.name)
-    return here.name if found is not None and Path(found).resolve() == here.resolve() else str(here)
-
-
-def demo(json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the CLI
-    """Show what becomes of mail when the next server hangs up on EHLO.
-
-    In this process alone, on free ports, with a spool that is deleted afterwards.
-
-    Example: waypost demo
-    """
-    from waypost import app  # noqa: PLC0415 - as in `serve`
-
-    said: list[str] = []
-    console = out()
-
-    def say(line: Text) -> None:
-        if json:
-            said.append(line.plain)
-        else:
-            console.print(line)
-
-    with tempfile.TemporaryDirectory(prefix="waypost-demo-") as directory:
-        good = asyncio.run(demonstrate(app.running, Path(directory), say, SystemClock()))
-    if json:
-        typer.echo(json_line({"as_it_should": good, "lines": said}))
-    raise typer.Exit(0 if good else 1)
-
-
-def program() -> typer.Typer:
-    """Every command there is."""
-    whole = commands()
-    whole.command("serve")(serve)
-    whole.command("demo")(demo)
-    return whole
+def program(asked: str = "") -> typer.Typer:
+    """Every command there is; or the one alone that `asked` names, which takes a fraction of the time."""
+    return commands(asked, _OWN)
 
 
 def main() -> None:
     """The console script. A pipe that is closed early (`waypost queue list | head`) is no error of ours."""
-    # Answers go to standard output; what a part has to say on the way never may. `serve` sets up its own log.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        program()()
+        program("version" if asked == "--version" else asked)()
     except BrokenPipeError:
+        from waypost.admin.terminal import fail  # noqa: PLC0415 - `--version` can do without it
+
         fail("nobody reads the answer any more", "nothing need be done", code=1)
 
 

@@ -14,8 +14,8 @@ import structlog
 from typer.testing import CliRunner, Result
 
 from tests.admin.office import CONFIG, Office, office, served
-from waypost.admin.cli import commands
 from waypost.admin.http import AdminServer
+from waypost.admin.program import commands
 from waypost.net.stream import Endpoint
 from waypost.queue.spool import file_system
 

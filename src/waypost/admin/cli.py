@@ -1,4 +1,4 @@
-"""The commands that ask the service, and the whole command line but `serve` and `demo` (those run it: __main__.py).
+"""The plain commands that ask the service, and the inbox; program.py has the list of all commands.
 
 What is asked is answered by a desk (answers.py) and worded by words.py; terminal.py has what commands share.
 """
@@ -6,82 +6,32 @@ What is asked is answered by a desk (answers.py) and worded by words.py; termina
 from __future__ import annotations
 
 import getpass
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from waypost import __version__, is_compiled, with_build
 from waypost.admin import words
-from waypost.admin.accounts import user_commands
-from waypost.admin.admins import admin_commands
 from waypost.admin.answers import WatchBody
-from waypost.admin.backup import backup, restore
-from waypost.admin.changing import config_commands, preview, reload
-from waypost.admin.client import Asked, OnlyService
-from waypost.admin.cluster import cluster_commands, spool_commands
+from waypost.admin.client import OnlyService
 from waypost.admin.explanation import MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
-from waypost.admin.moving import import_commands
-from waypost.admin.oauth import oauth_commands
-from waypost.admin.quarantining import quarantine_commands
-from waypost.admin.queueing import queue_commands
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
     AdminOption,
     ConfigOption,
     Context,
     JsonOption,
-    as_json,
-    complain,
-    configured,
     context,
     fail,
-    out,
+    octets_of,
     show,
 )
-from waypost.admin.tools import octets_of, peer, send_command
-from waypost.config.complaint import Complaint, Complaints
-from waypost.config.parts import keyring
 from waypost.mail.errand import with_crlf
-from waypost.net.clock import SystemClock
-from waypost.queue.spool import REMEDY, why_ephemeral
-from waypost.route.table import describe
 
 
 # ---- the service
-def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the CLI
-    """Check a configuration: all complaints, or its routes.
-
-    All that is wrong is said at once, each with its line and a remedy.
-
-    Example: waypost check --config /etc/waypost/waypost.toml
-    """
-    found = configured(config, as_json_value=json)
-    forgets = "" if found.service.allow_ephemeral or found.database else why_ephemeral(found.spool)
-    if forgets:
-        complain(Complaints(found.where, (Complaint(0, "service.spool", forgets, REMEDY),)), as_json_value=json)
-    table = describe(found.route_table())
-    ring = keyring(found)
-    ring.refresh()
-    warnings = ring.warnings(SystemClock().now())
-    if json:
-        typer.echo(as_json({"where": found.where, "routes": list(table), "warnings": list(warnings)}))
-        return
-    console = out()
-    console.print(Text(f"{found.where} is in order.", style="green"))
-    for listener in found.listeners:
-        console.print(Text(f"Listening: {listener.role} on {listener.address}, TLS {listener.tls}"))
-    for held in ring.certificates:
-        console.print(Text(f"Certificate: {held.files} for {', '.join(held.names)}, until {held.last_day}"))
-    for line in table:
-        console.print(Text(f"Route: {line}"))
-    if not table:
-        console.print(Text("No [[route]]: every recipient will be refused.", style="yellow"))
-    for warning in warnings:
-        console.print(Text(f"{warning}.", style="yellow"))
-
-
 def status(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
     """Show the service at a glance; exit code 0: it is ready.
 
@@ -101,19 +51,10 @@ def health(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json:
     Example: waypost health
     """
     asked = context(config, admin, json=json)
-    answer = Context(Asked(asked.asked.address, OnlyService()), json).answer(lambda found: found.status())
+    answer = Context(replace(asked.asked, config=OnlyService()), json).answer(lambda found: found.status())
     said = {"ready": not answer.not_ready, "reasons": list(answer.not_ready)}
     show(said, lambda _: [Text("ready" if not answer.not_ready else "; ".join(answer.not_ready))], as_json_value=json)
     raise typer.Exit(1 if answer.not_ready else 0)
-
-
-def version(json: JsonOption = False) -> None:  # noqa: FBT002
-    """Print the version, and whether it runs compiled.
-
-    Example: waypost version
-    """
-    told = {"waypost": __version__, "compiled": is_compiled()}
-    show(told, lambda _: [Text(_release())], as_json_value=json)
 
 
 # ---- what happened, and where mail goes
@@ -242,63 +183,9 @@ def inbox_show(
     show(asked.answer(lambda found: found.captured(number)), words.captured, as_json_value=json)
 
 
-# ---- all of it
-def _release() -> str:
-    return f"waypost {with_build(__version__, compiled=is_compiled())}"
-
-
-def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer hands the flag over so
-    if asked:
-        typer.echo(_release())
-        raise typer.Exit
-
-
-def _program(
-    _version: Annotated[  # noqa: FBT002
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and exit.")
-    ] = False,
-) -> None:
-    """What stands before any command; its help is the program's."""
-
-
-def commands() -> typer.Typer:
-    """The commands of this file."""
-    app = typer.Typer(
-        name="waypost",
-        help="The mail relay you can trust: it never stops, never loses a message, and always tells you why.",
-        epilog="Exit codes: 0 it is as asked; 1 it is not (refused, not found, not ready, not running); "
-        "2 the command was not understood.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-    app.callback()(_program)
-    inbox = typer.Typer(help="Read the messages that `capture:` routes kept.", no_args_is_help=True)
-    inbox.command("list")(inbox_list)
-    inbox.command("show")(inbox_show)
-    app.command("check")(check)
-    app.command("send")(send_command)
-    app.add_typer(queue_commands(), name="queue")
-    app.add_typer(quarantine_commands(), name="quarantine")
-    app.command("trace")(trace)
-    app.command("resolve")(resolve)
-    app.command("explain")(explain)
-    app.command("backup")(backup)
-    app.command("restore")(restore)
-    app.command("health")(health)
-    app.command("reload")(reload)
-    app.command("preview")(preview)
-    app.add_typer(config_commands(), name="config")
-    app.command("debug")(debug)
-    app.add_typer(inbox, name="inbox")
-    app.add_typer(user_commands(), name="user")
-    app.add_typer(admin_commands(), name="admin")
-    app.add_typer(oauth_commands(), name="oauth")
-    app.add_typer(import_commands(), name="import")
-    app.add_typer(cluster_commands(), name="cluster")
-    app.add_typer(spool_commands(), name="spool")
-    app.command("status")(status)
-    app.command("peer")(peer)
-    app.command("version")(version)
+def inbox_commands() -> typer.Typer:
+    """The group `waypost inbox`."""
+    app = typer.Typer(help="Read the messages that `capture:` routes kept.", no_args_is_help=True)
+    app.command("list")(inbox_list)
+    app.command("show")(inbox_show)
     return app

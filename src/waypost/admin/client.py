@@ -12,11 +12,11 @@ import http.client
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from waypost import __version__
@@ -51,11 +51,12 @@ from waypost.admin.answers import (
     to_json,
 )
 from waypost.admin.explanation import Explanation, Question
-from waypost.config import Config
-from waypost.config.model import Admin
 from waypost.mail.explain import plain
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Search, Selection
+
+if TYPE_CHECKING:
+    from waypost.config import Config
 
 T = TypeVar("T")
 #: Where the command line finds its token, should the service ask for one.
@@ -291,10 +292,11 @@ class OnlyService:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Where the service would answer, and what is known of it."""
+    """Where the service would answer, and what is known of it: its configuration is read where no service answers."""
 
     address: Endpoint
-    config: Config | NoConfig | OnlyService
+    config: Callable[[], Config] | NoConfig | OnlyService
+    tls: bool = False
 
 
 @asynccontextmanager
@@ -303,8 +305,7 @@ async def desk(asked: Asked, *, spool: bool) -> AsyncIterator[tuple[Desk, str]]:
 
     Raises: OperationError, where no service runs and the spool cannot be opened in its stead.
     """
-    admin = asked.config.admin if isinstance(asked.config, Config) else Admin()
-    service = ServiceDesk(asked.address, scheme="https" if admin.tls else "http")
+    service = ServiceDesk(asked.address, scheme="https" if asked.tls else "http")
     if await service.is_there():
         yield service, f"the service at {asked.address} answers"
         return
@@ -319,7 +320,7 @@ async def desk(asked: Asked, *, spool: bool) -> AsyncIterator[tuple[Desk, str]]:
     if isinstance(asked.config, NoConfig):
         config, who = DEFAULTS, "nor is there a configuration: the defaults answer, and send all mail by MX records"
     else:
-        config = asked.config
+        config = asked.config()
         who = f"{f'the spool at {config.queue_at}' if spool else config.where} answers"
     async with offline(config, spool=spool) as found:
         yield found, f"no service is running at {asked.address}; {who}"

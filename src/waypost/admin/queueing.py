@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Annotated, Final
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from waypost.admin import words
@@ -32,7 +31,6 @@ from waypost.admin.terminal import (
     fail,
     show,
 )
-from waypost.config.units import parse_duration
 from waypost.mail.envelope import MessageId
 from waypost.net.clock import SystemClock
 from waypost.queue.frost import ROUTE
@@ -396,6 +394,8 @@ def _body(
 
 
 def _before(age: str, *, json: bool) -> float:
+    from waypost.config.units import parse_duration  # noqa: PLC0415 - with it comes all that judges a configuration
+
     try:
         return float(int(SystemClock().now() - parse_duration(age).total_seconds()))
     except ValueError as error:
@@ -430,6 +430,14 @@ async def _in_slices(desk: Desk, action: str, body: ActBody) -> Acted:
     counted = await desk.act(action, replace(body, dry_run=True))
     if body.dry_run or counted.recipients <= SLICE:
         return counted if body.dry_run else await desk.act(action, body)
+    from rich.progress import (  # noqa: PLC0415 - seldom wanted, and a tenth of what starting takes
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     total, after = 0, ""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err(), transient=True) as progress:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
+import tomllib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -22,8 +26,10 @@ from rich.text import Text
 
 from waypost.admin.answers import Desk, FailureKind, OperationError
 from waypost.admin.client import DEFAULT_ADMIN, Asked, NoConfig, OnlyService, desk
-from waypost.config import Complaints, Config, load
 from waypost.net.stream import Endpoint
+
+if TYPE_CHECKING:
+    from waypost.config import Complaints, Config
 
 T = TypeVar("T")
 
@@ -133,10 +139,21 @@ AllOption = Annotated[bool, typer.Option("--all", help="The whole queue is meant
 
 def configured(path: Path, *, as_json_value: bool) -> Config:
     """The configuration in `path`, or the end of this process with all complaints about it."""
+    from waypost.config import Complaints, load  # noqa: PLC0415 - half a second; a service that is asked needs none of it
+
+    _keep_standard_output()
     found = load(path)
     if isinstance(found, Complaints):
         complain(found, as_json_value=as_json_value)
     return found
+
+
+def _keep_standard_output() -> None:
+    """Answers go there; what a part has to say on the way never may. `serve` sets up its own log."""
+    import structlog  # noqa: PLC0415 - as above
+
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def complain(complaints: Complaints, *, as_json_value: bool) -> NoReturn:
@@ -154,8 +171,24 @@ def context(config: Path, admin: str, *, json: bool) -> Context:
         return Context(Asked(server_address(admin, "--admin", as_json_value=json), OnlyService()), json)
     if config == DEFAULT_CONFIG and not config.exists():
         return Context(Asked(DEFAULT_ADMIN, NoConfig()), json)
-    found = configured(config, as_json_value=json)
-    return Context(Asked(found.admin.address, found), json)
+    read = partial(configured, config, as_json_value=json)
+    return Context(_by_its_text(config, read) or _by_all_of_it(read), json)
+
+
+def _by_its_text(path: Path, read: Callable[[], Config]) -> Asked | Literal[""]:
+    """Whom to ask, where `[admin]` tells that plainly: the rest of the file need not be judged for a question."""
+    try:
+        admin = tomllib.loads(path.read_text("utf-8")).get("admin", {})
+        host, _, port = admin.get("address", str(DEFAULT_ADMIN)).rpartition(":")
+        address = Endpoint(str(ip_address(host.removeprefix("[").removesuffix("]"))), int(port))
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return Asked(address, read, tls=admin.get("tls") is True)
+
+
+def _by_all_of_it(read: Callable[[], Config]) -> Asked:
+    found = read()
+    return Asked(found.admin.address, lambda: found, tls=found.admin.tls)
 
 
 def server_address(text: str, option: str, *, as_json_value: bool) -> Endpoint:
@@ -171,3 +204,13 @@ def server_address(text: str, option: str, *, as_json_value: bool) -> Endpoint:
         fail(why, "check the name, or give an address", as_json_value=as_json_value)
     address, number = found[0][4][:2]
     return Endpoint(str(address), int(number))
+
+
+def octets_of(file: str, *, as_json_value: bool) -> bytes:
+    """What the file holds, or the end of this process with the reason."""
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}", "name another file", as_json_value=as_json_value)

@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ from waypost.admin import words
 from waypost.admin.fault_plan import ALWAYS, PlannedFault, State
 from waypost.admin.peer import FaultyPeer, PeerEvent, PeerSettings
 from waypost.admin.send import Sent, compose, send
-from waypost.admin.terminal import JsonOption, err, fail, json_line, out, server_address, show, with_progress
+from waypost.admin.terminal import JsonOption, err, fail, json_line, octets_of, out, server_address, show, with_progress
 from waypost.mail.errand import Letter, with_crlf
 from waypost.net.clock import SystemClock
 from waypost.net.dialer import AsyncioDialer
@@ -94,16 +93,6 @@ def _mailbox(text: str, option: str, *, as_json_value: bool) -> Mailbox:
         return parse_mailbox(text.removeprefix("<").removesuffix(">"))
     except PathError as error:
         fail(f"{option}: {error}", "give one such as user@example.org", as_json_value=as_json_value, code=2)
-
-
-def octets_of(file: str, *, as_json_value: bool) -> bytes:
-    """What the file holds, or the end of this process with the reason."""
-    if file == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}", "name another file", as_json_value=as_json_value)
 
 
 # ---- the peer
