@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+import structlog
 
 from tests.contract.letters import HOP, NOW, accept, claim_one, envelope, name, settlement, to
 from tests.postgres import Server, forget_signs_of_life, kill, look, until
 from waypost.mail.envelope import InMemory, NextHop
 from waypost.net.clock import SystemClock
 from waypost.queue.postgres import cluster
+from waypost.queue.postgres.database import Connection
 from waypost.queue.postgres.storage import PostgresStorage
 from waypost.queue.storage import Counts, Lease, StorageError
 
@@ -144,6 +146,49 @@ async def test_a_node_taken_for_dead_begins_anew_under_another_epoch(node: Node,
     assert not stalled.holds(lease)
     (newer,) = (await accept(stalled, 2, claim_for=3600)).leases
     assert stalled.holds(newer)
+
+
+async def test_a_node_stopped_within_a_transaction_holds_nobody_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped, heir = await node("stopped:1", time_to_live=SHORT), await node("heir:2", time_to_live=SHORT)
+    (lease,) = (await accept(stopped, 1, claim_for=3600)).leases
+    opened = stopped._opened()
+    assert opened.database._pool is not None
+    within = await opened.database._pool.acquire()
+    await within.execute("BEGIN")
+    await within.execute("SELECT 1 FROM recipients FOR UPDATE")
+    opened.beating.cancel()  # and it says no more
+    lost: list[bool] = []
+    monkeypatch.setattr(heir._opened().members, "lost", lambda: lost.append(True))
+    told = asyncio.Event()
+    heir.news = told.set
+
+    async with asyncio.timeout(30):
+        while not await heir.ready(NOW, limit=9):
+            told.clear()
+            await told.wait()
+
+    assert (await claim_one(heir)).message.id == lease.message.id
+    assert lost == []
+    await kill(stopped)
+
+
+async def test_a_node_begins_anew_though_what_it_had_cannot_be_taken_over_yet(node: Node, dsn: str) -> None:
+    stalled, heir = await node("stalled:1", time_to_live=SHORT), await node("heir:2")
+    (lease,) = (await accept(stalled, 1, claim_for=3600)).leases
+    holds = await asyncpg.connect(dsn)
+
+    with structlog.testing.capture_logs() as log:
+        await holds.execute("BEGIN")
+        await holds.execute("SELECT 1 FROM recipients FOR UPDATE")
+        await heir._opened().database.run(_bury_all)
+        await until(lambda: any("it begins anew" in str(line["event"]) for line in log))
+    assert stalled._opened().members.may_act
+    assert not stalled.holds(lease)
+    await holds.close()
+
+
+async def _bury_all(connection: Connection) -> None:
+    await connection.execute("UPDATE nodes SET ended_at = extract(epoch FROM now())")
 
 
 async def test_leaving_gives_all_back_at_once(node: Node) -> None:

@@ -3,6 +3,9 @@
 **Time-outs.** An operation that takes too long ends its connection, and is not cancelled: a COMMIT that waits for a
 replica would be taken for done when it is cancelled, though no replica has it.
 
+**A process that is stopped** in the middle of a transaction keeps its locks, and who takes its work over would wait for
+them: the server ends what has stood still for a while.
+
 **A new primary.** Of the hosts that the address names, the one that takes writes is used. After a fail-over connections
 to the old one break, or it refuses to write; either way they are given up and made anew.
 
@@ -61,13 +64,17 @@ class _Plain(asyncpg.Connection):
 
 
 class Database:
-    """A pool of connections to one database, of which at most `size` are open."""
+    """A pool of connections to one database, of which at most `size` are open.
 
-    def __init__(self, dsn: str, size: int, *, operation: timedelta = OPERATION) -> None:
+    The server ends a transaction in which nothing has been said for `idle`.
+    """
+
+    def __init__(self, dsn: str, size: int, *, operation: timedelta = OPERATION, idle: timedelta = OPERATION) -> None:
         self.where = where_of(dsn)
         self._dsn = dsn
         self._size = size
         self._operation = operation.total_seconds()
+        self._idle = f"SET idle_in_transaction_session_timeout = {idle.total_seconds() * 1000:.0f}"
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self.lost: Callable[[], None] = lambda: None  # called where the database did not answer
 
@@ -75,10 +82,13 @@ class Database:
         """Raises: StorageError, where it cannot be reached, or will not have us."""
         try:
             self._pool = await asyncpg.create_pool(
-                **self._address(), min_size=1, max_size=self._size, connection_class=_Plain
+                **self._address(), min_size=1, max_size=self._size, connection_class=_Plain, init=self._prepare
             )
         except Exception as error:
             raise self._translated(error, " is not to be reached") from error
+
+    async def _prepare(self, connection: Connection) -> None:
+        await connection.execute(self._idle)  # not in the address: a pooler in between may refuse what it does not know
 
     async def connect(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection beside the pool, for who listens. Raises: StorageError."""

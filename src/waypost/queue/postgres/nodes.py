@@ -18,7 +18,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import asyncpg
 import structlog
@@ -28,8 +28,12 @@ from waypost.queue.postgres import writes
 from waypost.queue.postgres.database import Connection, Database, within
 from waypost.queue.storage import StorageError
 
+T = TypeVar("T")
+
 #: A node that is silent for so long is dead; with the pause between two looks, its mail is taken over within 10 s.
 TIME_TO_LIVE: Final = timedelta(seconds=7)
+#: The part of its time after which a transaction of a node that says nothing ends: before others take over.
+STANDSTILL: Final = 0.7
 #: Between two signs of life: some may go missing.
 BEATS: Final = 5
 #: The channel on which nodes tell that something has become due.
@@ -111,7 +115,11 @@ class Membership:
 
     # ---- joining, and leaving
     async def join(self) -> None:
-        """Begin a new epoch. Raises: StorageError."""
+        """Begin an epoch, and look after the others. Raises: StorageError."""
+        await self._begin()
+        await self._database.run(self._look)
+
+    async def _begin(self) -> None:
         spoke = self._clock.monotonic()
 
         async def join(connection: Connection) -> int:
@@ -120,7 +128,6 @@ class Membership:
         self.epoch = await self._database.run(join)
         self.epochs.add(self.epoch)
         self._heard(spoke)
-        await self._database.run(self._look)
 
     async def leave(self) -> None:
         """End the epoch: all that it had leased is due. Raises: StorageError."""
@@ -180,15 +187,17 @@ class Membership:
                 await self._within(connection, _tell)
             await self._clock.sleep(NOTIFY_EVERY)
 
-    async def _within(self, connection: Connection, operation: Callable[[Connection], Awaitable[None]]) -> None:
-        await within(connection, operation, self._lives / 2)
+    async def _within(self, connection: Connection, operation: Callable[[Connection], Awaitable[T]]) -> T:
+        return await within(connection, operation, self._lives / 2)
 
     async def _beat(self, connection: Connection) -> None:
         was_alone = self._heard_since == math.inf
         async with self._turn:
             spoke = self._clock.monotonic()
-            await self._within(connection, self._sign)
-            self._heard(spoke)
+            if await self._within(connection, self._sign):
+                self._heard(spoke)
+            else:
+                await self._begin_anew()
             if self.refused:
                 await self._within(connection, self._disown)
             if self._clock.monotonic() - self._heard_since >= self._lives:
@@ -197,18 +206,21 @@ class Membership:
             structlog.get_logger().info("the database answers", epoch=self.epoch)
             self.news()
 
-    async def _sign(self, connection: Connection) -> None:
+    async def _sign(self, connection: Connection) -> bool:
+        """Whether this node's epoch goes on: nobody has declared it dead."""
         row = await connection.fetchrow(_BEAT, self.epoch, self._lives)
-        if row is None:
-            was, self._alive_until = self.epoch, -math.inf
-            await self.join()
-            structlog.get_logger().error(
-                "this node was silent for too long and others have taken over what it had leased; it begins anew",
-                epoch=self.epoch,
-                was=was,
-            )
-        else:
+        if row is not None:
             self._is_drained(now=row[0])
+        return row is not None
+
+    async def _begin_anew(self) -> None:
+        was, self._alive_until = self.epoch, -math.inf
+        await self._begin()
+        structlog.get_logger().error(
+            "this node was silent for too long and others have taken over what it had leased; it begins anew",
+            epoch=self.epoch,
+            was=was,
+        )
 
     def _is_drained(self, *, now: bool) -> None:
         if now != self.is_drained:
@@ -230,8 +242,11 @@ class Membership:
         for epoch, owner, is_new in await connection.fetch(_SILENT):
             if epoch == self.epoch:
                 continue
-            async with connection.transaction():
-                recipients = await self._take_over(connection, epoch)
+            try:
+                async with connection.transaction():
+                    recipients = await self._take_over(connection, epoch)
+            except asyncpg.LockNotAvailableError:
+                continue  # a transaction of its own is still open: the database ends it soon, and we come again
             taken += recipients
             if is_new:
                 structlog.get_logger().error("a node is dead", node=owner, epoch=epoch, taken_over=recipients)
@@ -240,6 +255,7 @@ class Membership:
             self.news()
 
     async def _take_over(self, connection: Connection, epoch: int) -> int:
+        await connection.execute(f"SET LOCAL lock_timeout = {self._lives / BEATS * 1000:.0f}")
         freed = await connection.fetch(_FREE, *tokens_of(epoch))
         await self._clear_up(connection, epoch)
         return len(freed)

@@ -37,7 +37,7 @@ from waypost.queue.postgres.database import (
     migrations,
 )
 from waypost.queue.postgres.lanes import Lane
-from waypost.queue.postgres.nodes import TIME_TO_LIVE, TOKEN_BITS, Membership, shards_of
+from waypost.queue.postgres.nodes import STANDSTILL, TIME_TO_LIVE, TOKEN_BITS, Membership, shards_of
 from waypost.queue.postgres.writes import Accepting, Claimed, MessageRow, text
 from waypost.queue.reads import number_of
 from waypost.queue.rows import Key, RecipientRow, Settling, address_row, event_row, recipient_rows, settling_of
@@ -234,7 +234,7 @@ class PostgresStorage:
     async def open(self, *, owner: str) -> None:
         if isinstance(self._state, _Open):
             raise _failed("the queue is open already; it is opened once, by app.py")
-        database = Database(self._dsn, self._connections)
+        database = Database(self._dsn, self._connections, idle=STANDSTILL * self._time_to_live)
         await database.open()
         try:
             self._state = await self._open(database, owner)
