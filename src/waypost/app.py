@@ -50,6 +50,7 @@ from waypost.config.parts import (
     keeper,
     keyring,
     login_at,
+    maps,
     mechanisms,
     relay_policy,
     resolver_settings,
@@ -85,6 +86,7 @@ from waypost.hooks.load import HookError
 from waypost.hooks.runtime import OwnThread, Runtime
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import NextHop
+from waypost.maps.lookup import Map
 from waypost.net.certificates import BadCertificate, Certificate, Keyring
 from waypost.net.clock import Clock, Instant, SystemClock
 from waypost.net.dialer import AsyncioDialer, Dialer
@@ -342,7 +344,7 @@ class _Renewal:
         policy = config.retry_policy()
         self.dispatcher.adopt(base.table, policy)
         dialer = self.parts.dialer()
-        carriers, rewriting = _carriers(base, _smtp(base, dialer, self.dots)), rewritings(config, base.clock, dialer)
+        carriers, rewriting = _carriers(base, _smtp(base, dialer, self.dots)), rewritings(config, base.maps)
         self.dispatcher.runner.adopt(carriers, _relays(base), rewriting, policy)
         self.reporter.routes = base.table
         base.keeper.alarm = _Alarm(base, self.dispatcher)
@@ -353,7 +355,7 @@ class _Renewal:
             self.watch.again("prober of lists in DNS", base.gate.lists.watch)
         for operations in self.operations:
             operations.config, operations.table, operations.finder = config, base.table, base.finder
-            operations.admission, operations.gate = base.admission, base.gate
+            operations.admission, operations.gate, operations.rewritings = base.admission, base.gate, rewriting
             operations.facts = replace(operations.facts, listeners=_listeners(base, self.receiver, self.web_doors))
         try:
             await _reroute(base.storage, base.table, base.log)
@@ -388,6 +390,7 @@ class _Base:
     dice: random.Random
     storage: Storage
     table: RouteTable
+    maps: Mapping[str, Map]
     admission: Admission
     resolver: DnspythonResolver
     finder: HostFinder
@@ -418,7 +421,7 @@ def _base(config: Config, parts: Parts) -> _Base:
     resolver = DnspythonResolver(resolver_settings(config), clock)
     client = https(resolver)
     log, metrics = log_of(config, clock, parts.log_fields), Metrics(storage)
-    table = config.route_table()
+    table, known = config.route_table(), maps(config, clock, parts.dialer())
     ids = parts.ids(clock, dice)
     terms = _notices(config)
     journal = _NoticingJournal(log, metrics) if any(terms.recipients.values()) else _Journal(log, metrics)
@@ -431,7 +434,8 @@ def _base(config: Config, parts: Parts) -> _Base:
         dice=dice,
         storage=storage,
         table=table,
-        admission=Admission(table, expander(config, clock, parts.dialer())),
+        maps=known,
+        admission=Admission(table, expander(config, clock, known)),
         resolver=resolver,
         finder=host_finder(config, resolver, dice),
         ids=ids,
@@ -459,13 +463,15 @@ def _by(base: _Base, config: Config, parts: Parts) -> _Base:
     """The same by another configuration, as far as that may change while the service runs."""
     old, clock, table = base.config, base.clock, config.route_table()
     same_accounts = (old.auth, old.users, old.account_domain) == (config.auth, config.users, config.account_domain)
+    known = base.maps if old.maps == config.maps else maps(config, clock, parts.dialer())
     same_memory, same_gate = old.helo_memory == config.helo_memory, old.strangers == config.strangers
     return replace(
         base,
         config=config,
         listeners=config.listeners if parts.takes_mail else (),
         table=table,
-        admission=Admission(table, expander(config, clock, parts.dialer())),
+        maps=known,
+        admission=Admission(table, expander(config, clock, known)),
         finder=host_finder(config, base.resolver, base.dice),
         logins=base.logins if same_accounts else authenticator(config, clock),
         keyring=keyring(config),
@@ -517,7 +523,7 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
     runner = Runner(
         _carriers(base, _smtp(base, parts.dialer(), dots)),
         _relays(base),
-        rewritings(config, clock, parts.dialer()),
+        rewritings(config, base.maps),
         policy=policy,
         clock=clock,
         dice=base.dice,
@@ -618,7 +624,7 @@ def _calls(base: _Base, dialer: Dialer, dots: Dots) -> Calls:
         dots,
         partial(_carriers, base),
         _relays(base),
-        rewritings(config, clock, dialer),
+        rewritings(config, base.maps),
     )
     settler = Settler(base.storage, clock, journal, dots)
     return Calls(base.storage, base.table, settler, Callers(base.storage, clock), clock, means)
@@ -744,6 +750,7 @@ def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], dispatcher: D
         changed=dispatcher.wake,
         retried=dispatcher.try_again,
         gate=base.gate,
+        rewritings=rewritings(base.config, base.maps),
         used=lambda onward: Quotas(base.storage, base.clock).used(onward.quotas, onward.credential),
         delivering=dispatcher.destinations,
         refrozen=dispatcher.freeze,

@@ -15,7 +15,7 @@ from waypost.admin.guard import Guard, Open, Users
 from waypost.admin.http import AdminServer
 from waypost.admin.operations import Operations
 from waypost.config import Config, parse
-from waypost.config.parts import expander
+from waypost.config.parts import expander, maps
 from waypost.mail.attempt import Attempt, Transcript
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, NotInDoubt, Origin, Recipient
 from waypost.mail.outcome import Answered, Deferred, Delivered, Host, Outcome
@@ -171,7 +171,7 @@ async def office() -> AsyncIterator[Office]:
         storage=storage,
         config=found,
         table=table,
-        admission=Admission(table, expander(found, clock, AsyncioDialer())),
+        admission=Admission(table, expander(found, clock, maps(found, clock, AsyncioDialer()))),
         finder=finder,
         resolver=dns,
         policies=NoPolicies(),

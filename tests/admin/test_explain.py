@@ -20,7 +20,7 @@ from waypost.admin.explanation_words import explanation
 from waypost.admin.operations import Operations
 from waypost.auth.users import hashed, save_users
 from waypost.config import Config, parse
-from waypost.config.parts import expander, hooks
+from waypost.config.parts import expander, hooks, maps, rewritings
 from waypost.hooks.calls import NoHookLog
 from waypost.hooks.runtime import Inline
 from waypost.net.clock import SystemClock
@@ -49,6 +49,7 @@ def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path =
     found = parse(text, where="waypost.toml", base=base)
     assert isinstance(found, Config), str(found)
     clock, table = SystemClock(), found.route_table()
+    known = maps(found, clock, AsyncioDialer())
 
     async def not_ready() -> Sequence[str]:
         return ()
@@ -57,7 +58,7 @@ def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path =
         storage=MemoryStorage(),
         config=found,
         table=table,
-        admission=Admission(table, expander(found, clock, AsyncioDialer())),
+        admission=Admission(table, expander(found, clock, known)),
         finder=HostFinder(ZONE, own_names={"mx.example.com"}, own_addresses=set(), own_ports={25}, dice=DICE),
         resolver=ZONE,
         policies=NoPolicies(),
@@ -65,6 +66,7 @@ def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path =
         facts=ServiceFacts("0", "mx.example.com", "spool", "memory", (), started_at=0.0),
         not_ready=not_ready,
         delivering=lambda: delivering,
+        rewritings=rewritings(found, known),
     )
 
 
@@ -198,6 +200,12 @@ async def test_hooks_are_asked_as_live_mail_asks_them_and_the_line_is_named(tmp_
         "async def rcpt(event): return Redirect((parse_mailbox('other@far.example'),))\n"
         "async def route(event): return Via('aside')\n"
         "async def data(event): return Pass()\n"
+        "async def after_outcome(event): pass\n"
+    )
+    (tmp_path / "idle.py").write_text(
+        "from waypost.hooks import Pass\n"
+        "async def connect(event): return Pass()\n"
+        "async def route(event): return Pass()\n"
     )
     text = """
 [service]
@@ -215,6 +223,8 @@ to = "mx:"
 name = "aside"
 to = "capture:"
 [[hook]]
+module = "idle.py"
+[[hook]]
 module = "policy.py"
 """
     asked = desk(text, base=tmp_path)
@@ -223,11 +233,17 @@ module = "policy.py"
     (journey,) = answer.journeys
     said = [(fact.step, fact.text, fact.place) for fact in journey.facts]
     assert said == [
-        ("hook", "policy.rcpt: → other@far.example", "waypost.toml:16"),
-        ("hook", "policy.route: <other@far.example> goes by the route aside", "waypost.toml:16"),
+        ("hook", "policy.rcpt: → other@far.example", "waypost.toml:18"),
+        ("hook", "policy.route: <other@far.example> goes by the route aside", "waypost.toml:18"),
+        ("hook", "idle.route lets it pass", "waypost.toml:16"),
     ]
     assert journey.legs[0].facts[0].text.startswith("capture:")
-    assert ("hook", "policy has a say later too: data") in [(fact.step, fact.text) for fact in answer.facts]
+    assert [fact.text for fact in answer.facts if fact.step == "hook"] == [
+        "idle.connect lets it pass",
+        "policy.mail lets it pass",
+        "policy has a say later too: data",
+        "policy is told what becomes of it",
+    ]
     refused = await asked.explain(Question(("bob@far.example",), reverse_path="eve@far.example"))
     assert not refused.is_taken
     assert "policy.mail: 550 5.7.1 not you" in [fact.text for fact in refused.facts]
@@ -255,3 +271,70 @@ quota = ["5/1h"]
     answer = await replace(desk(text), used=used).explain(Question(("bob@far.example",)))
     (quota,) = [fact for fact in answer.journeys[0].legs[0].facts if fact.step == "quota"]
     assert (quota.details, quota.place) == (("3 of 5 messages in 1 hour are used",), "waypost.toml:13")
+
+
+REWRITING = """
+[service]
+hostname = "mx.example.com"
+spool = "spool"
+postmaster = "postmaster@example.com"
+[[listener]]
+address = "127.0.0.1:2525"
+[relay]
+networks = ["127.0.0.0/8"]
+[[map]]
+name = "names"
+entries = { "ann@example.com" = "ann.lee@example.com", "bob@old.example" = "bob@far.example" }
+[rewriting]
+canonical = ["names"]
+masquerade = ["example.com"]
+[[copy]]
+of = ["example.com"]
+to = "journal@far.example"
+[[route]]
+domains = ["*"]
+to = "smtp://192.0.2.4:25"
+generic = ["names"]
+rewrite_sender = "relay@provider.example"
+size = "64K"
+"""
+
+
+async def test_each_address_is_told_with_what_each_rule_makes_of_it() -> None:
+    message = MessageFacts(100_000, author="eve@pc7.example.com")
+    question = Question(("bob@old.example",), reverse_path="ann@example.com", message=message)
+    (journey,) = (await desk(REWRITING).explain(question)).journeys
+    assert ("canonical", "bob@old.example → bob@far.example") in [(fact.step, fact.text) for fact in journey.facts]
+    assert ("copy", "<journal@far.example> gets one, unseen", "waypost.toml:16") in [
+        (fact.step, fact.text, fact.place) for fact in journey.facts
+    ]
+    (leg,) = journey.legs
+    (told,) = [fact for fact in leg.facts if fact.step == "rewriting"]
+    relayed = "<relay@provider.example> by rewrite_sender (waypost.toml:23)"
+    assert told.details == (
+        f"MAIL <ann@example.com> → <ann.lee@example.com> by canonical (waypost.toml:12) → {relayed}",
+        f"From <eve@pc7.example.com> → <eve@example.com> by masquerade (waypost.toml:15) → {relayed}",
+        "To <bob@old.example> → <bob@far.example> by canonical (waypost.toml:12)",
+    )
+    (size,) = [fact for fact in leg.facts if fact.step == "size"]
+    assert (size.stops, size.place) == (True, "waypost.toml:24")
+
+
+async def test_a_map_in_trouble_is_told_where_it_would_make_mail_wait(tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("ann@example.com ann.lee@example.com\n")
+    asked = desk(REWRITING.replace("entries = {", 'file = "names" #'), base=tmp_path)
+    (tmp_path / "names").write_text("broken\n")
+    (journey,) = (await asked.explain(Question(("postmaster",), reverse_path="ann@example.com"))).journeys
+    (told,) = [fact for fact in journey.legs[0].facts if fact.step == "rewriting"]
+    assert told.details[0].startswith("MAIL <ann@example.com> cannot be looked up, and mail waits: map names")
+
+
+async def test_an_account_s_author_is_held_against_it_as_the_final_dot_would(tmp_path: Path) -> None:
+    save_users(tmp_path / "users", {"ann": hashed("ann", "secret")})
+    text = SUBMISSION.replace('users = "users"', 'users = "users"\nfrom_field = "refuse"')
+    message = MessageFacts(100, author="eve@far.example")
+    question = Question(("bob@far.example",), account="ann", reverse_path="ann@example.com", message=message)
+    answer = await desk(text, base=tmp_path).explain(question)
+    (author,) = [fact for fact in answer.facts if fact.step == "author"]
+    assert (author.stops, author.place) == (True, "waypost.toml:12")
+    assert author.text.endswith("else 554 5.7.1: <eve@far.example> is not")

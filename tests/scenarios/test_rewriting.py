@@ -189,3 +189,14 @@ def test_what_is_wrong_with_it_is_told(text: str, key: str, problem: str) -> Non
     complaint, *_ = refused(GOOD + text)
     assert complaint.key == key
     assert problem in complaint.problem
+
+
+@virtual
+async def test_canonical_names_that_lead_to_each_other_are_followed_once() -> None:
+    entries = '{ "ann@new.example" = "bob@new.example", "bob@new.example" = "ann@new.example" }'
+    text = f'[[map]]\nname = "swap"\nentries = {entries}\n[rewriting]\ncanonical = ["swap"]\n'
+    letter = b"From: ann@new.example\r\nTo: bob@new.example\r\n\r\nhello\r\n"
+    peer, octets = await seen(text, "bob@new.example", author="ann@new.example", letter=letter)
+    assert mail_of(peer) == "MAIL FROM:<bob@new.example>"
+    assert any("RCPT TO:<ann@new.example>" in line for line in peer.connections[0])
+    assert octets.endswith(b"From: bob@new.example\r\nTo: ann@new.example\r\n\r\nhello\r\n")

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waypost.mail.addresses import places_in
+from waypost.mail.header import header_of
 from waypost.mail.trace import HeaderScan
 
 
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
-    """What of a message counts on its way. `size` in octets with CRLF, 0 where no message was given."""
+    """What of a message counts on its way. `size` in octets with CRLF, 0 where no message was given.
+
+    `author`: the first address in its From, "" where it has none.
+    """
 
     size: int = 0
     hops: int = 0  # Received lines
     is_ascii: bool = True
+    author: str = ""
 
 
 def message_facts(octets: bytes) -> MessageFacts:
     """What counts of the message `octets`, whose lines end in CRLF."""
     scan = HeaderScan()
     scan.feed(octets)
-    return MessageFacts(len(octets), scan.received, octets.isascii())
+    authors = [str(place.mailbox) for place in places_in(header_of(octets)) if place.field == b"from"]
+    return MessageFacts(len(octets), scan.received, octets.isascii(), next(iter(authors), ""))
 
 
 @dataclass(frozen=True, slots=True)

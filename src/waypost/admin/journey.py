@@ -5,19 +5,20 @@ Nothing is sent, and nothing is connected to; names are looked up. Not here: how
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, assert_never
 
 from waypost.admin.answers import FailureKind, HostTls, OperationError, Resolution, ResolvedHost
-from waypost.admin.explanation import Fact, Journey, Leg, MessageFacts, Question
+from waypost.admin.explanation import Fact, Journey, Leg, Question
 from waypost.admin.words import when
 from waypost.auth.account import Account
 from waypost.auth.authenticator import UserFile
 from waypost.auth.users import UsersError
 from waypost.config import Config
 from waypost.config.model import Listener
-from waypost.config.parts import access, login_at, relay_policy, senders
+from waypost.config.parts import access, copies, login_at, relay_policy, senders
 from waypost.config.units import format_duration, format_size
 from waypost.hooks.values import Client, Connect, Defer, MailFrom, Point, Refuse
 from waypost.mail.content import AS_IT_CAME
@@ -37,13 +38,14 @@ from waypost.policy.access import (
 )
 from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Turned, is_nested
 from waypost.policy.hooked import UNHOOKED, Hooked
+from waypost.policy.rewriting import RewritingError, Rewritings, Turn
 from waypost.route.level import is_fixed
 from waypost.route.route import LmtpServers, NoRoute, Pipe, Route, SmtpMx, SmtpServers, TlsPolicy, Webhook
 from waypost.route.state import DestinationState, Phase
 from waypost.route.target import target_text
 from waypost.smtp.client import Credentials
 from waypost.smtp.extension import RcptParameters
-from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
+from waypost.smtp.path import ForwardPath, Mailbox, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.path import Postmaster as BarePostmaster
 
 #: Recipients of one question: each may cost look-ups.
@@ -81,6 +83,7 @@ class Explainer:
     admission: Admission
     now: Instant
     hooked: Hooked = UNHOOKED
+    rewritings: Rewritings = field(default_factory=dict)
 
     # ---- before RCPT
     def session(self, question: Question) -> tuple[tuple[Fact, ...], bool]:
@@ -93,7 +96,7 @@ class Explainer:
         trusted, client = self._client(question.client)
         trusted = self._may_relay(question, trusted=trusted or isinstance(account, Account))
         facts += [*self._mode(trusted=trusted), client, self._listener(question), *self._login(account)]
-        facts += [self._sender(question, account), *self._message(question.message)]
+        facts += [self._sender(question, account), *self._author(question, account), *self._message(question)]
         return tuple(facts), trusted
 
     def _may_relay(self, question: Question, *, trusted: bool) -> bool:
@@ -197,13 +200,27 @@ class Explainer:
             return Fact("sender", str(refusal_of(path)), found.place, stops=True)
         return Fact("sender", f"<{path}>{'' if str(path) else ', a notification'}", "the question")
 
-    def _message(self, message: MessageFacts) -> Iterator[Fact]:
-        limits, places = self.config.limits, self.config.places
+    def _author(self, question: Question, account: Account | _Nobody) -> Iterator[Fact]:
+        """Whose the From field has to be; nothing is said where any will do."""
+        rule, author = self.config.auth.from_field, question.message.author
+        if isinstance(account, _Nobody) or rule == "any":
+            return
+        is_own = not author or account.may_use(reverse_path(author))
+        otherwise = "554 5.7.1" if rule == "refuse" else "a Sender field is added"
+        text = f"From has to be the account's own, else {otherwise}"
+        text += "" if is_own else f": <{author}> is not"
+        yield Fact("author", text, self.config.places.of("auth", "from_field"), stops=not is_own and rule == "refuse")
+
+    def _message(self, question: Question) -> Iterator[Fact]:
+        limits, places, message = self.config.limits, self.config.places, question.message
         if not message.size:
             return
-        place = places.of("limits", "message_size")
-        bound = f"of at most {format_size(limits.message_size)}"
-        if message.size > limits.message_size:
+        index, listener = self._door_of(question)
+        most = listener.message_size or limits.message_size
+        own = places.of("listener", index, "message_size")
+        place = own if listener.message_size else places.of("limits", "message_size")
+        bound = f"of at most {format_size(most)}"
+        if message.size > most:
             yield Fact("message", f"{message.size} octets {bound}: 552 5.3.4", place, stops=True)
         else:
             yield Fact("message", f"{message.size} octets {bound}", place)
@@ -215,7 +232,7 @@ class Explainer:
 
     # ---- RCPT
     async def hooks(self, question: Question) -> Sequence[Fact]:
-        """What hooks say before RCPT."""
+        """What hooks say before RCPT, and which are asked later."""
         client, hooks = _client_of(question), self.hooked.hooks
         path = reverse_path(question.reverse_path)
         asked = (
@@ -224,19 +241,40 @@ class Explainer:
         )
         facts = []
         for point, event in asked:
-            decided = await hooks.ask(point, event)
-            if isinstance(decided.verdict, Refuse | Defer):
-                text = f"{decided.by}: {decided.verdict.reply}"
-                facts.append(Fact("hook", text, decided.place, stops=True))
+            async for decided in hooks.heard(point, event):
+                said = decided.verdict.reply if isinstance(decided.verdict, Refuse | Defer) else ""
+                text = f"{decided.by}: {said}" if said else f"{decided.by} lets it pass"
+                facts.append(Fact("hook", text, decided.place, stops=bool(said)))
         return (*facts, *self._later_hooks())
 
     def _later_hooks(self) -> Iterator[Fact]:
-        """Those that would be asked about the message itself, or its delivery: there is neither yet."""
+        """Those that would be asked about the message itself, or its delivery, or be told: there is neither yet."""
         for module in self.hooked.hooks.modules:
             later = [point.value for point in (Point.DATA, Point.BEFORE_DELIVERY) if point in module.hooks]
             if later:
                 text = f"{module.name} has a say later too: {', '.join(later)}"
                 yield Fact("hook", text, module.place)
+            if Point.AFTER_OUTCOME in module.hooks:
+                yield Fact("hook", f"{module.name} is told what becomes of it", module.place)
+
+    def _passing(self, admitted: Taken | Turned) -> Iterator[Fact]:
+        """The hooks that were asked of a recipient, and had nothing to say: up to the one that has turned it away."""
+        said = [step.text.partition(":")[0] for step in admitted.steps if step.what == "hook"]
+        for point in (Point.RCPT, Point.ROUTE):
+            for module in self.hooked.hooks.modules:
+                name = f"{module.name}.{point.value}"
+                if name in said:
+                    if isinstance(admitted, Turned):
+                        return
+                    break
+                if point in module.hooks:
+                    yield Fact("hook", f"{name} lets it pass", module.place)
+
+    def _copies(self, question: Question, destined: Sequence[Destined]) -> Iterator[Fact]:
+        """Who gets a copy that nobody sees."""
+        paths = [one.recipient.forward_path for one in destined]
+        for copy in copies(self.config).of(reverse_path(question.reverse_path), paths):
+            yield Fact("copy", f"<{copy.to}> gets one, unseen", copy.place)
 
     async def recipient(self, asked: str, question: Question, *, trusted: bool) -> tuple[Journey, Sequence[Destined]]:
         """What RCPT would be answered, and whom the message would go to; their ways are the caller's to add."""
@@ -255,9 +293,11 @@ class Explainer:
         facts = tuple(Fact(step.what, step.text, self._place(step.place)) for step in admitted.steps)
         match admitted:
             case Taken(destined, _, left_out):
+                facts += (*self._passing(admitted), *self._copies(question, destined))
                 facts += tuple(Fact("left out", text, "no way", stops=True) for text in left_out)
-                return Journey(asked, "250 2.1.5 OK", is_taken=True, facts=facts, legs=()), destined
-            case Turned(reply, _, trouble):
+                return Journey(asked, str(admitted.reply), is_taken=True, facts=facts, legs=()), destined
+            case Turned(reply, steps, trouble):
+                facts += tuple(self._passing(admitted)) if any(step.what == "hook" for step in steps) else ()
                 facts += (Fact("trouble", trouble, "the map", stops=True),) if trouble else ()
                 facts += () if facts else self._refusing_route(path, question)
                 return Journey(asked, str(reply), is_taken=False, facts=facts, legs=()), ()
@@ -290,16 +330,23 @@ class Explainer:
         destined: Destined,
         found: Resolution,
         states: Sequence[DestinationState] | NotRunning,
+        *,
         used: Sequence[str] = (),
+        turns: Sequence[str] = (),
+        size: int = 0,
     ) -> Leg:
-        """Route, hosts, TLS, credentials, limits, and what follows a failure. `used`: of its quotas, a line each."""
+        """Route, hosts, TLS, credentials, limits, and what follows a failure.
+
+        `used`: of its quotas, a line each; `turns`: what its addresses become; `size`: of the message, in octets.
+        """
         route = destined.route
         facts = [
             Fact("route", f"{target_text(route.transport)}, for {_pattern(route)}", _after_at(route.rule)),
             *_hosts(found),
             *self._means(route, found),
             self._limits(route),
-            *self._rewriting(route),
+            *self._too_large(route, size),
+            *self._rewriting(route, turns),
             *self._onward(route, used),
             *_window(route, self.now),
             *_content(route),
@@ -307,7 +354,7 @@ class Explainer:
             self._retries(route),
         ]
         is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
-        told = {"route", "rewriting", "window", "content", "retries"}
+        told = {"route", "size", "rewriting", "window", "content", "retries"}
         if isinstance(route.transport, Webhook | Pipe):
             told |= {"limits", "quota", "fallback", "state"}
         local = [fact for fact in facts if fact.step in told]
@@ -339,12 +386,33 @@ class Explainer:
         written = [key for key in keys if self._key(route, key) != "default"]
         return Fact("limits", text, ", ".join(self._key(route, key) for key in written) or "default")
 
-    def _rewriting(self, route: Route) -> Iterator[Fact]:
+    def _too_large(self, route: Route, size: int) -> Iterator[Fact]:
+        """What its route makes of a message that is too large for it."""
+        if 0 < route.limits.size < size:
+            text = f"{size} octets, and the route takes no more than {route.limits.size}: it is returned"
+            yield Fact("size", text, self._key(route, "size"), stops=True)
+
+    def _rewriting(self, route: Route, turns: Sequence[str]) -> Iterator[Fact]:
         """What becomes of addresses on the way out, where anything does."""
         words = self.config.addresses.of(route.name)
         if words:
             places = (self._key(route, "rewrite_sender"), self._key(route, "generic"), self.config.addresses.place)
-            yield Fact("rewriting", words, next(place for place in places if place != "default"))
+            yield Fact("rewriting", words, next(place for place in places if place != "default"), tuple(turns))
+
+    async def turns(self, route: Route, question: Question, asked: str) -> Sequence[str]:
+        """What the addresses of a message become on this way, as live mail asks: a line each.
+
+        Where no message is given, its From is taken to be the reverse-path, and its To the recipient.
+        """
+        if route.name not in self.rewritings:
+            return ()
+        way = self.rewritings[route.name]
+        asking: tuple[tuple[str, str, Callable[[Mailbox], Awaitable[Sequence[Turn]]]], ...] = (
+            ("MAIL", question.reverse_path, partial(way.sender_turns, now=self.now)),
+            ("From", question.message.author or question.reverse_path, way.author_turns),
+            ("To", asked, way.recipient_turns),
+        )
+        return [await _turned(where, text, ask) for where, text, ask in asking if "@" in text]
 
     def _onward(self, route: Route, used: Sequence[str]) -> Iterator[Fact]:
         """Quotas and fallback, where there are any."""
@@ -376,6 +444,17 @@ class Explainer:
         """The line of a route's setting."""
         indices = [index for index, rule in enumerate(self.config.rules) if rule.name == route.name]
         return self.config.places.of("route", indices[0], key) if indices else "default"
+
+
+async def _turned(where: str, text: str, ask: Callable[[Mailbox], Awaitable[Sequence[Turn]]]) -> str:
+    """One address, and what each rule makes of it."""
+    mailbox = parse_mailbox(text.removeprefix("<").removesuffix(">"))
+    try:
+        turns = await ask(mailbox)
+    except RewritingError as error:
+        return f"{where} <{mailbox}> cannot be looked up, and mail waits: {error}"
+    becomes = [f"<{turn.mailbox}> by {turn.rule} ({turn.place})" for turn in turns]
+    return f"{where} <{mailbox}> {'stays' if not becomes else '→ ' + ' → '.join(becomes)}"
 
 
 def _content(route: Route) -> Iterator[Fact]:

@@ -18,7 +18,7 @@ from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationErr
 from waypost.admin.operations import Operations
 from waypost.admin.together import Together, Worker
 from waypost.config import Complaints, Config, parse
-from waypost.config.parts import expander, hooks, host_finder, https, resolver_settings
+from waypost.config.parts import expander, hooks, host_finder, https, maps, resolver_settings, rewritings
 from waypost.config.parts import spool as config_spool
 from waypost.config.strangers import Untold, build_gate
 from waypost.hooks.calls import NoHookLog
@@ -90,13 +90,14 @@ async def _offline(config: Config, storage: Storage, hooked: Hooked) -> AsyncIte
     clock = SystemClock()
     resolver = DnspythonResolver(resolver_settings(config), clock)
     try:
-        table = config.route_table()
+        table, known = config.route_table(), maps(config, clock, AsyncioDialer())
         await storage.open(owner=f"command line {os.getpid()}")
         yield Operations(
             storage=storage,
             config=config,
             table=table,
-            admission=Admission(table, expander(config, clock, AsyncioDialer())),
+            admission=Admission(table, expander(config, clock, known)),
+            rewritings=rewritings(config, known),
             finder=host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
             resolver=resolver,
             policies=StsKeeper(resolver, https(resolver), NoShelf(), clock),

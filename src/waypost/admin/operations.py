@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, TypeAlias, assert_never
 
@@ -74,6 +74,7 @@ from waypost.net.resolver import (
 from waypost.policy.admission import Admission
 from waypost.policy.gate import NO_GATE, OpenGate, Screened, WatchedGate
 from waypost.policy.hooked import UNHOOKED, Hooked
+from waypost.policy.rewriting import Rewritings
 from waypost.queue.frost import ROUTE, Frost, Frozen
 from waypost.queue.ids import to_number
 from waypost.queue.shelf import Absent
@@ -166,6 +167,7 @@ class Operations:
     refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
     rewatched: Callable[[Sequence[str]], None] = _nobody_watches  # told whose dialogues are logged now
     gate: WatchedGate | OpenGate = NO_GATE
+    rewritings: Rewritings = field(default_factory=dict)
     used: Callable[[Onward], Awaitable[Sequence[str]]] = _not_counted  # of quotas, a line each
 
     renew: Callable[[str], Awaitable[Reloaded]] = _no_renewal  # read the configuration anew, for somebody
@@ -505,7 +507,7 @@ class Operations:
                 f"{len(question.recipients)} recipients are asked about",
                 f"name 1 to {MAX_ASKED}",
             )
-        explainer = Explainer(self.config, self.admission, self.clock.now(), self.hooked)
+        explainer = Explainer(self.config, self.admission, self.clock.now(), self.hooked, self.rewritings)
         facts, trusted = await asyncio.to_thread(explainer.session, question)  # it may read the users' file
         facts = (*facts, *await explainer.hooks(question))
         reverse = reverse_path(question.reverse_path)
@@ -537,7 +539,9 @@ class Operations:
                 one,
                 await self._resolution(str(one.recipient.forward_path), one.route),
                 states,
-                await self._used(one.route),
+                used=await self._used(one.route),
+                turns=await explainer.turns(one.route, question, asked),
+                size=question.message.size,
             )
             for one in destined[:SHOWN]
         ]

@@ -242,7 +242,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         reader,
         base=base,
         environment=os.environ,
-        place=f"{Path(where).name}:{reader.lines.get(('rewriting',), 0)}",
+        places=Places(Path(where).name, reader.lines),
     )
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)

@@ -176,18 +176,18 @@ def copies(config: Config) -> Copies:
     return Copies(tuple(Copy(each.section.of, each.section.to, each.place) for each in config.copies))
 
 
-def expander(config: Config, clock: Clock, dialer: Dialer) -> Expander:
-    """What follows aliases, as `[[domain]]` and `[[map]]` say."""
-    known = _maps(config, clock, dialer)
+def expander(config: Config, clock: Clock, known: Mapping[str, Map]) -> Expander:
+    """What follows aliases, as `[[domain]]` says. `known`: see `maps`."""
     return build_expander(config.domains, known, config.service.postmaster, config.addresses.first(known, clock))
 
 
-def rewritings(config: Config, clock: Clock, dialer: Dialer) -> Rewritings:
-    """Which addresses become which on the way out, as `[rewriting]` and the routes say."""
-    return config.addresses.rewritings(_maps(config, clock, dialer))
+def rewritings(config: Config, known: Mapping[str, Map]) -> Rewritings:
+    """Which addresses become which on the way out, as `[rewriting]` and the routes say. `known`: see `maps`."""
+    return config.addresses.rewritings(known)
 
 
-def _maps(config: Config, clock: Clock, dialer: Dialer) -> Mapping[str, Map]:
+def maps(config: Config, clock: Clock, dialer: Dialer) -> Mapping[str, Map]:
+    """What `[[map]]` describes, by name: one for each, however many ask it, so that an answer is remembered for all."""
     return build_maps(config.maps, Ground(config.base, config.service.hostname, clock, dialer))
 
 

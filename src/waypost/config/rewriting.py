@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from waypost.config.lines import Places
 from waypost.config.model import Map, Rewriting, Route
 from waypost.config.rules import Secret, fallback_name
 from waypost.config.sections import Found, Reader
@@ -37,6 +38,7 @@ class RouteSenders:
     generic: tuple[str, ...]
     sender: SenderRule
     section: Route
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Addresses:
     routes: tuple[RouteSenders, ...]
     srs: tuple[Srs, ...]
     place: str
+    masquerade_place: str = "default"
 
     def first(self, maps: Mapping[str, Lookups], clock: Clock) -> First:
         """What becomes of recipients at RCPT."""
@@ -95,10 +98,12 @@ class Addresses:
                 tuple(name.lower() for name in section.masquerade),
                 frozenset(name.lower() for name in section.masquerade_exceptions),
                 frozenset(section.masquerade_classes),
+                self.masquerade_place,
             ),
             generic=tuple(maps[name] for name in route.generic),
             sender=route.sender,
             allowed=route.section.allowed_senders,
+            place=route.place,
         )
 
 
@@ -111,7 +116,7 @@ def build_addresses(
     *,
     base: Path,
     environment: Mapping[str, str],
-    place: str,
+    places: Places,
 ) -> Addresses:
     """What is said; what is wrong with it has been complained of, and it is of no use then. `names`: of the rules."""
     section = sections[0] if sections else Rewriting()
@@ -123,8 +128,17 @@ def build_addresses(
     senders = []
     for found, name in zip(routes, names, strict=True):
         _check_names(found.section.generic, known, (*found.path, "generic"), reader)
-        senders.append(RouteSenders(name, found.section.generic, _sender(found, srs, reader), found.section))
-    return Addresses(section, tuple(senders), srs, place)
+        senders.append(
+            RouteSenders(
+                name,
+                found.section.generic,
+                _sender(found, srs, reader),
+                found.section,
+                places.of(*found.path, "rewrite_sender"),
+            )
+        )
+    masquerade = places.of("rewriting", "masquerade")
+    return Addresses(section, tuple(senders), srs, places.of("rewriting"), masquerade)
 
 
 def _check_names(names: Sequence[str], known: set[str], path: tuple[str | int, ...], reader: Reader) -> None:

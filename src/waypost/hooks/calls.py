@@ -118,6 +118,15 @@ class Hooks:
                     pass
         return Decided(seen[-1])
 
+    async def heard(
+        self, point: Point, event: Connect | MailFrom | RcptTo | Routing | Delivery
+    ) -> AsyncIterator[Decided]:
+        """Each hook's verdict, up to the first that is not to pass: what `ask` comes to, step by step."""
+        async for decided in self._each(point, lambda: event):
+            yield decided
+            if not isinstance(decided.verdict, Pass):
+                return
+
     async def ended(self, event: Ended) -> None:
         """Tell of an attempt's end. What fails here is logged, and costs nothing."""
         async for _ in self._each(Point.AFTER_OUTCOME, lambda: event):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 from waypost.mail.addresses import Class, Place, places_in, replaced, with_reply_to
 from waypost.mail.srs import Srs
@@ -33,12 +33,22 @@ class RewritingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """An address becomes this one: by which rule, and the line that says so."""
+
+    rule: str
+    mailbox: Mailbox
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Masquerade:
     """Hosts below these domains are hidden: `ann@pc7.example.net` is `ann@example.net`. `exceptions`: local-parts."""
 
     domains: tuple[str, ...] = ()
     exceptions: frozenset[str] = frozenset()
     classes: frozenset[str] = frozenset()
+    place: str = "default"
 
     def of(self, mailbox: Mailbox, where: str) -> Mailbox:
         """The address without its host; the longest domain decides, and one that begins with `!` keeps the host."""
@@ -75,7 +85,10 @@ AS_IT_IS: Final = AsItIs()
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """What becomes of addresses on one route. `allowed`: domains of senders that the sender rule leaves alone."""
+    """What becomes of addresses on one route. `allowed`: domains of senders that the sender rule leaves alone.
+
+    `place`: the line of that rule.
+    """
 
     sender_canonical: tuple[Map, ...] = ()
     recipient_canonical: tuple[Map, ...] = ()
@@ -84,22 +97,45 @@ class Rewriting:
     generic: tuple[Map, ...] = ()
     sender: SenderRule = AS_IT_IS
     allowed: tuple[Pattern, ...] = ()
+    place: str = "default"
 
     async def reverse_path(self, path: ReversePath, now: Instant) -> ReversePath:
         """The envelope's sender, as it goes out. A null one stays null. Raises: RewritingError."""
         if not isinstance(path, Mailbox):
             return path
-        mailbox = await self._mapped(path, ENVELOPE_SENDER, self.sender_canonical)
+        turns = await self.sender_turns(path, now)
+        return turns[-1].mailbox if turns else path
+
+    async def sender_turns(self, path: Mailbox, now: Instant) -> Sequence[Turn]:
+        """What the envelope's sender becomes, rule by rule. Raises: RewritingError."""
+        turns = await self._turns(path, ENVELOPE_SENDER, self.sender_canonical)
+        mailbox = turns[-1].mailbox if turns else path
+        if self._allows(mailbox):
+            return turns
         match self.sender:
-            case Fixed(fixed) if not self._allows(mailbox):
-                return fixed
-            case Wrapped(srs) if not self._allows(mailbox):
+            case Fixed(fixed):
+                return [*turns, Turn("rewrite_sender", fixed, self.place)]
+            case Wrapped(srs):
                 try:
-                    return srs.wrapped(mailbox, now)
+                    return [*turns, Turn("SRS", srs.wrapped(mailbox, now), self.place)]
                 except PathError:  # it would be longer than an address may be: as it is, SPF may fail, and it may not
-                    return mailbox
+                    return turns
+            case AsItIs():
+                return turns
             case _:
-                return mailbox
+                assert_never(self.sender)
+
+    async def author_turns(self, author: Mailbox) -> Sequence[Turn]:
+        """What an address in From becomes, rule by rule. Raises: RewritingError."""
+        turns = await self._turns(author, HEADER_SENDER, self.sender_canonical)
+        becomes = turns[-1].mailbox if turns else author
+        if isinstance(self.sender, Fixed) and not self._allows(becomes):
+            return [*turns, Turn("rewrite_sender", self.sender.mailbox, self.place)]
+        return turns
+
+    async def recipient_turns(self, recipient: Mailbox) -> Sequence[Turn]:
+        """What an address in To becomes, rule by rule. Raises: RewritingError."""
+        return await self._turns(recipient, HEADER_RECIPIENT, self.recipient_canonical)
 
     async def header(self, header: bytes) -> bytes:
         """The header section, as it goes out. Raises: RewritingError."""
@@ -131,9 +167,19 @@ class Rewriting:
         return await self._mapped(place.mailbox, HEADER_RECIPIENT, self.recipient_canonical)
 
     async def _mapped(self, mailbox: Mailbox, where: str, canonical: Sequence[Map]) -> Mailbox:
+        turns = await self._turns(mailbox, where, canonical)
+        return turns[-1].mailbox if turns else mailbox
+
+    async def _turns(self, mailbox: Mailbox, where: str, canonical: Sequence[Map]) -> list[Turn]:
+        """Each map is asked once, for what the rules before it have made of the address."""
+        turns: list[Turn] = []
         if where in self.canonical_classes:
-            mailbox = await mapped(canonical, mailbox)
-        return await mapped(self.generic, self.masquerade.of(mailbox, where))
+            turns += await _mapped("canonical", canonical, mailbox)
+        mailbox = turns[-1].mailbox if turns else mailbox
+        shown = self.masquerade.of(mailbox, where)
+        if shown != mailbox:
+            turns.append(Turn("masquerade", shown, self.masquerade.place))
+        return [*turns, *await _mapped("generic", self.generic, shown)]
 
     def _allows(self, mailbox: Mailbox) -> bool:
         """Whether the smart host takes this sender as it is."""
@@ -153,19 +199,20 @@ class Rewriting:
 Rewritings: TypeAlias = Mapping[str, Rewriting]
 
 
-async def mapped(maps: Sequence[Map], mailbox: Mailbox) -> Mailbox:
-    """The address that maps have for this one, once, or itself. `@domain` in a map is for all of a domain.
+async def _mapped(rule: str, maps: Sequence[Map], mailbox: Mailbox) -> Sequence[Turn]:
+    """The address that maps have for this one, once; none: itself. `@domain` in a map is for all of a domain.
 
     Raises: RewritingError.
     """
     if not maps:
-        return mailbox
+        return ()
     found = await listed(maps, Spellings(whole=(str(mailbox).lower(),), at_domain=(f"@{mailbox.domain}",)))
     if isinstance(found, MapTrouble):
         raise RewritingError(found.detail)
     if not isinstance(found, Listed):
-        return mailbox
+        return ()
     try:
-        return sole_target(found.values, mailbox)
+        becomes = sole_target(found.values, mailbox)
     except PathError as error:
         raise RewritingError(f"{found.place}: {error}") from error
+    return () if becomes == mailbox else (Turn(rule, becomes, found.place),)
