@@ -69,6 +69,7 @@ class Promise:
     broken: str = ""  # a name whose look-up fails, as a bogus one does
     policies: StsPolicies = field(default_factory=NoPolicies)
     tls: TlsPolicy = TlsPolicy.AUTO
+    alias: str = ""  # a name that far.example is an alias of, and that has its MX records
     is_report: bool = False
     requiretls: bool = False
 
@@ -89,7 +90,9 @@ def tlsa(of: Made, usage: int = 3, selector: int = 1) -> str:
 
 async def sent(promise: Promise, port: int) -> Came:
     """One attempt for far.example, whose only exchanger listens on `port` of loopback."""
-    zone = "far.example. 300 MX 10 mx.far.example.\nmx.far.example. 300 A 127.0.0.1\n"
+    zone = f"{promise.alias or 'far.example'}. 300 MX 10 mx.far.example.\nmx.far.example. 300 A 127.0.0.1\n"
+    if promise.alias:
+        zone += f"far.example. 300 CNAME {promise.alias}.\n"
     if promise.tlsa:
         zone += f"_{port}._tcp.mx.far.example. 60 TLSA {promise.tlsa}\n"
     async with DnsServer(zone, signed=tuple(promise.signed)) as dns:
@@ -160,6 +163,22 @@ async def test_what_is_promised_and_shown_lets_mail_pass(record: str, policy: Tl
     assert (result.trouble, result.published.basis) == (TlsTrouble.NONE, Basis.DANE)
     assert result.published.lines == (record,)
     assert f'policy "{policy.value}": DANE, by the signed TLSA records' in got.transcript
+
+
+async def test_the_bare_key_of_an_authority_that_is_not_shown_lets_mail_pass() -> None:
+    """RFC 7671 §5.2.2."""
+    got, seen = await came(Promise(f"2 1 0 {AUTHORITY.spki.hex()}", tls=TlsPolicy.DANE), [GOOD])
+    assert isinstance(got.outcome, Delivered), describe(got.outcome)
+    assert seen.under_tls == [True]
+
+
+@pytest.mark.parametrize("name", ["mx.far.example", "far.example", "real.far.example"])
+async def test_under_an_authority_the_host_the_domain_and_the_name_its_alias_leads_to_count(name: str) -> None:
+    """RFC 7672 §3.2.2."""
+    promise = Promise(tlsa(AUTHORITY, 2, 0), alias="real.far.example", tls=TlsPolicy.DANE)
+    got, seen = await came(promise, [make("x", issuer=AUTHORITY, names=[name]), AUTHORITY])
+    assert isinstance(got.outcome, Delivered), describe(got.outcome)
+    assert seen.under_tls == [True]
 
 
 async def test_where_nothing_is_promised_any_certificate_does() -> None:

@@ -65,12 +65,17 @@ async def scene(
     signed: bool = True,
     bogus: bool = False,
     validates: bool = True,
+    leaves_out: bool = False,
+    records: str = "@ MX 10 mx\n",
 ) -> AsyncIterator[Scene]:
-    """`tlsa`: the exchanger's record, or "" for none. `bogus`: the resolver believes another key than the zone's."""
-    context = server_context(shows, *([AUTHORITY] if shows is not ALONE else []))
+    """`tlsa`: the exchanger's record, or "" for none. `bogus`: the resolver believes another key than the zone's.
+
+    `leaves_out`: the exchanger does not show its authority. `records`: what leads to the exchanger's name.
+    """
+    context = server_context(shows, *([] if leaves_out or shows is ALONE else [AUTHORITY]))
     async with sink(host="127.0.0.2", starttls=StartTls(context, attack)) as exchanger:
         record = f"_{exchanger.port}._tcp.mx TLSA {tlsa}\n" if tlsa else ""
-        records = f"@ MX 10 mx\nmx A 127.0.0.2\n{record}"
+        records += f"mx A 127.0.0.2\n{record}"
         routes = f'\n[[route]]\ndomains = ["*"]\nto = ["mx::{exchanger.port}"]\ntls = "{tls}"\n'
         async with knot(peer_place, {"example.test": records}, signed=["example.test"] if signed else []) as dns:
             key = await dns.anchor("example.test") if signed else ""
@@ -103,6 +108,23 @@ async def test_a_pinned_authority_lets_mail_pass(place: Path, peer_place: Path) 
     async with scene(place, peer_place, pinned(AUTHORITY, 2, 0), tls="dane") as there:
         under_tls, _ = await there.delivered()
         assert under_tls
+
+
+async def test_the_bare_key_of_an_authority_that_is_not_shown_lets_mail_pass(place: Path, peer_place: Path) -> None:
+    bare = f"2 1 0 {AUTHORITY.spki.hex()}"
+    async with scene(place, peer_place, bare, tls="dane", leaves_out=True) as there:
+        under_tls, trace = await there.delivered()
+        assert under_tls
+        assert "certificate is the one that TLSA 2 1 0" in trace, trace
+
+
+async def test_the_records_at_the_end_of_an_exchanger_s_signed_alias_count(place: Path, peer_place: Path) -> None:
+    async with scene(
+        place, peer_place, pinned(AUTHORITY, 2, 0), tls="dane", records="@ MX 10 old\nold CNAME mx\n"
+    ) as there:
+        under_tls, trace = await there.delivered()
+        assert under_tls
+        assert "_tcp.mx.example.test" in trace, trace
 
 
 async def test_resolve_tells_the_level_and_what_it_rests_on(place: Path, peer_place: Path) -> None:

@@ -12,11 +12,14 @@ from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 #: A moment at which certificates made with the default dates hold.
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Made:
     """A certificate with its key, and the one that issued it (itself, where it is self-signed)."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: PrivateKey = field(repr=False)
 
     @property
     def der(self) -> bytes:
@@ -52,12 +55,14 @@ def make(
     *,
     issuer: Made | None = None,
     names: Sequence[str] = (),
+    key: PrivateKey | None = None,
     is_authority: bool = False,
     begins: datetime = NOW - timedelta(days=10),
     ends: datetime = NOW + timedelta(days=3650),
 ) -> Made:
     """A certificate for `names`, signed by `issuer`, or by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    signer = issuer.key if issuer else key
     named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
     builder = (
         x509.CertificateBuilder()
@@ -71,7 +76,8 @@ def make(
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False)
-    return Made(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
+    digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return Made(builder.sign(signer, digest), key)
 
 
 @dataclass(frozen=True)

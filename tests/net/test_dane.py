@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.net.certificates import NOW, Made, make
+from tests.net.certificates import NOW, Made, PrivateKey, make
 from waypost.net.dane import Matched, Mismatched, usable, verify
 from waypost.net.resolver import TlsaRecord
 
@@ -76,10 +77,52 @@ def test_a_pinned_authority_vouches_for_the_server_beneath_it(selector: int, mat
     assert judged([SERVER, MIDDLE, ROOT], record) == Matched(record)
 
 
-def test_a_pinned_authority_that_the_server_leaves_out_is_known_only_where_the_record_holds_it_whole() -> None:
-    whole, digest = tlsa(2, 0, 0, ROOT), tlsa(2, 0, 1, ROOT)
+@pytest.mark.parametrize("selector", PARTS)
+def test_a_pinned_authority_that_the_server_leaves_out_is_known_only_where_the_record_holds_it_whole(
+    selector: int,
+) -> None:
+    whole, digest = tlsa(2, selector, 0, ROOT), tlsa(2, selector, 1, ROOT)
     assert judged([SERVER, MIDDLE], whole) == Matched(whole)
     assert "no TLSA record matches" in why(judged([SERVER, MIDDLE], digest))
+
+
+# ---- an authority's bare key (RFC 7671 §5.2.2)
+KEYS: dict[str, Callable[[], PrivateKey]] = {
+    "elliptic": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "RSA": lambda: rsa.generate_private_key(65537, 2048),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_bare_key_vouches_for_what_it_has_signed_whatever_its_kind(kind: str) -> None:
+    authority = make("authority", key=KEYS[kind](), is_authority=True)
+    server = make(HOST, issuer=authority, names=[HOST])
+    record = tlsa(2, 1, 0, authority)
+    assert judged([server], record) == Matched(record)
+    assert "no TLSA record matches" in why(judged([SERVER, MIDDLE, ROOT], record))
+
+
+def test_under_a_bare_key_names_and_dates_count() -> None:
+    record = tlsa(2, 1, 0, ROOT)
+    assert "and not for other.example" in why(judged([SERVER, MIDDLE], record, names=["other.example"]))
+    assert "does not follow" in why(judged([SERVER, MIDDLE], record, days=3651))
+
+
+def test_a_bare_key_vouches_for_nobody_by_a_certificate_that_stands_beside_the_chain() -> None:
+    record = tlsa(2, 1, 0, ROOT)
+    alone = make(HOST, names=[HOST])
+    assert "does not follow" in why(judged([alone, MIDDLE], record))
+
+
+def test_who_is_no_authority_issues_nothing_under_a_bare_key_either() -> None:
+    forger = make("shop.example", issuer=ROOT, names=["shop.example"])
+    forged = make(HOST, issuer=forger, names=[HOST])
+    assert "does not follow" in why(judged([forged, forger], tlsa(2, 1, 0, ROOT)))
+
+
+def test_a_key_that_is_none_vouches_for_nobody() -> None:
+    assert "no TLSA record matches" in why(judged([SERVER, MIDDLE], TlsaRecord(2, 1, 0, b"no key")))
 
 
 def test_an_authority_that_stands_in_the_chain_and_signed_nothing_of_it_vouches_for_nobody() -> None:

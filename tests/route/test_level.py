@@ -106,6 +106,13 @@ async def test_signed_tlsa_records_are_demanded() -> None:
     )
 
 
+async def test_the_name_that_a_signed_alias_leads_the_domain_to_counts_too() -> None:
+    """RFC 7672 §3.2.2: the third of the names that a certificate under DANE-TA(2) may have."""
+    choice = await chosen(zone(mx=MxRecords((MxRecord(10, "mx.far.example"),), SIGNED, "real.far.example")))
+    assert isinstance(choice, Chosen)
+    assert choice.demand.names == ("mx.far.example", "far.example", "real.far.example")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from OpenSSL import crypto
 
 from waypost.net.clock import Instant
 from waypost.net.resolver import TlsaRecord
-from waypost.net.x509 import CertificateError, openssl, public_key, unvouched
+from waypost.net.x509 import CertificateError, is_signed_by, openssl, parse, public_key, unvouched
 
 
 class Usage(IntEnum):
@@ -129,14 +131,29 @@ def _matches(record: TlsaRecord, der: bytes) -> bool:
 
 
 def _anchors(chain: Sequence[bytes], records: Sequence[TlsaRecord]) -> Iterable[tuple[TlsaRecord, bytes]]:
-    """Each pinned authority: shown by the server above its own certificate, or whole in the record."""
+    """Each pinned authority: shown by the server above its own certificate, or whole in the record.
+
+    Where the record has its bare key (RFC 7671 §5.2.2), whatever that key has signed in `chain` stands for it.
+    """
     for record in records:
         if record.usage != Usage.DANE_TA:
             continue
         shown = [der for der in chain[1:] if _matches(record, der)]
-        is_whole = record.selector == Selector.CERT and record.matching == Matching.FULL
-        for der in shown or ([record.data] if is_whole else []):
+        for der in shown or _left_out(record, chain):
             yield record, der
+
+
+def _left_out(record: TlsaRecord, chain: Sequence[bytes]) -> Iterable[bytes]:
+    """What vouches in place of an authority that the server does not show; nothing where there is but a digest."""
+    if record.matching != Matching.FULL:
+        return []
+    if record.selector == Selector.CERT:
+        return [record.data]
+    try:
+        key = load_der_public_key(record.data)
+    except (ValueError, UnsupportedAlgorithm):
+        return []
+    return [der for der in chain if is_signed_by(parse(der), key)]
 
 
 def _unvouched(chain: Sequence[bytes], anchor: bytes, host_names: Sequence[str], now: Instant) -> str:

@@ -36,10 +36,11 @@ class MxRecord:
 
 @dataclass(frozen=True, slots=True)
 class MxRecords:
-    """At least one MX record."""
+    """At least one MX record. `canonical`: as for addresses."""
 
     records: tuple[MxRecord, ...]
     standing: Standing = field(default=UNVOUCHED, compare=False)
+    canonical: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

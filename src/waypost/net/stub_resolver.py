@@ -368,12 +368,17 @@ def _mx_answer(rows: _Rows) -> MxAnswer:
         if isinstance(record, dns.rdtypes.ANY.MX.MX)
     ]
     records = tuple(MxRecord(preference, host) for preference, host in pairs if host != ".")
-    return MxRecords(records, rows.standing) if records else NullMx(rows.standing)
+    return MxRecords(records, rows.standing, _led_to(rows)) if records else NullMx(rows.standing)
 
 
 def _address_answer(rows: _Rows) -> AddressAnswer:
     texts = tuple(record.to_text() for record in rows.records)
-    return Addresses(texts, rows.standing, rows.name if rows.links else "")
+    return Addresses(texts, rows.standing, _led_to(rows))
+
+
+def _led_to(rows: _Rows) -> str:
+    """The name that CNAMEs lead to; "" where there are none."""
+    return rows.name if rows.links else ""
 
 
 def _tlsa_answer(rows: _Rows) -> TlsaAnswer:

@@ -12,6 +12,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.padding import PSS, PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID
 from OpenSSL import crypto
 
@@ -43,6 +50,30 @@ def public_key(der: bytes) -> bytes:
     if len(fields) <= place:
         raise CertificateError("no certificate: it ends before its public key")
     return fields[place][1]
+
+
+def is_signed_by(certificate: x509.Certificate, key: PublicKeyTypes) -> bool:
+    """Whether the owner of `key` has signed the certificate."""
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    try:
+        match key:
+            case RSAPublicKey():
+                padding, digest = certificate.signature_algorithm_parameters, certificate.signature_hash_algorithm
+                if not isinstance(padding, PKCS1v15 | PSS) or digest is None:
+                    return False
+                key.verify(signature, signed, padding, digest)
+            case EllipticCurvePublicKey():
+                algorithm = certificate.signature_algorithm_parameters
+                if not isinstance(algorithm, ECDSA):
+                    return False
+                key.verify(signature, signed, algorithm)
+            case Ed25519PublicKey() | Ed448PublicKey():
+                key.verify(signature, signed)
+            case _:
+                return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+        return False
+    return True
 
 
 def names(certificate: x509.Certificate) -> tuple[str, ...]:

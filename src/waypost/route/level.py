@@ -20,6 +20,7 @@ from waypost.net.resolver import (
     Addresses,
     Alias,
     DnsTrouble,
+    MxRecords,
     NoRecords,
     NoSuchName,
     Resolver,
@@ -127,12 +128,16 @@ class StsPolicies(Protocol):
 # ---- what DNS holds of DANE
 @dataclass(frozen=True, slots=True)
 class _Pinned:
-    """Signed TLSA records at `name`, which is `base` with port and protocol in front (RFC 7672 §2.2.2)."""
+    """Signed TLSA records at `name`, which is `base` with port and protocol in front (RFC 7672 §2.2.2).
+
+    `expanded`: the name that CNAMEs lead the domain itself to, where there are any; else "".
+    """
 
     name: str
     base: str
     records: tuple[TlsaRecord, ...]
     ttl: timedelta
+    expanded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +222,14 @@ class TlsChooser:
     def _by_dane(self, policy: TlsPolicy, transport: SmtpServers | SmtpMx, host: Host, found: _Dane) -> Choice:
         domain = _domain(transport, host)
         match found:
-            case _Pinned(name, base, records, ttl):
+            case _Pinned(name, base, records, ttl, expanded):
                 lines = tuple(str(record) for record in records)
                 published = Published(Basis.DANE, domain, lines)
                 place = f"TLSA records of {name}"
                 good = usable(records)
                 if good:
-                    demand = TlsDemand(TlsLevel.DANE, good, tuple(dict.fromkeys((base, host.name, domain))))
+                    names = (base, host.name, domain, *([expanded] if expanded else []))  # RFC 7672 §3.2.2
+                    demand = TlsDemand(TlsLevel.DANE, good, tuple(dict.fromkeys(names)))
                     return Chosen(demand, Why(policy, f"DANE, by the signed {place}", ttl), published)
                 why = Why(policy, f"the signed {place} are of no use, but say that there is TLS", ttl)
                 if policy is TlsPolicy.AUTO:  # RFC 7672 §2.2.3
@@ -242,19 +248,21 @@ class TlsChooser:
         """RFC 7672 §2.2: only where all names on the way to the host are signed."""
         if host.name.startswith("/") or is_address(host.name):
             return _Unpinned("an address has no TLSA records")
+        expanded = ""
         if isinstance(transport, SmtpMx):
             answer = await self._resolver.mx(transport.domain)
             if isinstance(answer, DnsTrouble):
                 return _Unknown(transport.domain, answer.detail)
             if not answer.standing.authenticated:
                 return _Unpinned(f"the MX records of {transport.domain} are not signed")
+            expanded = answer.canonical if isinstance(answer, MxRecords) else ""
         bases = await self._bases(host.name)
         if not isinstance(bases, tuple):
             return bases
         for base in bases:
             found = await self._tlsa(base, host.endpoint.port)
             if not isinstance(found, _Unpinned):
-                return found
+                return replace(found, expanded=expanded) if isinstance(found, _Pinned) else found
         return _Unpinned(f"there are no signed TLSA records for {host.name}")
 
     async def _bases(self, name: str) -> tuple[str, ...] | _Unpinned | _Unknown:
