@@ -78,6 +78,7 @@ from waypost.deliver.quotas import Quotas
 from waypost.deliver.relays import Relays
 from waypost.deliver.runner import Carriers, Runner
 from waypost.deliver.settler import Settler
+from waypost.deliver.sharing import NodeShares
 from waypost.deliver.smtp import SmtpDelivery
 from waypost.deliver.tls_watch import NoListener
 from waypost.deliver.webhook import WebhookDelivery
@@ -100,6 +101,7 @@ from waypost.policy.admission import Admission
 from waypost.policy.gate import OpenGate, WatchedGate
 from waypost.policy.hooked import Hooked
 from waypost.queue import salvage
+from waypost.queue.exchange import Exchange
 from waypost.queue.frost import Frost
 from waypost.queue.ids import MessageIds
 from waypost.queue.schedule import RetryPolicy
@@ -128,6 +130,7 @@ from waypost.report.tls_reporter import TlsReporter
 from waypost.report.tls_tally import TlsTally
 from waypost.route.hosts import HostFinder
 from waypost.route.level import TlsChooser
+from waypost.route.mta_sts import KeptPolicy
 from waypost.route.provider import Provider
 from waypost.route.route import NoRoute, OnCall, Route
 from waypost.route.state import Phase
@@ -185,6 +188,8 @@ class Parts:
     takes_mail: bool = True
     picks_up: bool = True
     destination: Callable[[NextHop, Route | NoRoute, RetryPolicy, Instant], Destination] = Destination
+    #: Whether other processes of this machine share the spool's shelf; of other machines, the configuration tells.
+    has_fellows: bool = False
     ids: Callable[[Clock, random.Random], MessageIds] = MessageIds
     #: Where the configuration is read from again, by the one in force.
     read: Callable[[Config], Config | Complaints] = _read_again
@@ -206,6 +211,7 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         stack.push_async_callback(base.resolver.close)
         stack.callback(base.logins.close)
         stack.callback(base.hooks.close)
+        stack.push_async_callback(_leave, base)
         await _take_up(base)
         stack.push_async_callback(base.policies.close)
         stack.push_async_callback(_write_tally, base)
@@ -222,7 +228,7 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
         receiver = parts.receiver(_doors(base), _house(base, dispatcher, calls))
         stack.push_async_callback(receiver.stop, config.service.stop_within / 4)
         watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
-        await _heed_frost(base, dispatcher)
+        await _join(base, dispatcher)
         _begin(watch, base, dispatcher, reporter)
         _watch_peers(watch, base)
         _keep_what_was_asked_for(watch, base, dispatcher)
@@ -277,6 +283,36 @@ def _begin(watch: _Watch, base: _Base, dispatcher: Dispatcher, reporter: Reporte
     watch.keep("certificate watcher", partial(_watch_certificates, base))
     watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
     watch.keep("housekeeper", lambda: _keep_house(base))
+    for exchange in base.exchanges:
+        watch.keep("exchange with other processes", exchange.run)
+
+
+def _share(base: _Base, dispatcher: Dispatcher, exchange: Exchange) -> None:
+    """Let what is learnt here be known to the other processes of the queue, and the other way round."""
+    attempts, policies = base.logins.attempts, base.policies
+    dispatcher.share(exchange)
+    base.helo.share(exchange)
+    base.health.share(exchange)
+    if isinstance(base.gate, WatchedGate):
+        base.gate.meter.share(exchange)
+    attempts.tell = lambda *told: exchange.tell("login", told)
+    exchange.listen("login", tuple[str, str, bool], lambda told: attempts.heard(*told))
+    policies.tell = lambda kept: exchange.tell("policy", kept, key=kept.domain, until=kept.expires_at)
+    exchange.listen("policy", KeptPolicy, policies.heard)
+
+
+async def _join(base: _Base, dispatcher: Dispatcher) -> None:
+    """Hear what the others know, before anything begins."""
+    await _heed_frost(base, dispatcher)
+    for exchange in base.exchanges:
+        _share(base, dispatcher, exchange)
+        await exchange.join()
+
+
+async def _leave(base: _Base) -> None:
+    for exchange in base.exchanges:
+        with contextlib.suppress(StorageError):  # then the others find it silent
+            await exchange.leave()
 
 
 # ---- another configuration
@@ -361,6 +397,8 @@ class _Renewal:
             await _reroute(base.storage, base.table, base.log)
         except StorageError as error:
             base.log.logger.warning("what waits could not be rerouted", detail=str(error))
+        for exchange in base.exchanges:
+            _share(base, self.dispatcher, exchange)
         self.dispatcher.wake()
 
     async def note(self, by: str) -> Reloaded:
@@ -412,6 +450,7 @@ class _Base:
     helo: HostMemory
     in_flight: InFlight
     resent: Resent
+    exchanges: tuple[Exchange, ...]  # at most one: where other processes share the queue
 
 
 def _base(config: Config, parts: Parts) -> _Base:
@@ -456,7 +495,13 @@ def _base(config: Config, parts: Parts) -> _Base:
         helo=HostMemory(clock, time_to_live=config.helo_memory.ttl),
         in_flight=InFlight(config.limits.memory),
         resent=Resent(clock, config.limits.resent),
+        exchanges=(Exchange(storage, clock, _name(dice)),) if config.database or parts.has_fellows else (),
     )
+
+
+def _name(dice: random.Random) -> str:
+    """What this process is called among the others: a name that none had before."""
+    return f"{socket.gethostname()}:{os.getpid()}:{dice.getrandbits(32):08x}"
 
 
 def _by(base: _Base, config: Config, parts: Parts) -> _Base:
@@ -541,13 +586,20 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
         clock=clock,
         journal=journal,
         capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
-        destination=parts.destination,
+        destination=_destination(base, parts),
     )
     base.storage.news = dispatcher.wake
     base.metrics.destinations = dispatcher.destinations
     base.metrics.days_authorised = lambda: [state.days(clock.now()) for state in base.keeper.states()]
     base.keeper.alarm = _Alarm(base, dispatcher)
     return dispatcher
+
+
+def _destination(base: _Base, parts: Parts) -> Callable[[NextHop, Route | NoRoute, RetryPolicy, Instant], Destination]:
+    """What makes destinations: whose limits are those of all nodes, where there are several."""
+    if base.config.database:
+        return NodeShares(base.exchanges[0].numbers, base.clock).destination
+    return parts.destination
 
 
 def _smtp(base: _Base, dialer: Dialer, dots: Dots) -> SmtpDelivery:

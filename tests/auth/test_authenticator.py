@@ -171,3 +171,34 @@ async def test_a_login_that_succeeds_forgets_the_errors_of_its_network() -> None
 async def test_no_verdict_shows_a_password(tmp_path: Path, secret: str) -> None:
     shared = authenticator(tmp_path)
     assert secret not in repr(await plain(shared, f"\0{ALICE}\0{secret}".encode()))
+
+
+@virtual
+async def test_failures_that_other_processes_tell_of_count_as_our_own() -> None:
+    limits = Limits(by_network=3, by_account=3)
+    one, two = Attempts(VirtualClock(), limits), Attempts(VirtualClock(), limits)
+    one.tell, two.tell = two.heard, one.heard
+    one.failed("alice", HERE)
+    two.failed("alice", HERE)
+    two.failed("alice", HERE)
+    assert isinstance(one.judge("alice", "elsewhere"), Blocked)
+    assert isinstance(one.judge("bob", HERE), Blocked)
+
+
+@virtual
+async def test_who_is_at_home_for_one_process_is_so_for_all_and_it_is_told_once() -> None:
+    one, two = Attempts(VirtualClock(), Limits(by_account=2)), Attempts(VirtualClock(), Limits(by_account=2))
+    told: list[tuple[str, str, bool]] = []
+
+    def tell(*one: object) -> None:
+        told.append(one)  # type: ignore[arg-type]  # as it is told
+        two.heard(*one)  # type: ignore[arg-type]
+
+    one.tell = tell
+    for _ in range(3):
+        one.succeeded("alice", HERE)
+    assert told == [("alice", HERE, True)]
+    for _ in range(2):
+        two.failed("alice", "elsewhere")
+    assert isinstance(two.judge("alice", HERE), GoOn)
+    assert isinstance(two.judge("alice", "a third"), Blocked)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +14,26 @@ from hypothesis import strategies as st
 from tests.deliver.peer import ROUTE, Peer
 from tests.deliver.town import Town
 from tests.virtual import virtual
-from waypost.deliver.sharing import Shares, part
+from waypost.deliver.sharing import NodeShares, Shares, part
 from waypost.net.shared import SharedNumbers
+from waypost.net.stream import Fault, FaultKind
+from waypost.queue.exchange import Exchange
+from waypost.queue.memory import MemoryStorage
+from waypost.queue.storage import Selection
+from waypost.route.route import Limits
+from waypost.route.state import Phase
 
 
-@given(limit=st.integers(1, 100), began=st.dictionaries(st.integers(0, 63), st.integers(0, 2**31), min_size=1))
-def test_the_parts_of_all_workers_are_the_limit(limit: int, began: dict[int, int]) -> None:
-    parts = [part(limit, began, own) for own in began]
+@given(limit=st.integers(1, 100), order=st.lists(st.integers(0, 63), min_size=1, unique=True))
+def test_the_parts_of_all_workers_are_the_limit(limit: int, order: list[int]) -> None:
+    parts = [part(limit, order, own) for own in order]
 
     assert sum(parts) == limit
     assert max(parts) - min(parts) <= 1
 
 
 def test_what_is_left_over_is_for_those_who_have_waited_longest() -> None:
-    assert [part(4, {0: 30, 2: 10, 5: 20}, own) for own in (0, 2, 5)] == [1, 2, 1]
+    assert [part(4, (2, 5, 0), own) for own in (0, 2, 5)] == [1, 2, 1]
 
 
 class Several:
@@ -94,3 +100,148 @@ async def test_a_worker_alone_has_the_whole_limit(tmp_path: Path) -> None:
             await asyncio.sleep(60)
 
         assert max(seen) == 3
+
+
+REFUSED = Fault(FaultKind.REFUSED, "connection refused")
+
+
+# ---- nodes: what each knows of the others is as old as a round of the exchange
+class Nodes:
+    """Nodes that deliver to one next hop, each over its own connections to one peer of its own."""
+
+    def __init__(self, count: int, limits: Limits, *, cut_off: Sequence[int] = ()) -> None:
+        self.shelf = MemoryStorage()
+        self.peers = [Peer(pauses={"MAIL": 2.0}) for _ in range(count)]
+        self.towns = [Town(REFUSED if row in cut_off else peer) for row, peer in enumerate(self.peers)]
+        self.exchanges = [Exchange(self.shelf, town.clock, f"node{row}") for row, town in enumerate(self.towns)]
+        for exchange, town in zip(self.exchanges, self.towns, strict=True):
+            town.change("hop0", limits=limits)
+            town.dispatcher._make = NodeShares(exchange.numbers, town.clock).destination
+            town.dispatcher.share(exchange)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[list[int]]:
+        """Yields how many attempts all have under way, each quarter of a second."""
+        await self.shelf.open(owner="test")
+        seen: list[int] = []
+
+        async def watch() -> None:
+            while True:
+                seen.append(sum(state.running for town in self.towns for state in town.dispatcher.destinations()))
+                await asyncio.sleep(0.25)
+
+        async with AsyncExitStack() as stack:
+            for town in self.towns:
+                await stack.enter_async_context(town)
+            tasks = [asyncio.ensure_future(exchange.run()) for exchange in self.exchanges]
+            tasks.append(asyncio.ensure_future(watch()))
+            await asyncio.sleep(3)
+            yield seen
+            for task in tasks:
+                task.cancel()
+
+    @property
+    def accepted(self) -> list[int]:
+        return [len(peer.accepted) for peer in self.peers]
+
+
+def limits(concurrency: int, pace: float = 0.0) -> Limits:
+    return replace(ROUTE.limits, concurrency=concurrency, messages=1, pace=pace)
+
+
+@virtual
+async def test_nodes_that_begin_in_the_same_moment_keep_to_the_limit_from_the_first() -> None:
+    nodes = Nodes(3, limits(6))
+    async with nodes.running() as seen:
+        for town in nodes.towns:
+            await town.queue("hop0", 40)
+        await asyncio.sleep(200)
+
+        assert max(seen) == 6
+        assert nodes.accepted == [40, 40, 40]
+        assert [exchange.numbers.own for exchange in nodes.exchanges] == [{}, {}, {}]
+
+
+@virtual
+async def test_a_node_alone_has_the_whole_limit_and_gives_way_when_another_comes() -> None:
+    nodes = Nodes(2, limits(4))
+    async with nodes.running() as seen:
+        await nodes.towns[0].queue("hop0", 400)
+        await asyncio.sleep(20)
+        assert max(seen) == 4
+        await nodes.towns[1].queue("hop0", 400)
+        await asyncio.sleep(60)
+
+        running = [town.dispatcher.destinations()[0].running for town in nodes.towns]
+        assert running == [2, 2]
+        assert max(seen) <= 4
+
+
+@virtual
+async def test_a_limit_of_one_goes_round_among_nodes() -> None:
+    nodes = Nodes(3, limits(1))
+    async with nodes.running() as seen:
+        for town in nodes.towns:
+            await town.queue("hop0", 400)
+        await asyncio.sleep(20)
+        settled = len(seen)
+        await asyncio.sleep(400)
+
+        assert max(seen) <= 3  # in the first rounds each may think that it is alone
+        assert max(seen[settled:]) == 1
+        assert min(nodes.accepted) > 30
+
+
+@virtual
+async def test_a_rate_is_that_of_all_nodes_together() -> None:
+    nodes = Nodes(2, limits(10, pace=2.0))
+    async with nodes.running():
+        for town in nodes.towns:
+            await town.queue("hop0", 200)
+        await asyncio.sleep(10)
+        before = sum(nodes.accepted)
+        await asyncio.sleep(100)
+
+        assert abs(sum(nodes.accepted) - before - 50) <= 2
+
+
+@virtual
+async def test_a_destination_that_rests_for_one_node_rests_for_all_and_for_those_to_come() -> None:
+    nodes = Nodes(3, limits(5), cut_off=[0])
+    one, two, three = nodes.towns
+    async with nodes.running():
+        await one.queue("hop0", 3)
+        await asyncio.sleep(3)
+        assert one.notes.rests
+        await two.queue("hop0", 1)
+        await asyncio.sleep(3)
+
+        assert nodes.accepted == [0, 0, 0]
+        (state,) = two.dispatcher.destinations()
+        assert state.phase is Phase.RESTING
+        assert "another process" in state.cause
+        late = Exchange(nodes.shelf, three.clock, "late")
+        three.dispatcher.share(late)
+        await late.recall()
+        await three.queue("hop0", 1)
+        await asyncio.sleep(1)
+        assert nodes.accepted == [0, 0, 0]
+
+
+@virtual
+async def test_a_rest_is_over_for_all_nodes_when_one_has_a_session_or_somebody_says_so() -> None:
+    nodes = Nodes(3, limits(5), cut_off=[0])
+    one, two, three = nodes.towns
+    async with nodes.running():
+        await one.queue("hop0", 3)
+        await asyncio.sleep(3)
+        await two.queue("hop0", 3)
+        await three.queue("hop0", 3)
+        await asyncio.sleep(5)
+        assert nodes.accepted == [0, 0, 0]
+        await two.storage.retry(Selection(), now=two.clock.now())
+        two.dispatcher.try_again()
+        await asyncio.sleep(15)
+        assert nodes.accepted[1] == 3
+        assert three.dispatcher.destinations()[0].phase is not Phase.RESTING
+        assert one.dispatcher.destinations()[0].phase is not Phase.RESTING

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.virtual import VirtualClock, virtual
 from waypost.policy import rates
 from waypost.policy.rates import WITHIN, By, Exceeded, Kind, Meter, Rate, Sender
+from waypost.queue.exchange import Exchange
 from waypost.queue.memory import MemoryStorage
 
 MINUTE = timedelta(minutes=1)
@@ -125,3 +126,41 @@ def test_nobody_gets_more_than_a_burst_and_the_average(pauses: list[float], limi
         clock.at += pause
         taken += found.take(Kind.MESSAGES, Sender("192.0.2.1")) == WITHIN
     assert taken <= limit + clock.at * limit / 60 + 1e-6
+
+
+@virtual
+async def test_what_one_process_counts_the_others_count_too() -> None:
+    shelf, clock = MemoryStorage(), VirtualClock()
+    await shelf.open(owner="test")
+    meters = [Meter([rate(limit=4)], clock, shelf) for _ in range(2)]
+    exchanges = [Exchange(shelf, clock, name) for name in "ab"]
+    for found, exchange in zip(meters, exchanges, strict=True):
+        found.share(exchange)
+    one, two = meters
+    sender = Sender("192.0.2.1")
+    for _ in range(4):
+        assert one.take(Kind.MESSAGES, sender) == two.take(Kind.MESSAGES, sender) == WITHIN  # two bursts at once
+    for exchange in (*exchanges, *exchanges):
+        await exchange.round()
+
+    exceeded = two.take(Kind.MESSAGES, sender)
+    assert isinstance(exceeded, Exceeded)
+    assert exceeded.wait == timedelta(seconds=75)  # and the second is made up for
+    assert two.take(Kind.MESSAGES, Sender("192.0.2.2")) == WITHIN
+    await clock.sleep(exceeded.wait)
+    assert one.take(Kind.MESSAGES, sender) == WITHIN
+
+
+@virtual
+async def test_a_rate_that_another_process_has_otherwise_counts_for_nothing() -> None:
+    shelf, clock = MemoryStorage(), VirtualClock()
+    await shelf.open(owner="test")
+    one, two = Meter([rate(limit=1)], clock, shelf), Meter([rate(limit=2)], clock, shelf)
+    exchanges = [Exchange(shelf, clock, name) for name in "ab"]
+    one.share(exchanges[0])
+    two.share(exchanges[1])
+    one.take(Kind.MESSAGES, Sender("192.0.2.1"))
+    for exchange in exchanges:
+        await exchange.round()
+
+    assert [two.take(Kind.MESSAGES, Sender("192.0.2.1")) for _ in range(2)] == [WITHIN, WITHIN]

@@ -268,3 +268,31 @@ async def test_closing_ends_a_fetch_under_way() -> None:
     await world.keeper.close()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+@virtual
+async def test_a_policy_that_another_process_fetched_holds_here_even_where_its_record_is_hidden() -> None:
+    one, two = World(), World()
+    one.keeper.tell = two.keeper.heard
+    assert await one.mode() is Mode.ENFORCE
+    two.hide(NoSuchName())
+    assert await two.mode() is Mode.ENFORCE
+    assert two.web.asked == []
+
+
+@virtual
+async def test_of_two_fetched_policies_the_later_one_counts_and_none_whose_time_is_over() -> None:
+    one, two = World(), World()
+    told: list[KeptPolicy] = []
+    one.keeper.tell = told.append
+    await one.ask()
+    await asyncio.sleep(10)
+    two.web.answer = file("testing")
+    await two.ask()
+    two.keeper.heard(told[0])
+    assert await two.mode() is Mode.TESTING
+    late = World()
+    await late.clock.sleep(timedelta(days=8))
+    late.keeper.heard(told[0])
+    late.hide(NoSuchName())
+    assert await late.ask() == NoStsPolicy("far.example announces none")

@@ -1,13 +1,14 @@
 """Against guessing: failed attempts are counted by account and by network, answered ever later, and then not at all.
 
-Pure but for the clock. Memory is bounded: of counts beyond `MEMORY` the oldest go. An account is not locked for who
+Where several processes share the queue, each hears of the others' attempts (`heard`), and all count them alike. Pure
+but for the clock. Memory is bounded: of counts beyond `MEMORY` the oldest go. An account is not locked for who
 knows its password from a network where that was shown lately: else a stranger could lock everybody out.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias, TypeVar
@@ -62,6 +63,8 @@ class Attempts:
         self._limits = limits or Limits()
         self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
         self._at_home: OrderedDict[_Key, float] = OrderedDict()
+        #: Told of what the other processes are to hear: account, network, whether the password was right.
+        self.tell: Callable[[str, str, bool], None] = _nobody
 
     def judge(self, account: str, network: str) -> GoOn | Blocked:
         """Whether `account` ("" while it is not known) may try from `network`."""
@@ -78,6 +81,17 @@ class Attempts:
 
     def failed(self, account: str, network: str) -> None:
         """An attempt has failed; `account` may be one that nobody has."""
+        self.tell(account, network, False)
+        self._failed(account, network)
+
+    def heard(self, account: str, network: str, is_right: bool) -> None:  # noqa: FBT001 - as it is told
+        """Another process had an attempt."""
+        if is_right:
+            self._succeeded(account, network)
+        else:
+            self._failed(account, network)
+
+    def _failed(self, account: str, network: str) -> None:
         now = self._clock.monotonic()
         for key in (("network", network), ("account", account)):
             if key[1]:
@@ -86,6 +100,11 @@ class Attempts:
 
     def succeeded(self, account: str, network: str) -> None:
         """The password was right: the account is at home here, and what failed before was its own error."""
+        if (account, network) not in self._at_home or ("network", network) in self._failures:
+            self.tell(account, network, True)
+        self._succeeded(account, network)
+
+    def _succeeded(self, account: str, network: str) -> None:
         self._failures.pop(("network", network), None)
         _remember(self._at_home, (account, network), self._clock.monotonic())
 
@@ -104,6 +123,10 @@ class Attempts:
         failures, at = self._failures.get(key, (0, 0.0))
         since = timedelta(seconds=self._clock.monotonic() - at)
         return (failures, since) if since < self._limits.window else (0, timedelta())
+
+
+def _nobody(account: str, network: str, is_right: bool) -> None:  # noqa: FBT001 - as `tell` has it
+    """There is no other process."""
 
 
 def _remember(memory: OrderedDict[_Key, T], key: _Key, value: T) -> None:

@@ -273,12 +273,14 @@ class Destination:
         """Attempts that had stalled were given up for the sake of others: it stays in doubt until one ends."""
         self._is_stuck = True
 
-    def succeeded(self) -> None:
-        """A session was had."""
+    def succeeded(self) -> bool:
+        """A session was had; whether it had begun to rest since the last one."""
+        has_rested = self._rests > 0
         self._failures = self._rests = 0
         self._is_known, self._is_stuck = True, False
         if self._window < self.limit:
             self._window += 1 / self._window
+        return has_rested
 
     def failed(self, cause: Cause, now: float) -> timedelta:
         """No session could be had. The rest that begins now; none (zero) at the first failure, or while it rests."""

@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final, Protocol, TypeAlias, assert_never
+from typing import Final, NamedTuple, Protocol, TypeAlias, assert_never
 
 from waypost.deliver.crowd import RELIEF, Capacity, Crowd, Memory
-from waypost.deliver.destination import Destination, Held, May, Standing
+from waypost.deliver.destination import LONGEST_REST, Destination, Held, May, Standing
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.pool import Pool
 from waypost.deliver.runner import Runner, Tried, Untried
@@ -29,7 +29,10 @@ from waypost.hooks.calls import NO_HOOKS, Hooks
 from waypost.hooks.values import Ended, Point
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import MessageId, NextHop
+from waypost.mail.explain import describe_cause
+from waypost.mail.outcome import Cause, LocalTrouble
 from waypost.net.clock import Clock, Instant
+from waypost.queue.exchange import NO_OTHERS, Exchange, Telling
 from waypost.queue.frost import ROUTE, Frozen
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.shelf import Absent
@@ -58,6 +61,18 @@ HOPS: Final = 200
 ANSWERING: Final = "calls answered"
 #: A route whose credentials are refused is not tried for so long: too many failures lock accounts.
 CREDENTIALS_REST: Final = timedelta(minutes=15)
+
+
+#: What rests are told as.
+REST: Final = "rest"
+
+
+class _Rest(NamedTuple):
+    """A destination that rests, as the processes of a queue tell it: until when (wall clock), and why; 0: no longer."""
+
+    next_hop: NextHop
+    until: Instant
+    why: str
 
 
 #: What a worker does next.
@@ -103,6 +118,8 @@ class Dispatcher:
         self._make = destination
         self._destinations: dict[NextHop, Destination] = {}
         self._frozen: Mapping[str, Frozen] = {}
+        self._others: Telling = NO_OTHERS
+        self._rests: dict[NextHop, tuple[Instant, str]] = {}  # that others have told of destinations not known here
         self._turns: deque[Destination] = deque()
         self._held = Memory(capacity)
         self._surplus: list[Lease] = []
@@ -160,9 +177,41 @@ class Dispatcher:
             self._destination(name).is_opened = True
         for name, destination in self._destinations.items():
             if not next_hops or name in next_hops:
+                if destination.rests_until > self._clock.monotonic():
+                    self._tell_rest(name, 0.0, "")
                 destination.end_rest(self._clock.monotonic())
                 destination.let_go()
         self._wake.set()
+
+    def share(self, exchange: Exchange) -> None:
+        """Tell the other processes which destinations rest, and let rest what they tell of."""
+        self._others = exchange
+        exchange.listen(REST, _Rest, self._heard_rest)
+
+    def _tell_rest(self, next_hop: NextHop, until: Instant, why: str) -> None:
+        ends = until or self._clock.now() + LONGEST_REST.total_seconds()
+        self._others.tell(REST, _Rest(next_hop, until, why), key=next_hop, until=ends)
+
+    def _heard_rest(self, told: _Rest) -> None:
+        next_hop, until, why = told
+        destination = self._destinations.get(next_hop)
+        if destination is not None:
+            self._let_rest(destination, until, why)
+        elif until > self._clock.now():
+            self._rests[next_hop] = (until, why)
+        else:
+            self._rests.pop(next_hop, None)
+        if not until:
+            self._wake.set()
+
+    def _let_rest(self, destination: Destination, until: Instant, why: str) -> None:
+        now, seconds = self._clock.monotonic(), until - self._clock.now()
+        if seconds <= 0:
+            destination.end_rest(now)
+        elif now + seconds > destination.rests_until:
+            destination.rest(
+                LocalTrouble(f"another process of this queue found: {why}"), timedelta(seconds=seconds), now
+            )
 
     def freeze(self, frozen: Mapping[str, Frozen]) -> None:
         """What is frozen from now on; all else is not. What is under way there ends as it would have."""
@@ -353,6 +402,8 @@ class Dispatcher:
             route, since = self._routes.by_next_hop(next_hop), self._clock.now()
             found = self._destinations[next_hop] = self._make(next_hop, route, self._policy, since)
             self._freeze(found)
+            if next_hop in self._rests:
+                self._let_rest(found, *self._rests.pop(next_hop))
         found.used_at = self._clock.monotonic()
         return found
 
@@ -361,6 +412,9 @@ class Dispatcher:
         idle = [one.next_hop for one in self._destinations.values() if one.is_forgettable(now, MEMORY)]
         for next_hop in idle:
             del self._destinations[next_hop]
+        if self._rests:
+            at = self._clock.now()
+            self._rests = {hop: rest for hop, rest in self._rests.items() if rest[0] > at}
 
     # ---- turns
     def _give_turn(self, destination: Destination) -> None:
@@ -540,17 +594,18 @@ class Dispatcher:
         now = self._clock.monotonic()
         match reach:
             case Reached():
-                destination.succeeded()
+                if destination.succeeded():
+                    self._tell_rest(destination.next_hop, 0.0, "")
             case Elsewhere():
                 pass
             case Unreachable(cause):
                 rest = destination.failed(cause, now)
                 if rest:
-                    until = self._clock.now() + rest.total_seconds()
+                    until = self._rests_until(destination, rest, cause)
                     tell(self._journal.destination_rests, destination.next_hop, cause, until)
             case CredentialsRefused(cause):
                 rest = destination.rest(cause, CREDENTIALS_REST, now)
-                until = self._clock.now() + rest.total_seconds()
+                until = self._rests_until(destination, rest, cause)
                 tell(self._journal.credentials_refused, destination.next_hop, cause, until)
             case AuthorisationEnded(cause):
                 if not destination.is_held or destination.frozen:
@@ -560,6 +615,12 @@ class Dispatcher:
                 self._wake.set()
             case _:
                 assert_never(reach)
+
+    def _rests_until(self, destination: Destination, rest: timedelta, cause: Cause) -> Instant:
+        """When a rest ends that begins now; the others hear of it."""
+        until = self._clock.now() + rest.total_seconds()
+        self._tell_rest(destination.next_hop, until, describe_cause(cause))
+        return until
 
 
 def _until(due: Instant, now: Instant) -> timedelta:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from waypost.mail.outcome import Host
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Fault, Stream
+from waypost.queue.exchange import NO_OTHERS, Exchange, Telling
 from waypost.smtp.framing import Incomplete, ReplyReader
 from waypost.smtp.reply import Reply
 
@@ -26,6 +27,17 @@ WITHIN: Final = timedelta(seconds=20)
 REMEMBERED: Final = 1000
 
 
+#: What a host that ails is told as.
+KIND: Final = "ails"
+
+
+class _Told(NamedTuple):
+    """One that ails, and why, as the processes of a queue tell it: each probes it for itself until it is well."""
+
+    host: Host
+    why: str
+
+
 class HostHealth:
     """Knows the ailing. `watch` probes them, in a task of its own."""
 
@@ -34,6 +46,7 @@ class HostHealth:
         self._clock = clock
         self._ailing: dict[Host, str] = {}
         self._news = asyncio.Event()
+        self._others: Telling = NO_OTHERS
 
     @property
     def ailing(self) -> Sequence[tuple[Host, str]]:
@@ -48,6 +61,17 @@ class HostHealth:
 
     def failed(self, host: Host, why: str) -> None:
         """It gave no session."""
+        if host not in self._ailing:
+            self._others.tell(KIND, _Told(host, why))
+        self._ails(_Told(host, why))
+
+    def share(self, exchange: Exchange) -> None:
+        """Tell the other processes, and heed them."""
+        self._others = exchange
+        exchange.listen(KIND, _Told, self._ails)
+
+    def _ails(self, told: _Told) -> None:
+        host, why = told
         if len(self._ailing) < REMEMBERED:
             self._ailing[host] = why
             self._news.set()

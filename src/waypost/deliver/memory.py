@@ -1,6 +1,7 @@
 """What is remembered of each host from one session to the next: whether it fails on EHLO, whether it offered STARTTLS.
 
-A hint, not the truth: it is lost with the process, and then each host is asked with EHLO again.
+A hint, not the truth: where no other process of the queue knows it, it is lost with this one, and then each host is
+asked with EHLO again.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
-from waypost.net.clock import Clock
+from waypost.net.clock import Clock, Instant
 from waypost.net.stream import Endpoint
+from waypost.queue.exchange import NO_OTHERS, Exchange, Telling
 
 #: How long a host is remembered; then it is asked with EHLO again.
 TIME_TO_LIVE: Final = timedelta(hours=24)
@@ -27,10 +29,24 @@ class Habit(Enum):
     OFFERED_STARTTLS = auto()  # so whoever makes it fail on EHLO may be stripping TLS: never HELO
 
 
+#: What habits are told as.
+KIND: Final = "habit"
+
+
+class _Told(NamedTuple):
+    """A habit, as the processes of a queue tell it. `until`: when (wall clock) it is believed no longer."""
+
+    host: str
+    port: int
+    habit: str
+    until: Instant
+
+
 class HostMemory:
     """The habits of the hosts met lately, by address and port."""
 
     def __init__(self, clock: Clock, *, time_to_live: timedelta = TIME_TO_LIVE, capacity: int = CAPACITY) -> None:
+        self._others: Telling = NO_OTHERS
         self._clock = clock
         self._time_to_live = time_to_live.total_seconds()
         self._capacity = capacity
@@ -49,15 +65,35 @@ class HostMemory:
 
     def note(self, endpoint: Endpoint, habit: Habit) -> None:
         """Remember `habit` from now on; what was known before is replaced."""
-        if habit is Habit.UNKNOWN:
-            self._known.pop(endpoint, None)
-            return
-        self._known[endpoint] = (habit, self._clock.monotonic() + self._time_to_live)
-        self._known.move_to_end(endpoint)
-        if len(self._known) > self._capacity:
-            self._known.popitem(last=False)
+        before = self.recall(endpoint)
+        self._note(endpoint, habit, self._time_to_live)
+        if habit is not before:
+            until = self._clock.now() + self._time_to_live
+            self._others.tell(
+                KIND, _Told(endpoint.host, endpoint.port, habit.name, until), key=str(endpoint), until=until
+            )
 
     def opened_with_ehlo(self, endpoint: Endpoint) -> None:
         """EHLO was answered 250: HELO alone is a thing of the past."""
         if self.recall(endpoint) is Habit.HELO_ONLY:
-            del self._known[endpoint]
+            self.note(endpoint, Habit.UNKNOWN)
+
+    def share(self, exchange: Exchange) -> None:
+        """Tell the other processes, and heed them."""
+        self._others = exchange
+        exchange.listen(KIND, _Told, self._heard)
+
+    def _heard(self, told: _Told) -> None:
+        host, port, name, until = told
+        if name in Habit.__members__ and until > self._clock.now():
+            lasts = min(until - self._clock.now(), self._time_to_live)
+            self._note(Endpoint(host, port), Habit[name], lasts)
+
+    def _note(self, endpoint: Endpoint, habit: Habit, lasts: float) -> None:
+        if habit is Habit.UNKNOWN:
+            self._known.pop(endpoint, None)
+            return
+        self._known[endpoint] = (habit, self._clock.monotonic() + lasts)
+        self._known.move_to_end(endpoint)
+        if len(self._known) > self._capacity:
+            self._known.popitem(last=False)

@@ -88,6 +88,7 @@ class Place:
             sockets=lambda: sockets,
             takes_mail=self.takes_mail,
             picks_up=not self.index,
+            has_fellows=True,
             destination=Shares(numbers, self.index).destination,
             ids=partial(MessageIds, worker=self.index),
             log_fields={"worker": self.index},

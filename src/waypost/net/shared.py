@@ -17,13 +17,25 @@ from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 PLACES: Final = 1 << 16
 _SECRET: Final = 32
 _WIDTH: Final = 4  # octets a number
 #: Keys whose place is remembered.
 _REMEMBERED: Final = 8192
+
+
+class Numbers(Protocol):
+    """Numbers that several keep together: each changes its own, and sees the sum."""
+
+    def add(self, key: str, amount: int) -> None:
+        """Change a number of ours."""
+        ...
+
+    def total(self, key: str) -> int:
+        """The sum over all."""
+        ...
 
 
 class SharedNumbers:

@@ -1,8 +1,11 @@
 """How much clients may send in a time: connections, messages and recipients, each by token bucket.
 
 A bucket holds `limit` tokens and fills again within `per`, so that somebody who was quiet may send a burst, and on
-average nobody sends more. Buckets are in memory, one set a process; a rate that is kept in the spool is counted there
-instead, in whole periods, outlasts a restart and is shared by all processes. Not here: what is asked when (gate.py).
+average nobody sends more. Buckets are in memory. Where several processes share the queue, each tells the others what
+was taken, within two rounds of the exchange (queue/exchange.py): who sends to N of them at once may take N bursts in
+that time, and then waits for as long as it takes to make up for them; on average nobody sends more. A rate that is kept
+in the spool is counted there instead, in whole periods, outlasts a restart and knows no such error. Not here: what is
+asked when (gate.py).
 """
 
 from __future__ import annotations
@@ -14,15 +17,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from ipaddress import ip_network
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from waypost.net.clock import Clock
 from waypost.policy.access import Network, client_address
+from waypost.queue.exchange import NO_OTHERS, Exchange, Telling
 from waypost.queue.shelf import Shelf
 from waypost.smtp.reply import Reply
 
 #: Buckets remembered in one process; the longest unused go first, and were full again or nearly so.
 BUCKETS: Final = 100_000
+#: So many times its limit a bucket may be overdrawn, by clients of several processes at once.
+_MOST_BURSTS: Final = 10
 #: Whose numbers these are on the shelf.
 SPACE: Final = "rates"
 
@@ -116,6 +122,19 @@ def refusal(found: Exceeded, *, closing: bool) -> Reply:
     return Reply.of(421 if closing else 450, "4.7.1", text)
 
 
+#: What is told as this.
+KIND: Final = "rates"
+
+
+class _Taken(NamedTuple):
+    """What was taken from a bucket since it was last told: which rate, how a person reads it, whose, how much."""
+
+    number: int
+    rate: str
+    share: str
+    amount: int
+
+
 class Meter:
     """Counts by all rates. One for the process."""
 
@@ -124,6 +143,8 @@ class Meter:
         self._clock = clock
         self._shelf = shelf
         self._buckets: OrderedDict[tuple[Rate, str], tuple[float, float]] = OrderedDict()  # tokens, monotonic time
+        self._others: Telling = NO_OTHERS
+        self._taken: dict[tuple[Rate, str], int] = {}  # since it was last told; of no use where nobody is
 
     def counts(self, kind: Kind) -> bool:
         """Whether there is a rate of this kind at all."""
@@ -140,7 +161,30 @@ class Meter:
         for rate in covering:
             share = rate.share_of(sender)
             self._put(rate, share, self._tokens(rate, share, now) - 1, now)
+            if self._others is not NO_OTHERS:
+                self._taken[rate, share] = self._taken.get((rate, share), 0) + 1
         return WITHIN
+
+    def share(self, exchange: Exchange) -> None:
+        """Tell the other processes what is taken here, and count what they tell."""
+        self._others = exchange
+        exchange.gather(KIND, self._tell)
+        exchange.listen(KIND, list[_Taken], self._heard)
+
+    def _tell(self) -> None:
+        taken, self._taken = self._taken, {}
+        if taken:
+            numbers = {rate: number for number, rate in enumerate(self.rates)}
+            said = [_Taken(numbers[rate], str(rate), share, count) for (rate, share), count in taken.items()]
+            self._others.tell(KIND, said)
+
+    def _heard(self, taken: list[_Taken]) -> None:
+        """Of a rate that is another here, as while nodes are given a new configuration one by one, nothing counts."""
+        now = self._clock.monotonic()
+        for number, words, share, amount in taken:
+            if 0 <= number < len(self.rates) and str(self.rates[number]) == words:
+                rate = self.rates[number]
+                self._put(rate, share, max(self._tokens(rate, share, now) - amount, -_MOST_BURSTS * rate.limit), now)
 
     async def take_kept(self, kind: Kind, sender: Sender) -> Measured:
         """One of them, by the rates that are kept in the spool. Raises: StorageError."""

@@ -1,8 +1,9 @@
 """Keeps the MTA-STS policies of domains: fetched over HTTPS, believed as long as they say, on disk across restarts.
 
 RFC 8461 §3.3, §5.1 and §10.2: a policy once seen holds until its max_age ends, even if somebody on the way hides its
-record or its file; it is fetched again as soon as its record has another id, and ahead of its end. Not here: what a
-policy means (mta_sts.py).
+record or its file; it is fetched again as soon as its record has another id, and ahead of its end. Where several
+processes share the queue, each tells the others what it fetched (`tell`, `heard`), and they believe it as their own.
+Not here: what a policy means (mta_sts.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -107,6 +108,8 @@ class StsKeeper:
         self._failed: OrderedDict[str, tuple[float, str, NoStsPolicy]] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[KeptPolicy | NoStsPolicy]] = {}
         self._writing = asyncio.Lock()
+        #: Told of policies fetched, for the other processes.
+        self.tell: Callable[[KeptPolicy], None] = _nobody
 
     async def open(self) -> None:
         """Take up what was known before. Raises: OSError, where the shelf cannot be read."""
@@ -192,8 +195,19 @@ class StsKeeper:
                 self._failed.popitem(last=False)
             return found
         self._failed.pop(domain, None)
+        self.tell(found)
         await self._put(found)
         return found
+
+    def heard(self, kept: KeptPolicy) -> None:
+        """Another process fetched a policy, and keeps it; the later of two counts."""
+        known = self._kept.get(kept.domain)
+        if not self._is_over(kept) and (known is None or known.fetched_at < kept.fetched_at):
+            self._failed.pop(kept.domain, None)
+            self._kept[kept.domain] = kept
+            self._kept.move_to_end(kept.domain)
+            while len(self._kept) > CAPACITY:
+                self._kept.popitem(last=False)
 
     def _read(self, domain: str, announced: str, answer: HttpsAnswer | HttpsFailed) -> KeptPolicy | NoStsPolicy:
         if isinstance(answer, HttpsFailed):
@@ -226,6 +240,10 @@ class StsKeeper:
         with contextlib.suppress(OSError):
             async with self._writing:
                 await asyncio.to_thread(self._shelf.drop, domain)
+
+
+def _nobody(kept: KeptPolicy) -> None:
+    """There is no other process."""
 
 
 def _in_force(found: KeptPolicy | NoStsPolicy) -> KeptPolicy | NoStsPolicy:

@@ -1,0 +1,293 @@
+"""What the processes of one queue tell one another, every second, over the shelf: no mail waits for it.
+
+Each process keeps one value on the shelf: its numbers as they are now (how many attempts it has under way at a next
+hop), and the facts it came to know in the last seconds (a host that needs HELO, a destination that rests, what it took
+from a rate). Each reads the values of all the others at once. So nodes on one database and workers on one machine are
+told in the same way, and on the way of a message there is nothing but memory.
+
+A fact that holds for long is also kept under a key of its own until it ends: so who begins later, or was away, knows
+it too.
+
+The error, stated: what others know is as old as two rounds (`EVERY`) at most, while the shelf answers. A process that
+cannot reach the shelf goes on by what it knew, and tells when it can. Of one that was silent for `SILENT` no number
+counts any longer.
+
+Not here: what follows from a fact. Who knows that listens for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from waypost.net.clock import Clock, Instant
+from waypost.queue.shelf import Shelf
+from waypost.queue.storage import StorageError
+
+T = TypeVar("T")
+
+#: Between two rounds.
+EVERY: Final = timedelta(seconds=1)
+#: A value is written anew at least so often, so that it shows that its process lives.
+AT_LEAST: Final = timedelta(seconds=5)
+#: A process that has said nothing new for so long is gone, or as good as gone.
+SILENT: Final = timedelta(seconds=15)
+#: A fact is repeated for so long after it was first written: whoever could not read for a while still hears it.
+REPEATED: Final = timedelta(seconds=15)
+#: Facts told at once; of more than these, the oldest are told to nobody.
+MOST: Final = 5000
+#: After so long, whoever sees what a process left behind that ended without a word takes it off the shelf.
+BURIED: Final = 4 * SILENT
+#: By the wall clocks, which need not agree: it is to end long after that.
+LEFT_BEHIND: Final = timedelta(days=1)
+#: Whose values these are on the shelf; those of lasting facts carry the fact's kind behind it.
+SPACE: Final = "exchange"
+LASTING: Final = "known "
+
+
+class Telling(Protocol):
+    """Who is told what this process came to know."""
+
+    def tell(self, kind: str, value: object, *, key: str = "", until: Instant = 0.0) -> None:
+        """Tell the others, within a round or two. `value`: what JSON can hold.
+
+        With `until`, it holds up to then, in place of what was told of `key` before.
+        """
+        ...
+
+
+class NoOthers:
+    """There is no other process: nobody is told."""
+
+    def tell(self, kind: str, value: object, *, key: str = "", until: Instant = 0.0) -> None:
+        """Nobody hears it."""
+
+
+NO_OTHERS: Final = NoOthers()
+
+
+class ExchangedNumbers:
+    """Numbers by key: our own as they are, those of each other process as it last told them.
+
+    Rows are numbered alike by all: by their processes' names.
+    """
+
+    def __init__(self, own: str) -> None:
+        self._name = own
+        self.own: dict[str, int] = {}
+        self.row = 0
+        self._rows: Sequence[Mapping[str, int]] = (self.own,)
+        #: Rounds that have ended: what was set before one began, the others know after it.
+        self.rounds = 0
+
+    @property
+    def processes(self) -> int:
+        """How many there are, ourselves included."""
+        return len(self._rows)
+
+    def add(self, key: str, amount: int) -> None:
+        """Change a number of ours."""
+        self.set(key, self.own.get(key, 0) + amount)
+
+    def set(self, key: str, value: int) -> None:
+        """Set a number of ours."""
+        if value:
+            self.own[key] = value
+        else:
+            self.own.pop(key, None)
+
+    def total(self, key: str) -> int:
+        """The sum over all rows."""
+        return sum(row.get(key, 0) for row in self._rows)
+
+    def of_all(self, key: str) -> Sequence[int]:
+        """The number of each, by row."""
+        return [row.get(key, 0) for row in self._rows]
+
+    def heard(self, others: Mapping[str, Mapping[str, int]]) -> None:
+        """What the others last told, by their names."""
+        rows = {**others, self._name: self.own}
+        self._rows = [rows[name] for name in sorted(rows)]
+        self.row = sorted(rows).index(self._name)
+
+
+class _Fact(msgspec.Struct, array_like=True):
+    number: int
+    kind: str
+    value: Any
+
+
+class _Said(msgspec.Struct, array_like=True):
+    """A process' value on the shelf. `beat` counts, so that a value that is written anew differs."""
+
+    beat: int
+    facts: list[_Fact]
+    numbers: dict[str, int]
+
+
+@dataclass(slots=True)
+class _Told:
+    """A fact of ours, and when (monotonic) it was first written; infinite before."""
+
+    fact: _Fact
+    at: float = float("inf")
+
+
+@dataclass(slots=True)
+class _Other:
+    """Another process: when (monotonic) it last said something new, its beat then, and the last fact heard of it."""
+
+    at: float
+    beat: int = 0
+    heard: int = 0
+    numbers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lasting:
+    space: str
+    key: str
+    value: bytes
+    until: Instant
+
+
+class Exchange:
+    """One process' part in it: `join`, then `run` in a task, `leave` at the end. `own`: a name that no other has."""
+
+    def __init__(self, shelf: Shelf, clock: Clock, own: str) -> None:
+        self.numbers = ExchangedNumbers(own)
+        self._shelf = shelf
+        self._clock = clock
+        self._own = own
+        self._listeners: dict[str, Callable[[object], None]] = {}
+        self._gathering: dict[str, Callable[[], None]] = {}
+        self._facts: deque[_Told] = deque(maxlen=MOST)
+        self._lasting: dict[tuple[str, str], _Lasting] = {}
+        self._number = 0
+        self._others: dict[str, _Other] = {}
+        self._beat = 0
+        self._written: tuple[float, list[int], dict[str, int]] = (float("-inf"), [], {})
+
+    def tell(self, kind: str, value: object, *, key: str = "", until: Instant = 0.0) -> None:
+        self._number += 1
+        self._facts.append(_Told(_Fact(self._number, kind, value)))
+        if until:
+            space = LASTING + kind
+            self._lasting[space, key] = _Lasting(space, key, msgspec.json.encode(value), until)
+
+    def listen(self, kind: str, of: type[T], hear: Callable[[T], None]) -> None:
+        """Call `hear` with each fact of this kind that another process tells; what is no `of` is passed over."""
+
+        def heard(value: object) -> None:
+            with contextlib.suppress(msgspec.ValidationError):  # a later release may say it otherwise
+                hear(msgspec.convert(value, of))
+
+        self._listeners[kind] = heard
+
+    def gather(self, kind: str, gathering: Callable[[], None]) -> None:
+        """Call this before each round: who sums up what happens often tells it then."""
+        self._gathering[kind] = gathering
+
+    async def run(self) -> None:
+        """Tell and hear, until cancelled. A shelf in trouble is told of by those who need it; the next round tries."""
+        while True:
+            await self._clock.sleep(EVERY)
+            with contextlib.suppress(StorageError):
+                await self.round()
+
+    async def join(self) -> None:
+        """Hear of all that holds for long, and of who is there. Raises: StorageError."""
+        await self.recall()
+        await self.round()
+
+    async def recall(self) -> None:
+        """Hear of all that holds for long. Raises: StorageError."""
+        for kind, hear in self._listeners.items():
+            for _, octets in await self._shelf.all_kept(LASTING + kind, now=self._clock.now()):
+                _hear_json(hear, octets)
+
+    async def round(self) -> None:
+        """Tell what there is to tell, then hear what the others have told. Raises: StorageError."""
+        for gathering in self._gathering.values():
+            gathering()
+        await self._write()
+        await self._keep_lasting()
+        self._read(await self._shelf.all_kept(SPACE, now=self._clock.now()))
+        self.numbers.rounds += 1
+        await self._bury()
+
+    async def leave(self) -> None:
+        """Nothing of ours counts any longer. Raises: StorageError."""
+        await self._shelf.drop(SPACE, self._own)
+
+    # ---- telling
+    async def _write(self) -> None:
+        now = self._clock.monotonic()
+        while self._facts and self._facts[0].at + REPEATED.total_seconds() < now:
+            self._facts.popleft()
+        told = list(self._facts)
+        numbers, said = dict(self.numbers.own), [one.fact.number for one in told]
+        at, *before = self._written
+        if before == [said, numbers] and now < at + AT_LEAST.total_seconds():
+            return
+        self._beat += 1
+        value = msgspec.json.encode(_Said(self._beat, [one.fact for one in told], numbers))
+        until = self._clock.now() + LEFT_BEHIND.total_seconds()
+        await self._shelf.keep(SPACE, self._own, value, until=until)
+        self._written = now, said, numbers
+        for one in told:
+            one.at = min(one.at, now)
+
+    async def _keep_lasting(self) -> None:
+        while self._lasting:
+            place, one = self._lasting.popitem()
+            try:
+                await self._shelf.keep(one.space, one.key, one.value, until=one.until)
+            except StorageError:
+                self._lasting.setdefault(place, one)
+                raise
+
+    # ---- hearing
+    def _read(self, values: Sequence[tuple[str, bytes]]) -> None:
+        now = self._clock.monotonic()
+        for name, octets in values:
+            if name != self._own:
+                self._hear(name, octets, now)
+        there = {name for name, _ in values}
+        self._others = {name: other for name, other in self._others.items() if name in there}
+        live = {name: one.numbers for name, one in self._others.items() if now < one.at + SILENT.total_seconds()}
+        self.numbers.heard(live)
+
+    def _hear(self, name: str, octets: bytes, now: float) -> None:
+        try:
+            said = msgspec.json.decode(octets, type=_Said)
+        except msgspec.DecodeError:  # another release's
+            return
+        known = self._others.setdefault(name, _Other(now))
+        if said.beat != known.beat:
+            known.at, known.beat, known.numbers = now, said.beat, said.numbers
+        for fact in said.facts:
+            if fact.number > known.heard:
+                known.heard = fact.number
+                self._listeners.get(fact.kind, _let_go)(fact.value)
+
+    async def _bury(self) -> None:
+        long_ago = self._clock.monotonic() - BURIED.total_seconds()
+        for name in [name for name, other in self._others.items() if other.at < long_ago]:
+            await self._shelf.drop(SPACE, name)
+            del self._others[name]
+
+
+def _let_go(_: object) -> None:
+    """Nobody here listens for it."""
+
+
+def _hear_json(hear: Callable[[object], None], octets: bytes) -> None:
+    with contextlib.suppress(msgspec.DecodeError):
+        hear(msgspec.json.decode(octets))

@@ -1,0 +1,183 @@
+"""What processes of one queue tell one another, round by round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.virtual import VirtualClock, virtual
+from waypost.queue.exchange import AT_LEAST, BURIED, REPEATED, SILENT, SPACE, Exchange
+from waypost.queue.memory import MemoryStorage
+from waypost.queue.shelf import Absent
+from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
+
+
+class Flaky(MemoryStorage):
+    """A shelf that can be out of reach."""
+
+    fails = False
+
+    async def keep(self, space: str, key: str, value: bytes, *, until: float) -> None:
+        if self.fails:
+            raise StorageError(StoreFault(StoreFaultKind.FAILED, "no answer"))
+        await super().keep(space, key, value, until=until)
+
+    async def all_kept(self, space: str, *, now: float) -> list[tuple[str, bytes]]:
+        if self.fails:
+            raise StorageError(StoreFault(StoreFaultKind.FAILED, "no answer"))
+        return list(await super().all_kept(space, now=now))
+
+
+@pytest.fixture
+async def shelf() -> AsyncIterator[Flaky]:
+    one = Flaky()
+    await one.open(owner="test")
+    yield one
+    await one.close()
+
+
+async def rounds(*exchanges: Exchange) -> None:
+    """Two rounds of each: what was told is known."""
+    for exchange in (*exchanges, *exchanges):
+        await exchange.round()
+
+
+def listening(exchange: Exchange, kind: str = "news") -> list[str]:
+    heard: list[str] = []
+    exchange.listen(kind, str, heard.append)
+    return heard
+
+
+async def test_what_one_tells_each_other_hears_once_and_itself_never(shelf: Flaky) -> None:
+    one, two, three = (Exchange(shelf, VirtualClock(), name) for name in "abc")
+    heard = [listening(exchange) for exchange in (one, two, three)]
+    one.tell("news", "first")
+    await rounds(one, two, three)
+    one.tell("news", "second")
+    await rounds(one, two, three)
+
+    assert heard == [[], ["first", "second"], ["first", "second"]]
+
+
+async def test_a_fact_that_means_nothing_here_is_passed_over(shelf: Flaky) -> None:
+    one, two = Exchange(shelf, VirtualClock(), "a"), Exchange(shelf, VirtualClock(), "b")
+    heard = listening(two)
+    one.tell("unheard of", "x")
+    one.tell("news", 7)
+    one.tell("news", "x")
+    await shelf.keep(SPACE, "of a later release", b"{}", until=2**40)
+    await rounds(one, two)
+
+    assert heard == ["x"]
+
+
+async def test_a_lasting_fact_is_known_to_who_begins_later_and_the_latest_counts(shelf: Flaky) -> None:
+    clock = VirtualClock()
+    one, late = Exchange(shelf, clock, "a"), Exchange(shelf, clock, "b")
+    for value, key in (("old", "k"), ("new", "k"), ("other", "l")):
+        one.tell("news", value, key=key, until=clock.now() + 1000)
+    one.tell("news", "over", key="m", until=clock.now())
+    await one.round()
+    heard = listening(late)
+    await late.recall()
+
+    assert heard == ["new", "other"]
+
+
+@virtual
+async def test_it_is_repeated_for_who_could_not_read_and_then_no_longer() -> None:
+    shelf, clock = Flaky(), VirtualClock()
+    await shelf.open(owner="test")
+    one, two = Exchange(shelf, clock, "a"), Exchange(shelf, clock, "b")
+    heard = listening(two)
+    one.tell("news", "x")
+    await one.round()
+    await asyncio.sleep(REPEATED.total_seconds() - 1)
+    await one.round()
+    await two.round()
+    assert heard == ["x"]
+
+    await asyncio.sleep(2)
+    await one.round()
+    late = Exchange(shelf, clock, "c")
+    heard = listening(late)
+    await late.round()
+    assert heard == []
+
+
+@virtual
+async def test_a_shelf_out_of_reach_delays_what_is_told_and_loses_nothing() -> None:
+    shelf, clock = Flaky(), VirtualClock()
+    await shelf.open(owner="test")
+    one, two = Exchange(shelf, clock, "a"), Exchange(shelf, clock, "b")
+    heard = listening(two)
+    running = [asyncio.ensure_future(exchange.run()) for exchange in (one, two)]
+    await asyncio.sleep(2)
+    shelf.fails = True
+    one.tell("news", "x")
+    await asyncio.sleep(600)
+    assert heard == []
+    shelf.fails = False
+    await asyncio.sleep(2)
+    assert heard == ["x"]
+    for task in running:
+        task.cancel()
+
+
+@virtual
+async def test_numbers_add_up_and_those_of_the_silent_do_not_count() -> None:
+    shelf, clock = Flaky(), VirtualClock()
+    await shelf.open(owner="test")
+    one, two = Exchange(shelf, clock, "b"), Exchange(shelf, clock, "a")
+    one.numbers.add("n", 2)
+    two.numbers.add("n", 3)
+    two.numbers.set("m", 1)
+    two.numbers.add("m", -1)
+    await rounds(one, two)
+
+    assert one.numbers.of_all("n") == two.numbers.of_all("n") == [3, 2]
+    assert (one.numbers.row, two.numbers.row, one.numbers.processes) == (1, 0, 2)
+    one.numbers.add("n", 1)
+    assert (one.numbers.total("n"), two.numbers.total("n")) == (6, 5)
+
+    await asyncio.sleep(SILENT.total_seconds() + 1)
+    await one.round()
+    assert one.numbers.of_all("n") == [3]
+    assert one.numbers.processes == 1
+    await two.round()
+    await one.round()
+    assert one.numbers.total("n") == 6
+
+    await asyncio.sleep(BURIED.total_seconds() + 1)
+    await one.round()
+    assert await shelf.kept(SPACE, "a", now=clock.now()) == Absent()
+
+
+@virtual
+async def test_where_nothing_changes_little_is_written_and_who_leaves_counts_no_longer() -> None:
+    shelf, clock = Flaky(), VirtualClock()
+    await shelf.open(owner="test")
+    one, two = Exchange(shelf, clock, "a"), Exchange(shelf, clock, "b")
+    await rounds(one, two)
+    before = await shelf.kept(SPACE, "a", now=clock.now())
+    await rounds(one, two)
+    assert await shelf.kept(SPACE, "a", now=clock.now()) == before
+    await asyncio.sleep(AT_LEAST.total_seconds())
+    await one.round()
+    assert await shelf.kept(SPACE, "a", now=clock.now()) != before
+
+    await one.leave()
+    await two.round()
+    assert two.numbers.processes == 1
+
+
+async def test_who_sums_up_tells_before_each_round(shelf: Flaky) -> None:
+    one, two = Exchange(shelf, VirtualClock(), "a"), Exchange(shelf, VirtualClock(), "b")
+    heard = listening(two)
+    one.gather("news", lambda: one.tell("news", "sum"))
+    await one.round()
+    await two.round()
+
+    assert heard == ["sum"]
