@@ -36,6 +36,7 @@ from waypost.auth.keeper import Keeper
 from waypost.auth.tokens import TokenStoreError
 from waypost.config import Complaints, Config, load
 from waypost.config.change import needs_restart, revision
+from waypost.config.dkim import Signings, build_signing
 from waypost.config.model import Listener
 from waypost.config.notices import recipients_of
 from waypost.config.parts import (
@@ -86,6 +87,7 @@ from waypost.hooks.calls import Hooks
 from waypost.hooks.load import HookError
 from waypost.hooks.runtime import OwnThread, Runtime
 from waypost.mail.attempt import Attempt
+from waypost.mail.dkim import KeyFileError
 from waypost.mail.envelope import NextHop
 from waypost.maps.lookup import Map
 from waypost.net.certificates import BadCertificate, Certificate, Keyring
@@ -382,7 +384,9 @@ class _Renewal:
         dialer = self.parts.dialer()
         carriers, rewriting = _carriers(base, _smtp(base, dialer, self.dots)), rewritings(config, base.maps)
         self.dispatcher.runner.adopt(carriers, _relays(base), rewriting, policy)
-        self.reporter.routes = base.table
+        self.reporter.routes, self.reporter.sign = base.table, base.signing.usual
+        if isinstance(base.journal, _NoticingJournal):
+            base.journal.notices.sign = base.signing.usual
         base.keeper.alarm = _Alarm(base, self.dispatcher)
         self.watch.again("certificate watcher", partial(_watch_certificates, base))
         if config.tls_reporting.enabled:
@@ -443,6 +447,7 @@ class _Base:
     tls_tally: TlsTally
     logins: Authenticator
     keyring: Keyring
+    signing: Signings
     keeper: Keeper
     health: HostHealth
     gate: WatchedGate | OpenGate
@@ -466,6 +471,7 @@ def _base(config: Config, parts: Parts) -> _Base:
     journal = _NoticingJournal(log, metrics) if any(terms.recipients.values()) else _Journal(log, metrics)
     if isinstance(journal, _NoticingJournal):
         journal.notices = Notices(terms, storage, table, clock, ids, journal)
+        journal.notices.sign = _signing(config).usual
     return _Base(
         config=config,
         listeners=config.listeners if parts.takes_mail else (),
@@ -490,6 +496,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         keeper=_keeper(config, clock),
         room=Room(storage.room, config.limits.free_space, clock),
         keyring=keyring(config),
+        signing=_signing(config),
         health=HostHealth(parts.dialer(), clock),
         pool=Pool(clock),
         helo=HostMemory(clock, time_to_live=config.helo_memory.ttl),
@@ -520,6 +527,7 @@ def _by(base: _Base, config: Config, parts: Parts) -> _Base:
         finder=host_finder(config, base.resolver, base.dice),
         logins=base.logins if same_accounts else authenticator(config, clock),
         keyring=keyring(config),
+        signing=_signing(config),
         gate=base.gate if same_gate else gate(config, base.resolver, clock, base.storage, base.journal),
         helo=base.helo if same_memory else HostMemory(clock, time_to_live=config.helo_memory.ttl),
     )
@@ -626,6 +634,7 @@ def _reporter(base: _Base, dispatcher: Dispatcher) -> Reporter:
         ids=base.ids,
         log=base.journal,
         filed=dispatcher.wake,
+        sign=base.signing.usual,
     )
     base.journal.report_due = reporter.poke
     return reporter
@@ -644,6 +653,7 @@ def _tls_reporter(base: _Base, dispatcher: Dispatcher) -> TlsReporter:
         dice=base.dice,
         log=base.journal,
         filed=dispatcher.wake,
+        sign=base.signing.tls_reports,
     )
 
 
@@ -1021,6 +1031,7 @@ class _Alarm:
             hostname=service.hostname,
             postmaster=service.postmaster,
             recipients=base.config.oauth.notify,
+            sign=base.signing.usual,
         )
 
     async def died(self, name: str, why: str) -> None:
@@ -1078,6 +1089,13 @@ def _notices(config: Config) -> Terms:
         section.route,
         frozenset(BounceKind(kind) for kind in section.bounce_kinds),
     )
+
+
+def _signing(config: Config) -> Signings:
+    try:
+        return build_signing(config.dkim, config.base)
+    except (KeyFileError, ImportError) as error:
+        raise OSError(f"nothing can be signed by [dkim]: {error}") from error
 
 
 def _keeper(config: Config, clock: Clock) -> Keeper:

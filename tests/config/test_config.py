@@ -281,6 +281,9 @@ WRONG = [
     (GOOD + "[limits]\nmessage_size = '1K'\n", 8, "limits.message_size", "too little", "64K"),
     (GOOD + "[limits]\nmessage_size = 1\n", 8, "limits.message_size", "1 is no size in quotes", '"50M"'),
     (GOOD + "[limits]\nrecipients = 10\n", 8, "limits.recipients", "too little", "100"),
+    (GOOD + "[dkim]\nselector = 'one'\nkey = 'nowhere.pem'\n", 7, "dkim.domain", "is missing", "none of them"),
+    (GOOD + "[dkim]\nkey = 'nowhere.pem'\n", 8, "dkim.key", "cannot be read", "Let this user"),
+    (GOOD + "[dkim]\ndomain = 'a b'\n", 8, "dkim.domain", "'a b'", "hyphens"),
     (GOOD + "[dns]\nhosts_file = 'yes'\n", 8, "dns.hosts_file", "neither true nor false", "true"),
     (GOOD + "[dns]\nservers = ['dns.example']\n", 8, "dns.servers", "no numeric", "192.0.2"),
 ]

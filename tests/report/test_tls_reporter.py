@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import random
@@ -12,8 +13,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import dkim
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from tests.route.written import WrittenResolver
 from tests.virtual import VirtualClock, virtual
+from waypost.mail.dkim import Signing, signing, unsigned
 from waypost.mail.envelope import NextHop
 from waypost.mail.outcome import Host
 from waypost.mail.tls_report import ORIGIN, Reporter
@@ -87,7 +93,9 @@ class Office:
 
 
 @asynccontextmanager
-async def office(tmp_path: Path, wanted: TextAnswer, table: Table | None = None) -> AsyncIterator[Office]:
+async def office(
+    tmp_path: Path, wanted: TextAnswer, table: Table | None = None, sign: Signing = unsigned
+) -> AsyncIterator[Office]:
     """A reporter at work, with a session to far.example counted on the first day."""
     clock, dice = VirtualClock(), random.Random(7)  # noqa: S311 - a test that comes out the same each time
     texts: dict[str, TextAnswer] = {"_smtp._tls.far.example": wanted}
@@ -107,6 +115,7 @@ async def office(tmp_path: Path, wanted: TextAnswer, table: Table | None = None)
         dice=dice,
         log=told,
         filed=lambda: None,
+        sign=sign,
     )
     running = asyncio.create_task(reporter.run())
     yield Office(tally, storage, web, told, texts)
@@ -139,6 +148,25 @@ async def test_by_mail_a_report_enters_the_queue_from_nobody(tmp_path: Path) -> 
         assert isinstance(message.reverse_path, NullPath)
         assert message.origin == ORIGIN
         assert found.tally.day(found.tally.today() - timedelta(days=1)) == {}
+
+
+@virtual
+async def test_a_report_by_mail_is_signed_as_its_receiver_may_want_it(tmp_path: Path) -> None:
+    """RFC 8460 §3 and §5.3: DKIM, over the report's own fields too, by a key that may be for TLS reports alone."""
+    key = rsa.generate_private_key(65537, 2048)
+    sign = signing(key, domain="example.net", selector="tlsrpt1")
+    async with office(tmp_path, BY_MAIL, sign=sign) as found:
+        await asyncio.sleep(DAY + 5 * 3600)
+        entries = await found.storage.entries(Selection(), after=("", -1), limit=1, now=0)  # type: ignore[arg-type]
+        _, octets = await found.storage.message(entries[0].id)
+        whole = b"".join([chunk async for chunk in octets])
+        spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        record = b"v=DKIM1; k=rsa; s=tlsrpt; p=" + base64.b64encode(spki)
+        zone = {b"tlsrpt1._domainkey.example.net.": record}
+        verifier = dkim.DKIM(whole, tlsrpt="strict")
+        assert verifier.verify(dnsfunc=lambda name, timeout: zone.get(name))  # noqa: ARG005
+        signed = {name for name, _ in verifier.signed_headers}
+        assert {b"from", b"tls-report-domain", b"tls-report-submitter"} <= signed
 
 
 @virtual

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from pathlib import Path
 
+import dkim
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.deliver.peer import Behaviour, Peer, Wrong
 from tests.scenarios.page import scenario
@@ -119,3 +124,26 @@ async def test_a_bad_address_is_reported_at_once_while_other_recipients_wait() -
         await asyncio.sleep(HOUR)
         assert accepted_by(stuck) == ["bob@stuck.example"]
         assert len(await service.inbox()) == 1
+
+
+@virtual
+async def test_what_the_service_writes_itself_is_signed_where_it_has_a_key(tmp_path: Path) -> None:
+    """Reports to authors and notices to administrators; what passes through is not touched."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "dkim.pem").write_bytes(pem)
+    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    zone = {b"one._domainkey.example.net.": b"v=DKIM1; k=rsa; p=" + base64.b64encode(spki)}
+    peer = Peer(recipients={"b@far.example": FULL})
+    settings = '[dkim]\ndomain = "example.net"\nselector = "one"\nkey = "dkim.pem"\n'
+    notices = '[notices]\nbounces = ["admin@home.example"]\n'
+    async with whole(SMART_HOST + settings + notices, {ONE: peer}, base=tmp_path) as service:
+        await service.take("a@far.example", "b@far.example")
+        await asyncio.sleep(120)
+        ours = await service.inbox()
+        assert len(ours) == 2
+        for message in ours:
+            octets = message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+            assert dkim.verify(octets, dnsfunc=lambda name, timeout: zone.get(name)), message  # noqa: ARG005
+        ((_, passed_on),) = peer.accepted
+        assert b"DKIM-Signature" not in passed_on

@@ -26,6 +26,7 @@ from waypost.config.check import (
 )
 from waypost.config.complaint import Complaint, Complaints
 from waypost.config.directions import check_demands, check_mode
+from waypost.config.dkim import check_dkim
 from waypost.config.domains import check_domains, check_maps, check_quarantine
 from waypost.config.fetches import build_providers
 from waypost.config.lines import Places
@@ -38,6 +39,7 @@ from waypost.config.model import (
     Cluster,
     Copy,
     Destination,
+    Dkim,
     Dns,
     DnsList,
     Domain,
@@ -125,6 +127,7 @@ class Config:
     helo_memory: HeloMemory
     cluster: Cluster
     tls: Tls
+    dkim: Dkim
     tls_reporting: TlsReporting
     notices: Notices
     certificates: tuple[CertificateFiles, ...]
@@ -212,10 +215,13 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     service, admin, relay = reader.table("service", Service), reader.table("admin", Admin), reader.table("relay", Relay)
     retry, limits = reader.table("retry", Retry), reader.table("limits", Limits)
     timeouts, dns = reader.table("timeouts", Timeouts), reader.table("dns", Dns)
-    history, log = reader.table("history", History), reader.table("log", Log)
-    helo_memory, auth = reader.table("helo_memory", HeloMemory), reader.table("auth", Auth)
+    history, log, auth = reader.table("history", History), reader.table("log", Log), reader.table("auth", Auth)
     certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
-    tls_reporting, notices = reader.table("tls_reporting", TlsReporting), reader.table("notices", Notices)
+    tls_reporting, notices, dkim = (
+        reader.table("tls_reporting", TlsReporting),
+        reader.table("notices", Notices),
+        reader.table("dkim", Dkim),
+    )
     listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
     access, senders, copies = (
         reader.table("access", Access),
@@ -247,7 +253,11 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_pickup(pickup, base, reader)
-    hooks, cluster = reader.array("hook", Hook), reader.table("cluster", Cluster)
+    hooks, cluster, helo_memory = (
+        reader.array("hook", Hook),
+        reader.table("cluster", Cluster),
+        reader.table("helo_memory", HeloMemory),
+    )
     check_hooks(hooks, base, reader)
     check_listeners(listeners, reader)
     check_demands(listeners, auth, reader)
@@ -256,6 +266,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_admin(admin, listeners, certificates, base, reader)
     check_users(auth, base, reader)
     check_tls_reporting(tls_reporting, reader)
+    check_dkim(dkim, base, reader)
     oauth = reader.array("oauth", OAuth)
     providers = build_providers(reader.array("fetch", Fetch), oauth, reader, base=base, environment=os.environ)
     check_on_call(routes, auth, reader)
@@ -312,6 +323,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         helo_memory=helo_memory[0],
         cluster=cluster[0],
         tls=tls[0],
+        dkim=dkim[0],
         tls_reporting=tls_reporting[0],
         notices=notices[0],
         certificates=files,

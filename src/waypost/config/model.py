@@ -1390,8 +1390,39 @@ class Cluster(Section):
     )
 
 
+_NameOrNothing = Annotated[str, PlainValidator(_judged(_or_empty(host_name), "name")), Kind("name, may be empty")]
+
+
+class Dkim(Section):
+    """What we write ourselves is signed by DKIM: reports to authors, TLS reports, notices (extra `dkim`).
+
+    What others send through us is not signed: that is for whoever writes it. The public half of the key goes into DNS,
+    at SELECTOR._domainkey.DOMAIN: docs/howto/signing.md.
+    """
+
+    domain: _NameOrNothing = Field(
+        default="",
+        description="Who signs: the domain of `hostname` and `postmaster`, for these are who our messages are from.",
+        examples=["example.net"],
+    )
+    selector: _NameOrNothing = Field(
+        default="", description="Under which name the public key stands in DNS.", examples=["waypost1"]
+    )
+    key: Words = Field(
+        default="",
+        description="File with the private RSA key in PEM, without a passphrase; relative to the configuration file.",
+        examples=["/etc/waypost/dkim.pem"],
+    )
+    tls_report_selector: _NameOrNothing = Field(
+        default="",
+        description="Where the same key stands with `s=tlsrpt`, for TLS reports: some believe them by no other "
+        "(RFC 8460 §3). Empty: `selector`.",
+        examples=["tlsrpt1"],
+    )
+
+
 class TlsReporting(Section):
-    """Daily reports on TLS to the domains that ask for them (RFC 8460). They are not signed by DKIM."""
+    """Daily reports on TLS to the domains that ask for them (RFC 8460). By mail, they want a signature: `[dkim]`."""
 
     enabled: bool = Field(default=False, description="Whether reports are made and sent.")
     organization: Words = Field(
@@ -1458,6 +1489,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "log": Log,
     "helo_memory": HeloMemory,
     "cluster": Cluster,
+    "dkim": Dkim,
     "tls_reporting": TlsReporting,
     "notices": Notices,
 }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from waypost.mail.dkim import Signing, unsigned
 from waypost.mail.envelope import Envelope, InMemory, Origin, Recipient
 from waypost.mail.header import field
 from waypost.mail.trace import date
@@ -45,6 +46,7 @@ class AuthorisationAlarm:
     hostname: str
     postmaster: Mailbox
     recipients: Mapping[str, Mailbox]
+    sign: Signing = unsigned
 
     async def tell(self, name: str, why: str) -> None:
         """File the message. Never raises."""
@@ -54,7 +56,7 @@ class AuthorisationAlarm:
             self.log.report_trouble(f"telling {recipient} of the authorisation {name}", LookupError(route.detail))
             return
         message_id, now = self.ids.make(), self.clock.now()
-        octets = self._letter(name, why, recipient, f"<{message_id}@{self.hostname}>", now)
+        octets = self.sign(self._letter(name, why, recipient, f"<{message_id}@{self.hostname}>", now))
         envelope = Envelope(NullPath(), (Recipient(recipient, route.next_hop),), Origin("local"))
         try:
             stored = await self.storage.accept(envelope, InMemory(octets), id=message_id, now=now, claim_until=now)

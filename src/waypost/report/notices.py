@@ -14,6 +14,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, Protocol
 
+from waypost.mail.dkim import Signing, unsigned
 from waypost.mail.envelope import Envelope, InMemory, NextHop, Origin, Recipient
 from waypost.mail.header import field as field_of
 from waypost.mail.trace import date
@@ -146,6 +147,7 @@ class Notices:
         #: Whether a next hop is in trouble now; and who is told that something was queued.
         self.in_trouble: Callable[[NextHop], bool] = lambda _: False
         self.filed: Callable[[], None] = lambda: None
+        self.sign: Signing = unsigned
         self._storage = storage
         self._ways = ways
         self._clock = clock
@@ -207,7 +209,7 @@ class Notices:
             self._log.notice_failed(str(mailbox), way.detail)
             return False
         name, now = self._ids.make(), self._clock.now()
-        octets = self._letter(mailbox, told, since, f"<{name}@{self.terms.hostname}>", now)
+        octets = self.sign(self._letter(mailbox, told, since, f"<{name}@{self.terms.hostname}>", now))
         recipient = Recipient(mailbox, way.next_hop, RcptParameters(notify=Notify.NEVER))
         envelope = Envelope(NullPath(), (recipient,), Origin("local"))
         try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias, assert_never
 
+from waypost.mail.dkim import Signing, unsigned
 from waypost.mail.dsn import HEADER_AT_MOST, RETURNED_AT_MOST, compose, returns_whole
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, Origin, Recipient
 from waypost.mail.header import ends_header
@@ -232,9 +233,10 @@ class Reporter:
         ids: MessageIds,
         log: ReportLog,
         filed: Callable[[], None],
+        sign: Signing = unsigned,
     ) -> None:
         """`filed` is called when a DSN has come into the queue: somebody may want to deliver it now."""
-        self.routes = routes  # set anew when the configuration is
+        self.routes, self.sign = routes, sign  # set anew when the configuration is
         self._storage = storage
         self._hostname = hostname
         self._postmaster = postmaster
@@ -325,7 +327,7 @@ class Reporter:
             origin=Origin(protocol="local"),
             parameters=dsn.parameters,
         )
-        await self._storage.file_report(report, envelope, InMemory(dsn.octets), id=notification.id, now=now)
+        await self._storage.file_report(report, envelope, InMemory(self.sign(dsn.octets)), id=notification.id, now=now)
         self._log.reported(report, send.addressee, notification.id)
         self._filed()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol, assert_never
 
+from waypost.mail.dkim import Signing, unsigned
 from waypost.mail.envelope import Envelope, InMemory, Recipient
 from waypost.mail.tls_report import (
     MEDIA_TYPE,
@@ -97,8 +98,10 @@ class TlsReporter:
         dice: random.Random,
         log: TlsReportLog,
         filed: Callable[[], None],
+        sign: Signing = unsigned,
     ) -> None:
         """`filed` is told when a report is in the queue."""
+        self._sign = sign
         self._tally = tally
         self._reporter = reporter
         self._resolver = resolver
@@ -177,7 +180,7 @@ class TlsReporter:
         route = self._routes.route(to)
         if not isinstance(route, Route) or isinstance(route.transport, Reject):
             return _NotSent(f"<{to}> cannot be reached from here by any route", lasting=True)
-        octets = as_message(report, to, self._clock.now())
+        octets = self._sign(as_message(report, to, self._clock.now()))
         envelope = Envelope(NullPath(), (Recipient(to, route.next_hop),), ORIGIN, MailParameters(size=len(octets)))
         now = self._clock.now()
         try:
