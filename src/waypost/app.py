@@ -163,8 +163,8 @@ class Running:
     log: Log
     #: While it stops: end what it waits for now.
     hurry: Callable[[], Awaitable[None]]
-    #: Read the configuration and the certificates' files anew, in a task of its own.
-    reload: Callable[[], None]
+    #: Read the configuration and the certificates' files anew, in a task of its own; then tell what came of it.
+    reload: Callable[[Callable[[str], None]], None]
     #: Take no more clients, and let those there are end by themselves: another process is there for the others.
     let_end: Callable[[timedelta], Awaitable[None]]
     #: What clients' connections come in by.
@@ -334,20 +334,24 @@ class _Renewal:
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def begin(self) -> None:
-        """Reload at a signal: whatever comes of it stands in the log."""
-        task = asyncio.get_running_loop().create_task(self._at_signal())
+    def begin(self, told: Callable[[str], None]) -> None:
+        """Reload at a signal: whatever comes of it stands in the log, and in a sentence `told` hears of it."""
+        task = asyncio.get_running_loop().create_task(self._at_signal(told))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _at_signal(self) -> None:
+    async def _at_signal(self, told: Callable[[str], None]) -> None:
         try:
-            await self.reload("SIGHUP")
+            reloaded = await self.reload("SIGHUP")
         except OperationError as failure:
             said = {"why": failure.error, "remedy": failure.remedy}
             self.base.log.logger.error("the configuration was not reloaded", **said)  # noqa: TRY400 - no defect
+            told(f"the configuration was not reloaded: {failure.error}")
         except Exception as error:
             self.base.log.logger.exception("the configuration was not reloaded", exc_info=error)
+            told("the configuration was not reloaded; the log has the defect")
+        else:
+            told(f"goes on by configuration {reloaded.revision}")
 
     async def end(self) -> None:
         """Let go of what is under way."""

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 PACKAGES=(postfix stunnel4 swaks libnet-ssleay-perl libsasl2-modules curl msmtp dovecot-core dovecot-lmtpd knot knot-dnsutils unbound strace libeatmydata1 etcd-server
-    slapd ldap-utils postgresql mariadb-server-core mariadb-client-core)
+    systemd slapd ldap-utils postgresql mariadb-server-core mariadb-client-core)
 EXIM=/var/cache/waypost-live/exim
 
 if [ "$(id -u)" -ne 0 ]; then

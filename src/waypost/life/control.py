@@ -1,8 +1,8 @@
 """Between a supervisor and each process it has begun: a pair of sockets, which also tells that the other is gone.
 
-A process sends one `Ready` when it serves, or one `Failed` before it ends. It reads nothing but the end: when its
-supervisor is gone, however that came about, it stops as it would at SIGTERM, so that the next supervisor's processes
-find the spool free.
+A process sends one `Ready` when it serves, or one `Failed` before it ends, and a `Reloaded` after each SIGHUP. It reads
+nothing but the end: when its supervisor is gone, however that came about, it stops as it would at SIGTERM, so that the
+next supervisor's processes find the spool free.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     passing: bool
 
 
-Word: TypeAlias = Ready | Failed
+class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
+    """It goes on by another configuration, or by the one it had; `status` says which, in a sentence."""
+
+    status: str
+
+
+Word: TypeAlias = Ready | Failed | Reloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,12 @@ class Leash:
 
         self.control.setblocking(False)
         loop.add_reader(self.control, heard)
+
+    def reloading(self) -> None:
+        pass
+
+    def reloaded(self, status: str) -> None:
+        self.say(Reloaded(status))
 
     def stopping(self) -> None:
         pass

@@ -13,6 +13,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
+
+#: How long a manager may take to listen. What changes it must hear of: it ends a service that is never ready.
+PATIENCE: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """It serves."""
-        self._tell("READY=1", f"STATUS={status}")
+        self._tell("READY=1", f"STATUS={_line(status)}")
 
     def reloading(self) -> None:
         """Another configuration is being put in force; `ready` ends it."""
@@ -41,20 +45,25 @@ class Notifier:
 
     def stopping(self, status: str) -> None:
         """It ends, and what is under way may."""
-        self._tell("STOPPING=1", f"STATUS={status}")
+        self._tell("STOPPING=1", f"STATUS={_line(status)}")
 
     def alive(self) -> None:
         """A sign of life."""
-        self._tell("WATCHDOG=1")
+        self._tell("WATCHDOG=1", within=timedelta())
 
-    def _tell(self, *lines: str) -> None:
+    def _tell(self, *lines: str, within: timedelta = PATIENCE) -> None:
         """A manager that cannot be told is none of the mail's business."""
         if not self.address:
             return
         address = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
-            telling.setblocking(False)
+            telling.settimeout(within.total_seconds())
             telling.sendto("\n".join(lines).encode(), address)
+
+
+def _line(text: str) -> str:
+    """All complaints about a configuration are many lines; the log has them."""
+    return " ".join(text.split())[:500]
 
 
 def from_environment() -> Notifier:

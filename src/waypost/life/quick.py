@@ -43,7 +43,8 @@ def _plain(one: type) -> type:
     """A class whose constructor takes the same, and assigns."""
     after = {"__post_init__": one.__post_init__} if hasattr(one, "__post_init__") else {}
     each = [(known.name, Any, _anew(known)) for known in fields(one)]
-    return make_dataclass(one.__name__, each, namespace=after, slots="__slots__" in vars(one))
+    slots = "__slots__" in vars(one)  # beside the constructor nothing is wanted
+    return make_dataclass(one.__name__, each, namespace=after, slots=slots, repr=False, eq=False, match_args=False)
 
 
 def _anew(one: Field[Any]) -> Any:

@@ -49,6 +49,14 @@ class Superior(Protocol):
         """Call `stop` when the process is to end. Called on the loop, once."""
         ...
 
+    def reloading(self) -> None:
+        """Another configuration is being put in force."""
+        ...
+
+    def reloaded(self, status: str) -> None:
+        """It is in force, or was refused; mail is taken as ever."""
+        ...
+
     def stopping(self) -> None:
         """It ends, and what is under way may."""
         ...
@@ -75,6 +83,12 @@ class Manager:
 
     def listen(self, stop: Callable[[], None]) -> None:
         pass
+
+    def reloading(self) -> None:
+        self.notifier.reloading()
+
+    def reloaded(self, status: str) -> None:
+        self.notifier.ready(status)
 
     def stopping(self) -> None:
         self.notifier.stopping("what is under way may end")
@@ -139,7 +153,7 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
     loop.add_signal_handler(REPLACED, end.replaced)
     superior.listen(end.tell)
     async with running(config, parts=parts) as service:
-        loop.add_signal_handler(signal.SIGHUP, service.reload)
+        loop.add_signal_handler(signal.SIGHUP, lambda: _reload(service, superior))
         quicken()
         _spare_the_collector()
         superior.ready(service)
@@ -154,6 +168,11 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
     service.log.logger.info("stopped: what is left waits in the spool")
     service.log.close()
     return 0
+
+
+def _reload(service: Running, superior: Superior) -> None:
+    superior.reloading()
+    service.reload(superior.reloaded)
 
 
 async def _hasten(service: Running, hurried: asyncio.Event) -> None:

@@ -28,7 +28,7 @@ import structlog
 
 from waypost.admin.answers import ListenerFacts, OperationError
 from waypost.config import Config
-from waypost.life.control import Failed, Ready, pair, words
+from waypost.life.control import Failed, Ready, Reloaded, pair, words
 from waypost.life.handover import Offer
 from waypost.life.notify import Notifier
 from waypost.life.place import Place, accept, desk_row, numbers_of, text_of, wanted
@@ -140,7 +140,9 @@ class Supervisor:
         self._notifier = notifier
         self._offer = Offer.open(config.spool)
         self._ends_at = clock.monotonic() + PATIENCE.total_seconds()
+        self._life_due = clock.monotonic()
         self._has_served = False
+        self._following: set[str] = set()  # workers that have not yet told what came of a SIGHUP
         self._stopping = False
 
     def _worker(self, index: int, workers: int) -> _Child:
@@ -179,7 +181,7 @@ class Supervisor:
     # ---- the round
     def _look(self, ready: Callable[[Serving], None]) -> None:
         now = self._clock.monotonic()
-        self._notifier.alive()
+        self._show_life(now)
         if not self._stopping and self._offer.give([one for sockets in self._sockets for one in sockets]):
             self._log.info("another process takes the listeners over")
             self._stopping = True
@@ -202,6 +204,11 @@ class Supervisor:
             ready(Serving(self._listeners, self._admin))
             self._notifier.ready(f"{len(self._children) - 1} workers take mail")
 
+    def _show_life(self, now: float) -> None:
+        if self._notifier.watchdog and now >= self._life_due:
+            self._notifier.alive()
+            self._life_due = now + self._notifier.watchdog.total_seconds() / 2
+
     def _begin(self, child: _Child, now: float) -> None:
         try:
             child.begin(now)
@@ -218,6 +225,8 @@ class Supervisor:
                     self._listeners = self._listeners or listeners
                     self._admin = admin if child.name == DESK else self._admin
                     self._log.info("a process is ready", process=child.name, pid=runs.process.pid)
+                case Reloaded(status):
+                    self._followed(child, status)
                 case Failed(why, passing):
                     self._failed(why, passing=passing)
                 case _:
@@ -235,6 +244,7 @@ class Supervisor:
         child.buried(runs, now)
         if self._stopping:
             return
+        self._followed(child, "takes mail")
         if child.name != DESK:
             self._numbers.clear(int(child.name.rpartition(" ")[2]))  # its connections are gone with it
         if was_ready:
@@ -254,12 +264,22 @@ class Supervisor:
             self._reload()
 
     def _reload(self) -> None:
+        self._notifier.reloading()
         try:
             self._config = accept(self._runtime, self._config)
         except (OperationError, OSError) as error:
             self._log.error("the configuration was not reloaded", why=str(error))
+            self._notifier.ready(f"the configuration was not reloaded: {error}")
             return
+        self._following = {child.name for child in self._running() if child.name != DESK}
         self._tell_workers(signal.SIGHUP)
+
+    def _followed(self, child: _Child, status: str) -> None:
+        """A worker goes on by the configuration that is in force; after the last, the reload is over."""
+        if child.name in self._following:
+            self._following.discard(child.name)
+            if not self._following:
+                self._notifier.ready(status)
 
     def _tell_workers(self, number: signal.Signals) -> None:
         for child in self._running():
