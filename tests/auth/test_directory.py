@@ -13,7 +13,8 @@ import pytest
 
 from waypost.auth.account import Account
 from waypost.auth.authenticator import CannotTell, NotKnown
-from waypost.auth.directory import Directory, LdapPasswords, MissingExtraError, PamPasswords
+from waypost.auth.directory import PATIENCE, Directory, LdapPasswords, MissingExtraError, PamPasswords
+from waypost.net.ldap import LdapServer
 
 DN = "uid=%u,ou=people,dc=example,dc=net"
 
@@ -81,8 +82,8 @@ def test_without_a_password_nobody_is_asked() -> None:
 
 
 def test_only_this_machine_is_asked_in_clear() -> None:
-    assert Directory("ldap://127.0.0.1:389", DN).is_local
-    assert not Directory("ldap://ldap.example.net", DN).is_local
+    assert LdapServer("ldap://127.0.0.1:389", PATIENCE).is_local
+    assert not LdapServer("ldap://ldap.example.net", PATIENCE).is_local
 
 
 class Pam:

@@ -223,6 +223,8 @@ WRONG = [
     (GOOD + ROUTE + "to = 'https://u:p@x/'\n", 9, "route.to", "credentials", "secret_file"),
     (GOOD + ROUTE + "to = 'pipe:/no/such/program'\nrun_as = 'nobody'\n", 9, "route.to", "is no program", "executed"),
     (GOOD + ROUTE + "to = 'pipe:/bin/cat'\nrun_as = 'no-such'\n", 10, "route.run_as", "no user 'no-such'", "there"),
+    (GOOD + ROUTE + "to = 'mx:'\nca = 'x'\n", 10, "route.ca", "no effect on mx:", "a webhook"),
+    (GOOD + ROUTE + "to = 'https://x/'\nca = 'gone'\n", 10, "route.ca", "gone cannot be read", "Let this user"),
     (GOOD + ROUTE + "to = 'mx:'\nsecret_file = 'x'\n", 10, "route.secret_file", "no effect on mx:", "a webhook"),
     (GOOD + ROUTE + "to = 'https://x/'\nmemory = '1G'\n", 10, "route.memory", "no effect on https://x/", "a program"),
     (GOOD + ROUTE + "to = 3\n", 9, "route.to", "3 is no place", "to ="),

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import trustme
@@ -55,11 +56,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def application(handler: Handler, *, certificate: str = "") -> AsyncIterator[str]:
+async def application(handler: Handler, *, certificate: str = "", authority: trustme.CA = CA) -> AsyncIterator[str]:
     """The URL of an application whose every request `handler` answers."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     if certificate:
-        CA.issue_cert(certificate).configure_cert(context)
+        authority.issue_cert(certificate).configure_cert(context)
     app = web.Application(client_max_size=10**8)
     app.router.add_route("*", "/{tail:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -101,6 +102,28 @@ async def post(
     reach = await DELIVERY.deliver(sent, webhook, most, fates, transcript)
     assert isinstance(reach, Reached | Unreachable)
     return [outcome for _, outcome in fates.closed(deferred(LocalTrouble("untouched")))], reach, transcript
+
+
+async def test_an_application_with_a_private_authority_is_believed_by_it_alone(tmp_path: Path) -> None:
+    private, strange = trustme.CA(), trustme.CA()
+    for authority, name in ((private, "private.pem"), (strange, "strange.pem")):
+        authority.cert_pem.write_to_path(str(tmp_path / name))
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return web.Response(status=204)
+
+    async with application(take, certificate=NAME, authority=private) as url:
+        believed = Webhook(url, ca=str(tmp_path / "private.pem"))
+        ((outcome,), _, _) = await post(believed)
+        assert isinstance(outcome, Delivered)
+        for webhook in (Webhook(url), Webhook(url, ca=str(tmp_path / "strange.pem"))):
+            ((outcome,), reach, _) = await post(webhook)
+            assert isinstance(reach, Unreachable)
+            assert "certificate" in describe(outcome)
+        ((outcome,), _, _) = await post(Webhook(url, ca=str(tmp_path / "gone.pem")))
+        assert isinstance(outcome, Deferred)
+        assert "gone.pem" in describe(outcome)
 
 
 async def answered(status: int, headers: dict[str, str] | None = None) -> Outcome:

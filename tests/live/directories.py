@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live.process import daemon, free_port, must_run, run, until
+from waypost.net.certificates import CertificateFiles
 
 PASSWORD = "s3cret"
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -47,6 +48,10 @@ description: bob@example.org
 """
 
 
+#: How OpenLDAP's programs end that reach no server.
+_NOT_REACHED = 255
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A running server: where it is, and its log."""
@@ -57,8 +62,8 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def postgres(directory: Path) -> AsyncIterator[Server]:
-    """PostgreSQL, as its own user, with passwords asked by SCRAM."""
+async def postgres(directory: Path, tls: CertificateFiles | None = None) -> AsyncIterator[Server]:
+    """PostgreSQL, as its own user, with passwords asked by SCRAM; with `tls` nobody may come in clear."""
     binaries = BINARIES[-1]
     data, log, secret, port = directory / "data", directory / "postgres.log", directory / "password", free_port()
     secret.write_text(PASSWORD)
@@ -66,7 +71,13 @@ async def postgres(directory: Path) -> AsyncIterator[Server]:
     shutil.chown(directory, "postgres")
     as_postgres = ("runuser", "-u", "postgres", "--")
     await must_run(*as_postgres, binaries / "initdb", "-D", data, "-A", "scram-sha-256", f"--pwfile={secret}", "-N")
-    command = (binaries / "postgres", "-D", data, "-p", str(port), "-k", directory, "-c", "fsync=off")
+    command: tuple[str | Path, ...] = (binaries / "postgres", "-D", data, "-p", str(port), "-k", directory)
+    command += ("-c", "fsync=off")
+    if tls:
+        shutil.chown(tls.key, "postgres")
+        tls.key.chmod(0o600)
+        command += ("-c", "ssl=on", "-c", f"ssl_cert_file={tls.certificate}", "-c", f"ssl_key_file={tls.key}")
+        (data / "pg_hba.conf").write_text("hostssl all all all scram-sha-256\n")
     log.touch(0o666)
     async with daemon(*as_postgres, *command, log=log):
         shell = (*as_postgres, "env", f"PGPASSWORD={PASSWORD}", "psql", "-h", "127.0.0.1", "-p", str(port))
@@ -80,17 +91,20 @@ async def postgres(directory: Path) -> AsyncIterator[Server]:
 
 
 @contextlib.asynccontextmanager
-async def mariadb(directory: Path) -> AsyncIterator[Server]:
-    """MariaDB, with one user."""
+async def mariadb(directory: Path, tls: CertificateFiles | None = None) -> AsyncIterator[Server]:
+    """MariaDB, with one user; with `tls` nobody may come in clear."""
     data, log, begin, port = directory / "data", directory / "mariadb.log", directory / "begin.sql", free_port()
     begin.write_text(
         f"CREATE DATABASE mail; CREATE USER waypost@'%' IDENTIFIED BY '{PASSWORD}'; "
         f"GRANT ALL ON mail.* TO waypost@'%'; "
         f"USE mail; {ROWS} {ALIASES}".replace("; ", ";\n")
     )
-    await must_run("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db")
+    own = {"TMPDIR": str(directory)}  # two at once would take each other's temporary tables
+    await must_run("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--user=root", "--skip-test-db", env=own)
     command = ("/usr/sbin/mariadbd", "--no-defaults", f"--datadir={data}", f"--port={port}", "--user=root")
-    more = ("--bind-address=127.0.0.1", f"--socket={directory}/socket", f"--init-file={begin}")
+    more: tuple[str, ...] = ("--bind-address=127.0.0.1", f"--socket={directory}/socket", f"--init-file={begin}")
+    if tls:
+        more += (f"--ssl-cert={tls.certificate}", f"--ssl-key={tls.key}", "--require-secure-transport=ON")
     async with daemon(*command, *more, log=log):
 
         async def answers() -> bool:
@@ -101,16 +115,23 @@ async def mariadb(directory: Path) -> AsyncIterator[Server]:
 
 
 @contextlib.asynccontextmanager
-async def slapd(directory: Path) -> AsyncIterator[Server]:
-    """OpenLDAP, in clear, on loopback."""
+async def slapd(
+    directory: Path, tls: CertificateFiles | None = None, *, implicit: bool = False
+) -> AsyncIterator[Server]:
+    """OpenLDAP, in clear, on loopback; with `tls` StartTLS is demanded, or TLS from the first octet is `implicit`."""
     config, log, port = directory / "slapd.conf", directory / "slapd.log", free_port()
     (directory / "data").mkdir()
-    config.write_text(SLAPD.format(directory=directory, password=PASSWORD))
+    secured = f"TLSCertificateFile {tls.certificate}\nTLSCertificateKeyFile {tls.key}\n" if tls else ""
+    secured += "security ssf=1\n" if tls else ""
+    config.write_text(secured + SLAPD.format(directory=directory, password=PASSWORD))
     await must_run("/usr/sbin/slapadd", "-f", config, stdin=LDIF.encode())
-    async with daemon("/usr/sbin/slapd", "-f", config, "-h", f"ldap://127.0.0.1:{port}", "-d", "0", log=log):
+    scheme = "ldaps" if implicit else "ldap"
+    async with daemon("/usr/sbin/slapd", "-f", config, "-h", f"{scheme}://127.0.0.1:{port}", "-d", "0", log=log):
 
         async def answers() -> bool:
-            return (await run("ldapwhoami", "-x", "-H", f"ldap://127.0.0.1:{port}")).code == 0
+            where = f"{scheme}://127.0.0.1:{port}"
+            said = await run("ldapwhoami", "-x", "-H", where, env={"LDAPTLS_REQCERT": "never"})
+            return said.code != _NOT_REACHED
 
         await until(answers, "slapd answers", log=log)
-        yield Server(f"ldap://127.0.0.1:{port}", port, log)
+        yield Server(f"{scheme}://127.0.0.1:{port}", port, log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,8 +16,11 @@ from aiohttp import web
 from tests.virtual import VirtualClock, virtual
 from waypost.maps.cached import CachedMap, Terms
 from waypost.maps.http import MAX_OCTETS, HttpQuestion
+from waypost.maps.ldap import LdapQuestion, Search
 from waypost.maps.lookup import Listed, Lookup, MapTrouble, NotListed
 from waypost.maps.sqlite import SqliteQuestion
+from waypost.net.clock import SystemClock
+from waypost.net.ldap import LdapServer
 
 TERMS = Terms(timedelta(seconds=5), found=timedelta(minutes=5), missing=timedelta(minutes=1))
 ALICE = Listed(("alice",), "there")
@@ -182,3 +186,31 @@ async def test_any_other_answer_is_trouble(wrong: web.Response) -> None:
         answer = await CachedMap("people", HttpQuestion(url), TERMS, VirtualClock(), remote=True).look_up("x")
     assert isinstance(answer, MapTrouble)
     assert answer.remote
+
+
+# ---- LDAP, whose driver blocks
+def by_ldap(port: int, seconds: float) -> CachedMap:
+    terms = Terms(timedelta(seconds=seconds))
+    server = LdapServer(f"ldap://127.0.0.1:{port}", terms.timeout)
+    search = Search(server, "dc=example", "(mail={key})", ("mail",))
+    return CachedMap("people", LdapQuestion(search), terms, SystemClock(), remote=True)
+
+
+async def test_a_directory_that_refuses_connections_is_trouble_and_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        answer = await by_ldap(taken.getsockname()[1], 30).look_up("info")
+    assert isinstance(answer, MapTrouble)
+    assert answer.remote
+    assert "map people: ldap 127.0.0.1: LDAPSocketOpenError" in answer.detail
+
+
+async def test_a_directory_that_takes_a_connection_and_is_mute_is_given_up_on_and_holds_up_no_other_thread() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(100)
+        people = by_ldap(mute.getsockname()[1], 0.3)
+        answers = await asyncio.gather(*(people.look_up(f"info{number}") for number in range(20)))
+        assert set(answers) == {MapTrouble("map people: gave no answer within 0.3 seconds", remote=True)}
+        async with asyncio.timeout(0.5):  # the loop's own threads are free
+            assert await asyncio.to_thread(lambda: "here") == "here"

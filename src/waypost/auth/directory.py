@@ -6,16 +6,14 @@ of a user than yes or no; what he may send as follows from his name (account.py)
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 from waypost.auth.account import Account
 from waypost.auth.authenticator import CannotTell, Judgement, NotKnown
+from waypost.net.ldap import LdapServer
 
 #: For a directory to take a connection, and to answer; below the time a login gets as a whole.
 PATIENCE: Final = timedelta(seconds=10)
@@ -52,18 +50,11 @@ class PamPasswords:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """An LDAP server: `ldaps://` or `ldap://` with StartTLS (in clear on loopback alone). `dn`: a user's, of `%u`."""
+    """An LDAP server. `dn`: a user's, of `%u`; `ca`: the file of the authorities that are believed, or ""."""
 
     url: str
     dn: str
-
-    @property
-    def is_local(self) -> bool:
-        """Whether nobody can listen in."""
-        try:
-            return ip_address(urlsplit(self.url).hostname or "").is_loopback
-        except ValueError:
-            return False
+    ca: str = ""
 
 
 class LdapPasswords:
@@ -72,35 +63,27 @@ class LdapPasswords:
     def __init__(self, directory: Directory, account: Callable[[str], Account]) -> None:
         """Raises: MissingExtraError."""
         try:
-            import ldap3  # noqa: PLC0415 - see above
-            from ldap3.core.exceptions import LDAPException  # noqa: PLC0415
+            import ldap3  # noqa: F401, PLC0415 - see above
+            from ldap3.core.exceptions import LDAPException  # noqa: PLC0415 - see above
             from ldap3.utils.dn import escape_rdn  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("LDAP needs the extra ldap: pip install waypost[ldap]") from error
-        self._ldap, self._error, self._escape = ldap3, LDAPException, escape_rdn
+        self._error, self._escape = LDAPException, escape_rdn
         self._directory = directory
+        self._server = LdapServer(directory.url, PATIENCE, directory.ca)
         self._account = account
 
     def check(self, username: str, password: str) -> Judgement:
         if not password:  # a bind without one succeeds, as nobody (RFC 4513 §5.1.2)
             return NotKnown("LDAP: no password")
-        ldap, within = self._ldap, int(PATIENCE.total_seconds())  # ldap3 packs it into a C integer
-        checked = ldap.Tls(validate=ssl.CERT_REQUIRED)
-        server = ldap.Server(self._directory.url, get_info=ldap.NONE, connect_timeout=within, tls=checked)
         dn = self._directory.dn.replace("%u", self._escape(username))
-        connection = ldap.Connection(server, dn, password, receive_timeout=within)
         try:
-            connection.open()
-            if not server.ssl and not self._directory.is_local:
-                connection.start_tls()
-            is_right = connection.bind()
-        except self._error as error:
+            with self._server.connected(dn, password) as connection:
+                is_right, said = connection.bind(), connection.result
+        except (self._error, OSError) as error:
             return CannotTell(f"LDAP: {type(error).__name__}: {error}")
-        finally:
-            connection.unbind()
         if is_right:
             return self._account(username.lower())
-        said = connection.result
         if said["result"] == _INVALID_CREDENTIALS:
             return NotKnown(f"LDAP: {said['description']}")
         return CannotTell(f"LDAP: {said['description']} {said['message']}".rstrip())

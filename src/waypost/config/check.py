@@ -24,6 +24,7 @@ from waypost.config.model import (
     TlsReporting,
 )
 from waypost.config.sections import Found, Reader
+from waypost.config.tls import check_authorities
 from waypost.hooks.load import HookError, Source, looked_at
 from waypost.net.stream import Endpoint
 from waypost.queue.place import DATABASES
@@ -161,6 +162,8 @@ def check_users(auths: Sequence[Auth], base: pathlib.Path, reader: Reader) -> No
     """A users' file that can be used, or none yet: `waypost user add` reads this configuration to find its place."""
     for auth in auths:
         _check_who_judges(auth, reader)
+        if auth.ldap_ca:
+            check_authorities(base / auth.ldap_ca, ("auth", "ldap_ca"), reader)
         file = base / auth.users
         if not auth.users or not file.exists():
             continue

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from waypost.config.model import MAP_SOURCES, Domain, Map, Route, Senders
 from waypost.config.sections import Found, Placed, Reader
+from waypost.config.tls import check_authorities
 from waypost.maps.cached import Ask, CachedMap, Terms
 from waypost.maps.call_ahead import CallAhead, Lenient, Store
 from waypost.maps.file import PatternFile, TableFile
@@ -22,6 +23,7 @@ from waypost.maps.sqlite import SqliteQuestion
 from waypost.maps.text import MapTextError, parse_patterns, parse_table
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
+from waypost.net.ldap import LdapServer
 from waypost.net.stream import Endpoint
 from waypost.policy.access import HELD_BACK
 from waypost.policy.domains import (
@@ -101,6 +103,10 @@ def _check_source(found: Found[Map], source: str, base: Path, reader: Reader) ->
         _check_file(base / getattr(section, source), (*path, source), reader)
     if section.token_file:
         _read(base / section.token_file, (*path, "token_file"), reader)
+    if section.ca and source not in {*_SERVERS, "http"}:
+        reader.complain((*path, "ca"), "is for postgres, mysql, ldap and https", "Leave it out")
+    elif section.ca:
+        check_authorities(base / section.ca, (*path, "ca"), reader)
 
 
 def _check_server(found: Found[Map], source: str, base: Path, reader: Reader) -> None:
@@ -275,17 +281,22 @@ def build_map(placed: Placed[Map], ground: Ground) -> Lookups:
         asked = CachedMap(section.name, calls, terms, clock, remote=True)
         return Lenient(asked) if section.accept_when_down else asked
     token = (base / section.token_file).read_text("utf-8").strip() if section.token_file else ""
-    return CachedMap(section.name, HttpQuestion(section.http, token), terms, clock, remote=True)
+    return CachedMap(section.name, HttpQuestion(section.http, token, _ca(section, base)), terms, clock, remote=True)
 
 
 def _asks_server(section: Map, base: Path) -> Ask:
     password = (base / section.password_file).read_text("utf-8").strip("\r\n") if section.password_file else ""
+    ca = _ca(section, base)
     if section.postgres:
-        return PostgresQuestion(section.postgres, password, section.query, section.timeout)
+        return PostgresQuestion(section.postgres, password, section.query, section.timeout, ca)
     if section.mysql:
-        return MysqlQuestion(section.mysql, password, section.query, section.timeout)
-    search = Search(section.ldap, section.base, section.filter, section.attributes, section.bind_dn, password)
-    return LdapQuestion(search, section.timeout)
+        return MysqlQuestion(section.mysql, password, section.query, section.timeout, ca)
+    server = LdapServer(section.ldap, section.timeout, ca)
+    return LdapQuestion(Search(server, section.base, section.filter, section.attributes, section.bind_dn, password))
+
+
+def _ca(section: Map, base: Path) -> str:
+    return str(base / section.ca) if section.ca else ""
 
 
 def _policy(placed: Placed[Domain], maps: Mapping[str, Lookups]) -> DomainPolicy:

@@ -664,6 +664,11 @@ class Auth(Section):
     ldap_dn: Words = Field(
         default="", description="The name a user binds by, `%u` for what he gave: `uid=%u,ou=people,dc=example,dc=net`."
     )
+    ldap_ca: Words = Field(
+        default="",
+        description="A file of authorities (PEM), relative to the configuration file, that the directory's certificate "
+        "is verified by; empty: those that this machine trusts.",
+    )
     issuer: Words = Field(
         default="",
         description="Who issues tokens for OAUTHBEARER and XOAUTH2, as their `iss` names it (extra `oauth`).",
@@ -811,6 +816,13 @@ class Map(Section):
         examples=["SELECT target FROM aliases WHERE address = :key"],
     )
     token_file: Words = Field(default="", description="For `http`: a file with a bearer token.")
+    ca: Words = Field(
+        default="",
+        description="For `postgres`, `mysql`, `ldap` and `https`: a file of authorities (PEM), relative to the "
+        "configuration file. The server's certificate has to be signed by one of them, and for its name. Empty: as the "
+        "URL says, by those that this machine trusts.",
+        examples=["our-ca.pem"],
+    )
     timeout: Duration = Field(
         default=timedelta(seconds=5),
         description="How long one answer may take; then the recipient is answered 451, and the client tries again.",
@@ -1124,6 +1136,12 @@ class Route(Going):
         default="json",
         description="What a webhook is sent: `json` an object with envelope, header fields and the message in base64; "
         "`raw` the message itself as `message/rfc822`, its envelope in the header field `Waypost-Envelope`.",
+    )
+    ca: Words = Field(
+        default="",
+        description="For a webhook: a file of authorities (PEM), relative to the configuration file, that its "
+        "certificate is verified by in place of those that this machine trusts.",
+        examples=["our-ca.pem"],
     )
     secret_file: Words = Field(
         default="",

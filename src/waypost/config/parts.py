@@ -130,7 +130,9 @@ def _passwords(config: Config) -> Passwords:
     if auth.pam_service:
         return PamPasswords(auth.pam_service, account)
     if auth.ldap_url:
-        return LdapPasswords(Directory(auth.ldap_url, auth.ldap_dn), account)
+        return LdapPasswords(
+            Directory(auth.ldap_url, auth.ldap_dn, str(config.base / auth.ldap_ca) if auth.ldap_ca else ""), account
+        )
     return UserFile(config.users, config.account_domain) if auth.users else NoPasswords()
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from waypost.config.model import Destination, Going, Route
 from waypost.config.sections import Found, Reader
+from waypost.config.tls import check_authorities
 from waypost.mail.content import AS_IT_CAME, Content, Wishes
 from waypost.mail.window import ALWAYS, Hourly, Window
 from waypost.route.domain import Match
@@ -264,11 +265,14 @@ def _equipped(
                 reader.complain((*found.path, "weights"), problem, "Write one for each server of to")
             return replace(target, weights=route.weights)
         case Webhook():
+            if route.ca:
+                check_authorities(base / route.ca, (*found.path, "ca"), reader)
             return replace(
                 target,
                 format=HookFormat(route.format),
                 secret=_signing_secret(found, reader, base, environment),
                 timeout=route.timeout,
+                ca=str(base / route.ca) if route.ca else "",
             )
         case Pipe(arguments):
             if not os.access(arguments[0], os.X_OK):
@@ -281,7 +285,7 @@ def _equipped(
 def _check_own_settings(found: Found[Route], reader: Reader) -> None:
     route = found.section
     for keys, kind, whose in (
-        ({"format", "secret_file", "secret_env"}, Webhook, "a webhook"),
+        ({"format", "secret_file", "secret_env", "ca"}, Webhook, "a webhook"),
         ({"run_as", "memory"}, Pipe, "a program (pipe:)"),
         ({"timeout"}, Webhook | Pipe, "a webhook or a program (pipe:)"),
         ({"weights"}, SmtpServers, "a list of smtp:// servers"),

@@ -58,13 +58,18 @@ def check_listeners_tls(
 
 
 def _check_client_ca(found: Found[Listener], base: Path, reader: Reader) -> None:
-    path, file = (*found.path, "client_ca"), base / found.section.client_ca
+    path = (*found.path, "client_ca")
     if found.section.tls == "none":
         reader.complain(path, "has no effect without TLS", "Leave it out")
+    check_authorities(base / found.section.client_ca, path, reader)
+
+
+def check_authorities(file: Path, path: tuple[str | int, ...], reader: Reader) -> None:
+    """A file of authorities that can be read."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(file)
     except ssl.SSLError:
-        reader.complain(path, f"{file} holds no certificate in PEM", "Name the file of the CA that signs the clients'")
+        reader.complain(path, f"{file} holds no certificate in PEM", "Name the file of the CA that signs them")
     except OSError as error:
         reader.complain(path, f"{file} cannot be read: {error.strerror}", "Let this user read it")
 

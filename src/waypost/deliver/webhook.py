@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ from waypost.net.clock import Clock
 from waypost.net.https import Names
 from waypost.net.resolver import Resolver
 from waypost.net.stream import Endpoint, Fault, FaultKind
+from waypost.net.tls import private_context
 from waypost.queue.storage import Lease, StorageError
 from waypost.route.route import HookFormat, Webhook
 from waypost.smtp.reply import EnhancedStatus, Reply
@@ -141,7 +143,10 @@ class _Answer:
 
 
 class WebhookDelivery:
-    """Deliveries over HTTP; names are looked up as all names of the service are, certificates judged by `context`."""
+    """Deliveries over HTTP; names are looked up as all names of the service are.
+
+    Certificates are judged by `context`, or by the authorities that a webhook has of its own.
+    """
 
     def __init__(self, resolver: Resolver, context: ssl.SSLContext, clock: Clock) -> None:
         self._resolver = resolver
@@ -211,8 +216,9 @@ class WebhookDelivery:
         return f"t={moment},v1={digest.hexdigest()}"
 
     async def _exchange(self, webhook: Webhook, leaving: _Leaving, headers: dict[str, str]) -> _Answer:
+        context = private_context(Path(webhook.ca)) if webhook.ca else self._context
         connector = aiohttp.TCPConnector(
-            resolver=Names(self._resolver), ssl=self._context, use_dns_cache=False, force_close=True
+            resolver=Names(self._resolver), ssl=context, use_dns_cache=False, force_close=True
         )
         seconds = webhook.timeout.total_seconds()
         async with (

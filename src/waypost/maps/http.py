@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -10,26 +11,32 @@ import msgspec
 
 from waypost.maps.lookup import NOT_LISTED, AskError, Listed, Lookup
 from waypost.maps.text import split_values
+from waypost.net.tls import client_context, private_context
 
 #: Octets of an answer read at most: a thousand addresses.
 MAX_OCTETS: Final = 256 * 1024
 
 
 class HttpQuestion:
-    """Asks `url`, in which `{key}` stands for the address; `token` goes along as a bearer token, where there is one."""
+    """Asks `url`, in which `{key}` stands for the address; `token` goes along as a bearer token, where there is one.
 
-    def __init__(self, url: str, token: str = "") -> None:
+    `ca`: a file of authorities, in place of those that this machine trusts.
+    """
+
+    def __init__(self, url: str, token: str = "", ca: str = "") -> None:
         self._url = url
+        self._ca = ca
         self._headers = {"Accept": "application/json, text/plain"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
 
     async def __call__(self, key: str) -> Lookup:
-        """The addresses of the answer: a JSON list of text, or text. Raises: AskError, ClientError."""
+        """The addresses of the answer: a JSON list of text, or text. Raises: AskError, ClientError, OSError."""
         url = self._url.replace("{key}", quote(key, safe=""))
+        context = private_context(Path(self._ca)) if self._ca else client_context()
         async with (
             aiohttp.ClientSession(headers=self._headers) as session,
-            session.get(url, allow_redirects=False) as answer,
+            session.get(url, allow_redirects=False, ssl=context) as answer,
         ):
             if answer.status in {204, 404}:
                 return NOT_LISTED

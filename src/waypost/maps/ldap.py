@@ -1,54 +1,46 @@
 """A map in an LDAP directory (extra `ldap`): a search, and the values of some attributes of what it finds.
 
-Asked in a thread, over a connection of its own: answers are remembered (cached.py). A name is escaped before it stands
-in a filter (RFC 4515 §3). Not here: passwords that a directory knows (waypost.auth).
+Asked in a thread, over a connection of its own: answers are remembered (cached.py). The threads are this map's alone: a
+directory that hangs keeps nobody else waiting. A name is escaped before it stands in a filter (RFC 4515 §3). Not
+here: passwords that a directory knows (waypost.auth).
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
+from waypost.maps.cached import AT_ONCE
 from waypost.maps.lookup import NOT_LISTED, AskError, Listed, Lookup
 from waypost.maps.text import split_values
+from waypost.net.ldap import LdapServer
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """Where and for what: `filter` holds `{key}`, `{user}` or `{domain}`; `bind_dn`: as whom, "" for nobody."""
 
-    url: str
+    server: LdapServer
     base: str
     filter: str
     attributes: tuple[str, ...]
     bind_dn: str = ""
     password: str = ""
 
-    @property
-    def is_local(self) -> bool:
-        """Whether nobody can listen in."""
-        try:
-            return ip_address(urlsplit(self.url).hostname or "").is_loopback
-        except ValueError:
-            return False
-
 
 class LdapQuestion:
-    """Asks the directory: `ldaps://`, or `ldap://` with StartTLS (in clear on loopback alone)."""
+    """Asks the directory."""
 
-    def __init__(self, search: Search, patience: timedelta) -> None:
+    def __init__(self, search: Search) -> None:
         self._search = search
-        self._patience = max(1, int(patience.total_seconds()))  # ldap3 packs it into a C integer
-        self._where = f"ldap {urlsplit(search.url).hostname}"
+        self._where = f"ldap {search.server.host}"
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ldap")  # none is begun before it is needed
 
     async def __call__(self, key: str) -> Lookup:
         """The values of the attributes, entry by entry. Raises: AskError."""
-        values = await asyncio.to_thread(self._values, key)
+        values = await asyncio.get_running_loop().run_in_executor(self._threads, self._values, key)
         return Listed(values, self._where) if values else NOT_LISTED
 
     def _values(self, key: str) -> tuple[str, ...]:
@@ -61,36 +53,21 @@ class LdapQuestion:
         asked = search.filter
         for name, value in (("{key}", key), ("{user}", user), ("{domain}", domain)):
             asked = asked.replace(name, escape_filter_chars(value))
-        connection = self._connection(ldap3)
+        within = max(1, int(search.server.patience.total_seconds()))
         try:
-            self._begin(connection)
-            connection.search(search.base, asked, attributes=list(search.attributes), time_limit=self._patience)
-            said, found = connection.result, connection.response or []
-        except LDAPException as error:
+            with search.server.connected(search.bind_dn, search.password) as connection:
+                if not connection.bind():
+                    raise AskError(self._said(connection.result))
+                connection.search(search.base, asked, attributes=list(search.attributes), time_limit=within)
+                said, found = connection.result, connection.response or []
+        except (LDAPException, OSError) as error:
             raise AskError(f"{self._where}: {type(error).__name__}: {error}") from error
-        finally:
-            connection.unbind()
         if said["result"] != ldap3.core.results.RESULT_SUCCESS:
-            raise AskError(f"{self._where}: {said['description']} {said['message']}".rstrip())
+            raise AskError(self._said(said))
         return tuple(self._of(found))
 
-    def _connection(self, ldap3: Any) -> Any:
-        search = self._search
-        checked = ldap3.Tls(validate=ssl.CERT_REQUIRED)
-        server = ldap3.Server(search.url, get_info=ldap3.NONE, connect_timeout=self._patience, tls=checked)
-        who, password = search.bind_dn or None, search.password or None
-        return ldap3.Connection(
-            server, who, password, read_only=True, receive_timeout=self._patience, auto_referrals=False
-        )
-
-    def _begin(self, connection: Any) -> None:
-        """Connect, under TLS where somebody could listen in, and bind. Raises: AskError, LDAPException."""
-        connection.open()
-        if not connection.server.ssl and not self._search.is_local:
-            connection.start_tls()
-        if not connection.bind():
-            said = connection.result
-            raise AskError(f"{self._where}: {said['description']} {said['message']}".rstrip())
+    def _said(self, result: dict[str, Any]) -> str:
+        return f"{self._where}: {result['description']} {result['message']}".rstrip()
 
     def _of(self, found: list[dict[str, Any]]) -> list[str]:
         values: list[str] = []

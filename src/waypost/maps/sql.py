@@ -10,11 +10,13 @@ import re
 import ssl
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from waypost.maps.lookup import NOT_LISTED, AskError, Listed, Lookup
 from waypost.maps.text import split_values
+from waypost.net.tls import client_context, private_context
 
 #: `:key` and its like, but not in `::text`.
 _PARAMETER: Final = re.compile(r"(?<![:\w]):(key|user|domain)\b")
@@ -30,10 +32,14 @@ def parameters(key: str) -> dict[str, str]:
 
 
 class PostgresQuestion:
-    """Asks `query` at `url`, `postgresql://user@host/database`; `?sslmode=verify-full` and the like are libpq's."""
+    """Asks `query` at `url`, `postgresql://user@host/database`; `?sslmode=verify-full` and the like are libpq's.
 
-    def __init__(self, url: str, password: str, query: str, patience: timedelta) -> None:
+    `ca`: a file of authorities, one of which has to have signed the server's certificate, and for its name.
+    """
+
+    def __init__(self, url: str, password: str, query: str, patience: timedelta, ca: str = "") -> None:
         self._url = url
+        self._ca = ca
         self._password = password
         self._patience = patience.total_seconds()
         self._where = f"postgres {urlsplit(url).hostname or 'socket'}"
@@ -45,7 +51,10 @@ class PostgresQuestion:
 
         values = parameters(key)
         try:
-            connection = await asyncpg.connect(self._url, password=self._password or None, timeout=self._patience)
+            tls = private_context(Path(self._ca)) if self._ca else None
+            connection = await asyncpg.connect(
+                self._url, password=self._password or None, timeout=self._patience, ssl=tls
+            )
             try:
                 rows = await connection.fetch(self._query, *(values[name] for name in self._names))
             finally:
@@ -56,9 +65,9 @@ class PostgresQuestion:
 
 
 class MysqlQuestion:
-    """Asks `query` at `url`, `mysql://user@host:3306/database`; `?ssl-mode=verify_identity` for TLS."""
+    """Asks `query` at `url`, `mysql://user@host:3306/database`; `?ssl-mode=verify_identity` for TLS. `ca`: as above."""
 
-    def __init__(self, url: str, password: str, query: str, patience: timedelta) -> None:
+    def __init__(self, url: str, password: str, query: str, patience: timedelta, ca: str = "") -> None:
         parts = urlsplit(url)
         mode = parse_qs(parts.query).get("ssl-mode", ["disabled"])[0].lower()
         self._patience = patience.total_seconds()
@@ -71,15 +80,23 @@ class MysqlQuestion:
             "password": password,
             "db": unquote(parts.path.removeprefix("/")),
         }
-        if mode != "disabled":
-            self._terms["ssl"] = _context(verified=SSL_MODES.get(mode, True))
+        self._mode = mode
+        self._ca = ca
+
+    def _tls(self) -> dict[str, ssl.SSLContext]:
+        """The argument that asks for TLS; none where there is to be none."""
+        if self._ca:
+            return {"ssl": private_context(Path(self._ca))}
+        return {} if self._mode == "disabled" else {"ssl": client_context(verified=SSL_MODES.get(self._mode, True))}
 
     async def __call__(self, key: str) -> Lookup:
         """The first column of every row. Raises: AskError."""
         import aiomysql  # noqa: PLC0415 - an extra: only who names it needs it
 
         try:
-            connection = await aiomysql.connect(**self._terms, charset="utf8mb4", connect_timeout=self._patience)
+            connection = await aiomysql.connect(
+                **self._terms, **self._tls(), charset="utf8mb4", connect_timeout=self._patience
+            )
             try:
                 async with connection.cursor() as cursor:
                     await cursor.execute(self._query, parameters(key))
@@ -106,14 +123,6 @@ def numbered(query: str) -> tuple[str, tuple[str, ...]]:
 def named(query: str) -> str:
     """`:key` as `%(key)s`; a per cent sign of the query's own stands for itself."""
     return _PARAMETER.sub(r"%(\1)s", query.replace("%", "%%"))
-
-
-def _context(*, verified: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not verified:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _listed(column: Iterable[object], where: str) -> Lookup:

@@ -9,6 +9,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 #: Suites of TLS 1.2: forward secrecy and authenticated encryption, nothing else (RFC 9325 §4.2). TLS 1.3 has no others.
@@ -51,6 +52,19 @@ def _read_authorities(file: str, directory: str, verified: bool) -> ssl.SSLConte
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def private_context(ca: Path) -> ssl.SSLContext:
+    """A client's context that believes the authorities in that file (PEM) and nobody else; it is shared, as above.
+
+    Raises: OSError, ssl.SSLError (an OSError, too), where the file cannot be read or holds no certificate.
+    """
+    return _read_private(str(ca), ca.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read_private(ca: str, changed_at: int) -> ssl.SSLContext:  # noqa: ARG001 - a file that has changed is another key
+    return ssl.create_default_context(cafile=ca)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,12 +78,16 @@ class HookFormat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """`https://app.example.net/mail`: POST. `secret`: what requests are signed by; empty: they are not."""
+    """`https://app.example.net/mail`: POST. `secret`: what requests are signed by; empty: they are not.
+
+    `ca`: the file of the authorities that are believed; empty: those that this machine trusts.
+    """
 
     url: str
     format: HookFormat = HookFormat.JSON
     secret: str = field(default="", repr=False)
     timeout: timedelta = timedelta(minutes=1)
+    ca: str = ""
 
 
 @dataclass(frozen=True, slots=True)
