@@ -112,9 +112,11 @@ def test_a_message_taken_is_one_line_under_the_id_it_keeps(kept: Kept) -> None:
             "recipient": "ann@example.org",
             "recipients": 2,
             "size": 200,
+            "durability": "memory",
         }
     ]
     assert kept.count("messages_received") == 1
+    assert kept.count("messages_durable", durability="memory") == 1
     assert kept.count("octets_received") == 200
 
 

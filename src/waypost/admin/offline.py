@@ -1,6 +1,7 @@
 """The desk where no service runs: the same Operations, over the spool itself.
 
-The spool is taken for this process alone, so that no service can begin in between. Nothing is delivered meanwhile.
+A directory is taken for this process alone, so that no service can begin in between. A database is visited: the nodes
+on it go on, and hear what is changed. Nothing is delivered here.
 """
 
 from __future__ import annotations
@@ -18,8 +19,16 @@ from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationErr
 from waypost.admin.operations import Operations
 from waypost.admin.together import Together, Worker
 from waypost.config import Complaints, Config, parse
-from waypost.config.parts import expander, hooks, host_finder, https, maps, resolver_settings, rewritings
-from waypost.config.parts import spool as config_spool
+from waypost.config.parts import (
+    expander,
+    hooks,
+    host_finder,
+    https,
+    maps,
+    resolver_settings,
+    rewritings,
+    visited_spool,
+)
 from waypost.config.strangers import Untold, build_gate
 from waypost.hooks.calls import NoHookLog
 from waypost.hooks.load import HookError
@@ -59,7 +68,7 @@ DEFAULTS: Final = _defaults()
 
 @asynccontextmanager
 async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
-    """Operations over the spool itself, which is taken for this process alone; or over none, where none is needed.
+    """Operations over the spool itself, a directory taken for this process alone; or over none, where none is needed.
 
     Raises: OperationError, where there is no such spool, or somebody else has it.
     """
@@ -72,7 +81,7 @@ async def offline(config: Config, *, spool: bool) -> AsyncIterator[Desk]:
         workers = []
         for index in shards(config.spool):
             part = replace(config, spool=shard(config.spool, index))
-            desk = await stack.enter_async_context(_offline(part, config_spool(part), UNHOOKED))
+            desk = await stack.enter_async_context(_offline(part, visited_spool(part), UNHOOKED))
             workers.append(Worker(index, desk))
         yield workers[0].desk if len(workers) == 1 else Together(lambda: workers)
 

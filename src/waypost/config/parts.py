@@ -232,6 +232,11 @@ def tls_reporter(config: Config) -> Reporter:
     return Reporter(service.hostname, asked.organization or str(service.postmaster.domain), contact)
 
 
+def visited_spool(config: Config) -> Storage:
+    """The storage, not yet opened, for who asks and changes what waits beside the service."""
+    return shared_queue(config, visits=True) if config.database else spool(config)
+
+
 def spool(config: Config) -> Storage:
     """The storage in the spool directory, or in a database, not yet opened. Raises: OSError: `state` cannot be had."""
     if config.database:
@@ -246,7 +251,7 @@ def spool(config: Config) -> Storage:
     )
 
 
-def shared_queue(config: Config) -> Storage:
+def shared_queue(config: Config, *, visits: bool = False) -> Storage:
     """The storage in a database, not yet opened."""
     from waypost.queue.postgres.storage import PostgresStorage  # noqa: PLC0415 - not where there is a directory
 
@@ -257,4 +262,5 @@ def shared_queue(config: Config) -> Storage:
         connections=chosen.connections,
         time_to_live=chosen.time_to_live,
         patience=chosen.patience,
+        visits=visits,
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Protocol, TypeAlias
 
 from waypost.mail.attempt import Attempt
@@ -51,7 +51,7 @@ class StorageError(Exception):
         self.fault = fault
 
 
-class Durability(Enum):
+class Durability(StrEnum):
     """What a 250 is worth; stated in the log and a metric."""
 
     MEMORY = "memory"  # lost with the process: tests and demonstrations

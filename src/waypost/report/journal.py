@@ -140,7 +140,7 @@ class Journal:
 
     def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002 - the field's own name
         """A message is durable."""
-        self._metrics.received(size)
+        durability = self._metrics.received(size)
         if not self._log.says_info:
             return
         recipients, origin = envelope.recipients, envelope.origin
@@ -158,6 +158,7 @@ class Journal:
                 "recipient": str(recipients[0].forward_path),
                 "recipients": len(recipients),
                 "size": size,
+                "durability": durability,
             },
         )
 

@@ -59,6 +59,9 @@ class Metrics:
         self._open_sessions = gauge("sessions_open", "Sessions of clients open now")
         self._received = counter("messages_received", "Messages taken responsibility for with a 250")
         self._octets = counter("octets_received", "Octets of those messages")
+        self._durable = counters(
+            "messages_durable", "Messages received, by what their 250 was worth", "durability", Durability
+        )
         self._resent = counter("messages_resent", "Messages sent again after a lost 250, and kept once")
         self._refused = counters(
             "refused", "Replies that refused something to a client, by class", "code", ("4yz", "5yz")
@@ -112,10 +115,12 @@ class Metrics:
         self.destinations: Callable[[], Sequence[DestinationState]] = _no_destinations
         #: Asked at each scrape: days until each authorisation ends.
         self.days_authorised: Callable[[], Sequence[float]] = tuple
-        durability = Info(
-            "waypost_durability", "What a 250 is worth: memory, fsync, replicated", registry=self.registry
+        self._durability = Info(
+            "waypost_durability",
+            "What a 250 is worth now: memory, delayed, fsync, replicated",
+            registry=self.registry,
         )
-        durability.info({"durability": storage.durability.value})
+        self._durability.info({"durability": storage.durability.value})
 
     def _counter(self, name: str, help_text: str) -> Number:
         return self._counters(name, help_text, "", ("",))[""]
@@ -168,10 +173,13 @@ class Metrics:
         """A client's handshake has ended in this version of TLS, or "failed"."""
         self._handshakes[version if version in self._handshakes else "other"].value += 1
 
-    def received(self, octets: int) -> None:
-        """A message of so many octets was taken."""
+    def received(self, octets: int) -> Durability:
+        """A message of so many octets was taken; what its 250 is worth."""
+        durability = self._storage.durability
         self._received.value += 1
+        self._durable[durability].value += 1
         self._octets.value += octets
+        return durability
 
     def resent(self) -> None:
         """A message came again whose 250 was lost."""
@@ -250,6 +258,7 @@ class Metrics:
         gauges = (self._queue_messages, self._queue_recipients, self._queue_held, self._reports_due)
         for gauge, number in zip(gauges, numbers, strict=True):
             gauge.value = number
+        self._durability.info({"durability": self._storage.durability.value})
         phases = [one.phase for one in self.destinations()]
         self._held_hops.value = phases.count(Phase.HELD)
         self._oauth_days.value = min(self.days_authorised(), default=inf)

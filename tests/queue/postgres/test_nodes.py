@@ -14,10 +14,10 @@ from tests.contract.letters import HOP, NOW, accept, claim_one, envelope, name, 
 from tests.postgres import Server, forget_signs_of_life, kill, look, until
 from waypost.mail.envelope import InMemory, NextHop
 from waypost.net.clock import SystemClock
-from waypost.queue.postgres import cluster
+from waypost.queue.postgres import cluster, storage
 from waypost.queue.postgres.database import Connection
 from waypost.queue.postgres.storage import PostgresStorage
-from waypost.queue.storage import Counts, Lease, StorageError
+from waypost.queue.storage import Counts, Durability, Lease, Selection, StorageError, StoreFault
 
 #: A node that lives for so long: silence shows soon, and a busy machine does not make one.
 SHORT = timedelta(seconds=1.5)
@@ -276,3 +276,57 @@ async def test_large_octets_go_with_their_message(node: Node, dsn: str) -> None:
     assert await rows(dsn, "chunks") == 3
     await one.settle(settlement(lease))
     assert await rows(dsn, "chunks") == 0
+
+
+# ---- who is no node
+async def test_a_visitor_is_no_node_and_what_it_changes_the_nodes_hear_of(node: Node, dsn: str) -> None:
+    one = await node("one:1")
+    await accept(one, 0, to("a@example.org"))
+    heard: list[bool] = []
+    one.news = lambda: heard.append(True)
+    await until(lambda: one._opened().members.is_listening)
+    visitor = PostgresStorage(dsn, SystemClock(), connections=4, visits=True)
+    await visitor.open(owner="command line 7")
+    heard.clear()
+
+    assert [found.owner for found in (await cluster.status(dsn)).nodes] == ["one:1"]
+    assert await visitor.hold(Selection(), reason="to look at it", now=NOW) == 1
+    assert await visitor.unhold(Selection(), now=NOW) == 1
+    assert (await visitor.counts()).held == 0
+    await visitor.close()
+    await until(lambda: bool(heard))
+    assert [found.owner for found in (await cluster.status(dsn)).nodes] == ["one:1"]
+    assert len(await claim_all(one, HOP)) == 1
+
+
+async def test_a_visitor_takes_nothing_in_and_claims_nothing(node: Node, dsn: str) -> None:
+    await accept(await node("one:1"), 0, to("a@example.org"))
+    visitor = PostgresStorage(dsn, SystemClock(), connections=4, visits=True)
+    await visitor.open(owner="command line 7")
+    try:
+        taken = await visitor.accept(envelope(to("a@example.org")), InMemory(b"x"), id=name(5), now=NOW, claim_until=0)
+        assert isinstance(taken, StoreFault)
+        with pytest.raises(StorageError, match="a node does"):
+            await claim_all(visitor, HOP)
+    finally:
+        await visitor.close()
+
+
+async def test_a_visitor_makes_no_queue_where_there_is_none(postgres_server: Server) -> None:
+    visitor = PostgresStorage(postgres_server.database(), SystemClock(), visits=True)
+    with pytest.raises(StorageError, match="holds no queue; start a node on it first"):
+        await visitor.open(owner="command line 7")
+
+
+async def test_what_a_commit_is_worth_is_asked_again_while_the_node_runs(
+    node: Node, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await node("one:1")
+    before = one.durability
+    found = Durability.REPLICATED if before is not Durability.REPLICATED else Durability.FSYNC
+
+    async def changed(connection: object) -> Durability:
+        return found
+
+    monkeypatch.setattr(storage, "durability", changed)
+    await until(lambda: one.durability is found)

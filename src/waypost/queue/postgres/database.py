@@ -200,6 +200,18 @@ async def migrate(connection: Connection, where: str, steps: list[str]) -> None:
             await connection.execute(step)
 
 
+async def see_schema(connection: Connection, where: str, steps: list[str]) -> None:
+    """See that a queue is there, of our schema; nothing is changed. Raises: StorageError."""
+    version, oldest = await _version(connection)
+    if not version:
+        why = f"{where} holds no queue; start a node on it first"
+    elif oldest > len(steps) or version < len(steps):
+        why = f"the queue in {where} is of another release (schema {version}, not {len(steps)}); use that one's waypost"
+    else:
+        return
+    raise StorageError(StoreFault(StoreFaultKind.FAILED, why))
+
+
 async def schema_version(connection: Connection) -> int:
     """The version of the schema that is there; 0: none."""
     return (await _version(connection))[0]

@@ -267,6 +267,26 @@ class Membership:
         await connection.execute(_BURIED, epoch)
 
 
+class Visitor(Membership):
+    """Who asks the queue and changes what waits in it, and is no node: nobody counts it, and it takes nothing over."""
+
+    async def join(self) -> None:
+        """Nothing begins."""
+
+    async def run(self) -> None:
+        """Tell the nodes of what became due, until cancelled."""
+        while True:
+            await self._news.wait()
+            await self._clock.sleep(NOTIFY_EVERY)
+            await self.leave()
+
+    async def leave(self) -> None:
+        """Tell them of what they were not told yet; they look by themselves, too. Raises: StorageError."""
+        if self._news.is_set():
+            self._news.clear()
+            await self._database.run(_tell)
+
+
 async def _tell(connection: Connection) -> None:
     await connection.execute("SELECT pg_notify($1, '')", CHANNEL)
 

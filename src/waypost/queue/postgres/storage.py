@@ -35,9 +35,10 @@ from waypost.queue.postgres.database import (
     durability,
     migrate,
     migrations,
+    see_schema,
 )
 from waypost.queue.postgres.lanes import Lane
-from waypost.queue.postgres.nodes import STANDSTILL, TIME_TO_LIVE, TOKEN_BITS, Membership, shards_of
+from waypost.queue.postgres.nodes import STANDSTILL, TIME_TO_LIVE, TOKEN_BITS, Membership, Visitor, shards_of
 from waypost.queue.postgres.writes import Accepting, Claimed, MessageRow, text
 from waypost.queue.reads import number_of
 from waypost.queue.rows import Key, RecipientRow, Settling, address_row, event_row, recipient_rows, settling_of
@@ -83,6 +84,8 @@ CONNECTIONS: Final = 8
 #: between two tries. Clients wait ten minutes for the reply to a final dot (RFC 5321 §4.5.3.2.6).
 PATIENCE: Final = timedelta(seconds=20)
 PAUSE: Final = timedelta(milliseconds=300)
+#: How often it is asked what a commit is worth.
+DURABILITY_LOOK: Final = timedelta(seconds=2)
 #: Why a message is held that is not whole in the database.
 UNREADABLE: Final = "{} cannot be read from the database; delete it, and ask its author to send it again"
 
@@ -218,7 +221,10 @@ class PostgresStorage:
         connections: int = CONNECTIONS,
         time_to_live: timedelta = TIME_TO_LIVE,
         patience: timedelta = PATIENCE,
+        visits: bool = False,
     ) -> None:
+        """`visits`: for who asks and changes what waits, but takes in and delivers nothing, and is no node."""
+        self._visits = visits
         self._dsn = dsn
         self._clock = clock
         self._connections = connections
@@ -243,14 +249,29 @@ class PostgresStorage:
             raise
 
     async def _open(self, database: Database, owner: str) -> _Open:
-        await database.run(partial(migrate, where=database.where, steps=migrations()))
+        prepare, kind = (see_schema, Visitor) if self._visits else (migrate, Membership)
+        await database.run(partial(prepare, where=database.where, steps=migrations()))
         self.durability = await database.run(durability)
-        members = Membership(database, self._clock, owner, __version__, self._time_to_live)
+        members = kind(database, self._clock, owner, __version__, self._time_to_live)
         members.news = self._tell
         database.lost = members.lost
         await members.join()
-        beating = asyncio.get_running_loop().create_task(members.run(), name="sign of life")
+        beating = asyncio.get_running_loop().create_task(self._live(members, database), name="sign of life")
         return _Open(database, members, beating, Lane(self._accept, LANE), Lane(self._settle, LANE), owner, set())
+
+    async def _live(self, members: Membership, database: Database) -> None:
+        await asyncio.gather(members.run(), self._watch_durability(database))
+
+    async def _watch_durability(self, database: Database) -> None:
+        """What a commit is worth may change while we run: another primary, a synchronous standby that is gone."""
+        while True:
+            await self._clock.sleep(DURABILITY_LOOK)
+            with contextlib.suppress(StorageError):  # told of by those who need it
+                found = await database.run(durability)
+                if found is not self.durability:
+                    said = {"was": self.durability.value, "durability": found.value}
+                    structlog.get_logger().warning("what a 250 is worth has changed", **said)
+                self.durability = found
 
     async def close(self) -> None:
         match self._state:
@@ -287,6 +308,12 @@ class PostgresStorage:
             case _:
                 assert_never(self._state)
 
+    def _at_work(self) -> _Open:
+        """The same, of a node. Raises: StorageError, for who only visits."""
+        if self._visits:
+            raise _failed("who visits a queue takes nothing in and delivers nothing; a node does")
+        return self._opened()
+
     async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._opened().database.run(question)
 
@@ -318,7 +345,7 @@ class PostgresStorage:
 
     # ---- receiving
     async def draft(self) -> Draft:
-        opened = self._opened()
+        opened = self._at_work()
         return PostgresDraft(opened.database, self._tokens(opened))
 
     async def accept(
@@ -331,7 +358,7 @@ class PostgresStorage:
         claim_until: Instant,
     ) -> Stored | StoreFault:
         try:
-            opened = self._opened()
+            opened = self._at_work()
             body = await self._body(octets, opened)
         except StorageError as error:
             return error.fault
@@ -448,7 +475,7 @@ class PostgresStorage:
         return await self._ask(partial(reads.next_due, now=now))
 
     async def claim(self, next_hop: NextHop, *, now: Instant, until: Instant, messages: int) -> Sequence[Lease]:
-        opened = self._opened()
+        opened = self._at_work()
         if opened.members.is_drained or messages <= 0:
             return []
         claiming = asyncio.ensure_future(self._claim(opened, next_hop, now, until, messages))
