@@ -14,10 +14,11 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from tests.admin.office import office, served
 from waypost.admin.answers import Desk
-from waypost.admin.api import Api, paths
+from waypost.admin.api import Api
 from waypost.admin.board import Board
 from waypost.admin.guard import Guard, Open
 from waypost.admin.openapi import document, reference
+from waypost.admin.paths import paths
 from waypost.net.clock import SystemClock
 
 #: The table alone: nobody is asked.

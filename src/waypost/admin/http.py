@@ -22,11 +22,12 @@ import structlog
 from aiohttp import web
 
 from waypost.admin.answers import Alive, Desk, FailureKind, OperationError, Ready, to_json
-from waypost.admin.api import BODY, Api, Path, Raw, log_in, log_out, paths
+from waypost.admin.api import BODY, Api, Path, Raw, log_in, log_out
 from waypost.admin.board import Board
 from waypost.admin.guard import Guard, Open
 from waypost.admin.openapi import document
 from waypost.admin.operations import Readiness
+from waypost.admin.paths import paths
 from waypost.auth.admins import Role
 from waypost.net.stream import Endpoint
 from waypost.net.web import SILENCE, body_of, runner_of

@@ -53,8 +53,25 @@ class Metrics:
         self._storage = storage
         self.registry = CollectorRegistry()
         self._created = SystemClock().now()
+        self._receiving()
+        self._delivering()
+        self._reporting()
+        self._hooks()
+        self._queue()
+        #: Asked at each scrape for what every next hop is doing.
+        self.destinations: Callable[[], Sequence[DestinationState]] = _no_destinations
+        #: Asked at each scrape: days until each authorisation ends.
+        self.days_authorised: Callable[[], Sequence[float]] = tuple
+        self._durability = Info(
+            "waypost_durability",
+            "What a 250 is worth now: memory, delayed, fsync, replicated",
+            registry=self.registry,
+        )
+        self._durability.info({"durability": storage.durability.value})
+
+    def _receiving(self) -> None:
+        """Of sessions with clients."""
         counter, counters, gauge = self._counter, self._counters, self._gauge
-        # receiving
         self._sessions = counter("sessions", "Sessions clients have opened")
         self._open_sessions = gauge("sessions_open", "Sessions of clients open now")
         self._received = counter("messages_received", "Messages taken responsibility for with a 250")
@@ -77,7 +94,10 @@ class Metrics:
             _SCREENED,
         )
         self._limited = counter("rates_exceeded", "Connections, messages and recipients refused for a rate")
-        # delivering
+
+    def _delivering(self) -> None:
+        """Of attempts."""
+        counter, counters = self._counter, self._counters
         self._attempts = counters("attempts", "Attempts ended, by transport", "transport", _TRANSPORTS)
         self._outcomes = counters("outcomes", "What attempts came to, counted by recipient", "outcome", _OUTCOMES)
         self._helo = counter("helo_fallbacks", "Attempts that opened a session with HELO, as EHLO failed there")
@@ -92,14 +112,23 @@ class Metrics:
             self._created,
         )
         self.registry.register(self._latency)
-        # reporting
+
+    def _reporting(self) -> None:
+        """Of reports."""
+        counter, counters = self._counter, self._counters
         self._reports = counters("reports", "DSNs queued, by kind", "notice", _REPORTED)
         self._reports_dropped = counter("reports_dropped", "Reports that were due and told to nobody")
-        # hooks; their names come with the configuration
+
+    def _hooks(self) -> None:
+        """Of hooks; their names come with the configuration."""
+        counters = self._counters
         self._hook_calls = counters("hook_calls", "Calls of hooks, by hook", "hook", ())
         self._hook_failures = counters("hook_failures", "Calls that came to no verdict, by hook", "hook", ())
         self._hook_seconds = counters("hook_seconds", "Seconds spent in hooks, by hook", "hook", ())
-        # the queue
+
+    def _queue(self) -> None:
+        """Of what waits, and what it waits for."""
+        counter, gauge = self._counter, self._gauge
         self._storage_failures = counter("storage_failures", "Times the queue could not be asked or told")
         self._queue_messages = gauge("queue_messages", "Messages in the queue")
         self._queue_recipients = gauge("queue_recipients", "Recipients in the queue, held ones included")
@@ -111,16 +140,6 @@ class Metrics:
             "oauth_days", "Days until somebody has to log in for the OAuth authorisation that ends first; 0: now"
         )
         self._stalled = gauge("destinations_stalled", "Next hops with attempts under way of which none ends")
-        #: Asked at each scrape for what every next hop is doing.
-        self.destinations: Callable[[], Sequence[DestinationState]] = _no_destinations
-        #: Asked at each scrape: days until each authorisation ends.
-        self.days_authorised: Callable[[], Sequence[float]] = tuple
-        self._durability = Info(
-            "waypost_durability",
-            "What a 250 is worth now: memory, delayed, fsync, replicated",
-            registry=self.registry,
-        )
-        self._durability.info({"durability": storage.durability.value})
 
     def _counter(self, name: str, help_text: str) -> Number:
         return self._counters(name, help_text, "", ("",))[""]
