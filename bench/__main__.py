@@ -25,6 +25,7 @@ PROGRAMS: Final = {
     "fairness": ("--seconds", "10"),
     "backlog": ("--quick",),
     "memory": (),
+    "paging": ("--size", "100000"),
     "destinations": (),
 }
 
@@ -77,6 +78,10 @@ def _total(what: str) -> Callable[[Any], float]:
     return lambda found: float(next(one["after"] for one in found["found"] if what in one["what"]))
 
 
+def _slowest(found: Any) -> float:
+    return max(float(one["first"]) for one in found["filters"])
+
+
 GOALS: Final = (
     Goal("times Postfix' rate", "relay", _times("anchor", "waypost"), least=5),
     Goal("times Postfix' rate, compiled", "relay", _times("anchor", "compiled"), least=5),
@@ -89,6 +94,7 @@ GOALS: Final = (
     Goal("s to start on it", "backlog", _largest("ready_in"), most=3),
     Goal("of the rate beside 1,000 queued", "backlog", _growth("messages_per_second"), least=0.9),
     Goal("times the CPU a message beside 1,000 queued", "backlog", _growth("cpu_ms"), most=1.1),
+    Goal("ms for the first page of a million, by the slowest filter", "paging", _slowest, most=100),
     Goal("MiB for a message of 100 MB", "memory", _own("100 MB"), most=10),
     Goal("MiB with 5,000 idle sessions", "memory", _total("in clear"), most=150),
     Goal("MiB with 5,000 idle sessions under TLS", "memory", _total("under TLS"), most=300),

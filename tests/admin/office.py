@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.deliver.peer import NoPolicies
 from tests.route.written import WrittenResolver
+from waypost.admin import operations
 from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.board import Board
 from waypost.admin.guard import Guard, Open, Users
@@ -145,6 +148,23 @@ class Office:
         outcome = Delivered("the inbox", Reply(250, ("2.0.0 captured",)))
         lease = await self.accept("d@captured.example", CAPTURED, octets=octets)
         return await self.settle(lease, outcome, Gone(captured=True))
+
+
+class Hurried(SystemClock):
+    """A clock by which each look at the time comes a second later: whoever has little time has none left."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def monotonic(self) -> float:
+        self._seconds += 1
+        return self._seconds
+
+
+def hurry(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a question about the queue be answered after a look at one recipient."""
+    monkeypatch.setattr(operations, "STRETCH", 1)
+    office.desk.clock = Hurried()
 
 
 @asynccontextmanager

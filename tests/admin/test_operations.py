@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.admin.office import destination, office
-from waypost.admin import words
-from waypost.admin.answers import ActBody, FailureKind, OperationError
+from tests.admin.office import destination, hurry, office
+from waypost.admin import queueing, words
+from waypost.admin.answers import ActBody, Acted, FailureKind, OperationError
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.queue.storage import RecipientState, Selection
 from waypost.route.state import Phase
@@ -27,6 +27,33 @@ async def test_the_queue_is_listed_page_by_page() -> None:
         assert ([entry.id for entry in first.entries], first.next) == (ids[:3], f"{ids[2]}:0")
         second = await found.desk.queue(Selection(), after=first.next, limit=3)
         assert ([entry.id for entry in second.entries], second.next) == (ids[3:], "")
+
+
+async def test_a_long_queue_is_answered_in_parts_and_each_says_where_to_look_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with office() as found:
+        for _ in range(3):
+            await found.waiting("b@example.com")
+        rare = await found.waiting("b@sub.example.com")
+        hurry(found, monkeypatch)
+        wanted, answers, after = Selection(domain="sub.example.com"), list[list[MessageId]](), ""
+        while True:
+            page = await found.desk.queue(wanted, after=after)
+            answers.append([entry.id for entry in page.entries])
+            after = page.next
+            if not after:
+                break
+        assert answers == [[], [], [], [rare], []]
+
+        counted = await found.desk.act("retry", ActBody(domain="sub.example.com", dry_run=True, limit=9))
+        assert (counted.recipients, bool(counted.next)) == (0, True)
+        assert (await found.desk.act("retry", ActBody(domain="sub.example.com", dry_run=True))).recipients == 1
+        assert (await queueing._slices(found.desk, "hold", ActBody(address="b@example.com"), lambda _: None)) == Acted(
+            "hold", 3
+        )
+        page = await queueing._page(found.desk, wanted, "", 9)
+        assert ([entry.id for entry in page.entries], page.next) == ([rare], "")
 
 
 async def test_the_queue_is_narrowed_by_each_field() -> None:

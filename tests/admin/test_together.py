@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from tests.admin.office import Office, destination, office
+from tests.admin.office import Office, destination, hurry, office
 from waypost.admin.answers import ActBody, FailureKind, FreezeBody, OperationError, Status
 from waypost.admin.explanation import Question
 from waypost.admin.operations import Operations
@@ -198,3 +198,18 @@ async def test_what_is_frozen_is_frozen_with_all() -> None:
         assert [[each.place for each in (await one.desk.frozen()).frozen] for one in both] == [["mx:example.org"]] * 2
         assert froze == await desk.frozen()
         assert (await desk.thaw(FreezeBody("mx:example.org", "ann"))).frozen == ()
+
+
+async def test_workers_that_stop_looking_at_different_places_leave_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with offices() as (desk, (one, two)):
+        waiting = [await each.waiting() for each in (one, two, two, one, one, two, one)]
+        for each in (one, two):
+            hurry(each, monkeypatch)
+        found, after = list[str](), ""
+        while True:
+            page = await desk.queue(Selection(domain="example.com"), after=after, limit=2)
+            found += [entry.id for entry in page.entries]
+            after = page.next
+            if not after:
+                break
+        assert found == sorted(waiting)

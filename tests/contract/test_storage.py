@@ -34,11 +34,13 @@ from waypost.mail.outcome import InDoubt
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue import ids
 from waypost.queue.storage import (
+    EDGE,
     Counts,
     Gone,
     Hold,
     Never,
     Notice,
+    QueueEntry,
     ReadyHop,
     RecipientState,
     Search,
@@ -49,6 +51,7 @@ from waypost.queue.storage import (
     Stored,
     StoreFault,
     StoreFaultKind,
+    Tallied,
     Wait,
 )
 from waypost.smtp.extension import Notify
@@ -770,7 +773,55 @@ async def test_a_selection_narrows_by_state_words_and_age(
     found = await storage.entries(selection, after=FIRST, limit=9, now=NOW + 1)
 
     assert [entry.id for entry in found] == [name(number) for number in numbers]
-    assert await storage.count(selection, now=NOW + 1) == len(numbers)
+    assert await storage.tally(selection, after=EDGE, stretch=9, now=NOW + 1) == Tallied(len(numbers), EDGE)
+    looked = await storage.look(selection, after=EDGE, limit=9, stretch=9, now=NOW + 1)
+    assert (looked.entries, looked.next) == (tuple(found), EDGE)
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 3, 7])
+@pytest.mark.parametrize(
+    "selection",
+    [
+        ALL,
+        Selection(domain="example.com"),
+        Selection(next_hop="hop:2"),
+        Selection(state="held"),
+        Selection(state="held", domain="example.com"),
+        Selection(text="100%_sure"),
+        Selection(text="GRÖSSER"),
+        Selection(text="nothing says so"),
+        Selection(address="c@example.com"),
+        Selection(address="anna@example.net"),
+        Selection(address="nobody@example.net"),
+        Selection(received_before=NOW + 4),
+    ],
+)
+async def test_the_queue_looked_through_a_stretch_at_a_time_is_the_queue_as_it_is_listed(
+    storage: Storage, selection: Selection, stretch: int
+) -> None:
+    for number in range(1, 7):
+        both = to("b@example.org", "hop:1"), to("c@example.com", f"hop:{number % 3}")
+        await accept(storage, number, *both, now=NOW + number)
+    await storage.hold(Selection(ids=(name(2), name(5))), reason="100%_Sure", now=NOW + 9, by="eve")
+    await storage.hold(Selection(ids=(name(3),)), reason="größer", now=NOW + 9, by="eve")
+    listed = await storage.entries(selection, after=EDGE, limit=99, now=NOW + 9)
+
+    after, found, tallied = EDGE, list[QueueEntry](), 0
+    while True:
+        looked = await storage.look(selection, after=after, limit=2, stretch=stretch, now=NOW + 9)
+        assert len(looked.entries) <= min(2, stretch) or selection.address or selection.state
+        found += looked.entries
+        after = looked.next
+        if after == EDGE:
+            break
+    while True:
+        part = await storage.tally(selection, after=after, stretch=stretch, now=NOW + 9)
+        tallied, after = tallied + part.recipients, part.next
+        if after == EDGE:
+            break
+
+    assert found == list(listed)
+    assert tallied == len(listed)
 
 
 async def test_the_backlog_is_counted_by_next_hop_and_domain(storage: Storage) -> None:

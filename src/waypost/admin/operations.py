@@ -78,7 +78,16 @@ from waypost.policy.rewriting import Rewritings
 from waypost.queue.frost import ROUTE, Frost, Frozen
 from waypost.queue.ids import to_number
 from waypost.queue.shelf import Absent
-from waypost.queue.storage import QueueEntry, RecipientState, Search, Selection, Storage, StorageError
+from waypost.queue.storage import (
+    EDGE,
+    Place,
+    QueueEntry,
+    RecipientState,
+    Search,
+    Selection,
+    Storage,
+    StorageError,
+)
 from waypost.queue.watching import Watching
 from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
@@ -101,6 +110,10 @@ HEADER: Final = 64 * 1024
 #: Queue entries of one message that are shown with it; a message has at most 1,000 recipients.
 ENTRIES: Final = 1000
 PAGE: Final = 1000
+#: A question about the queue is answered after so long with what was found until then; the rest is looked through when
+#: it is asked on. And recipients that are looked at between two looks at the clock: 5 to 50 ms.
+ANSWERED: Final = timedelta(milliseconds=40)
+STRETCH: Final = 10_000
 #: The longest that a peer is watched.
 MINUTES: Final = 7 * 24 * 60
 #: MX records that are shown; live mail looks at twenty.
@@ -193,13 +206,36 @@ class Operations:
 
     # ---- the queue
     async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage:
-        page = min(max(limit, 1), PAGE)
-        found = await self._entries(_known(selection), after=_position(after), limit=page + 1)
-        entries = [self._with_window(entry) for entry in found]
-        if len(entries) <= page:
-            return QueuePage(tuple(entries), "")
-        last = entries[page - 1]
-        return QueuePage(tuple(entries[:page]), f"{last.id}:{last.number}")
+        entries, following = await self._look(_known(selection), _position(after), min(max(limit, 1), PAGE))
+        return QueuePage(tuple(self._with_window(entry) for entry in entries), _place_text(following))
+
+    async def _look(self, selection: Selection, after: Place, limit: int) -> tuple[Sequence[QueueEntry], Place]:
+        """A page, or what of it was found until it was time to answer; and after where to look on."""
+        found, ends = list[QueueEntry](), self.clock.monotonic() + ANSWERED.total_seconds()
+        with _storage_trouble():
+            while True:
+                looked = await self.storage.look(
+                    selection, after=after, limit=limit + 1 - len(found), stretch=STRETCH, now=self.clock.now()
+                )
+                found += looked.entries
+                after = looked.next
+                if len(found) > limit:
+                    return found[:limit], (found[limit - 1].id, found[limit - 1].number)
+                if after == EDGE or self.clock.monotonic() >= ends:
+                    return found, after
+
+    async def _tally(self, selection: Selection, after: Place, *, whole: bool) -> tuple[int, Place]:
+        """How many there are; without `whole`, of those that could be looked at until it was time to answer."""
+        if selection == Selection() and after == EDGE:
+            with _storage_trouble():
+                return (await self.storage.counts()).recipients, EDGE
+        total, ends = 0, self.clock.monotonic() + ANSWERED.total_seconds()
+        with _storage_trouble():
+            while True:
+                part = await self.storage.tally(selection, after=after, stretch=STRETCH, now=self.clock.now())
+                total, after = total + part.recipients, part.next
+                if after == EDGE or (not whole and self.clock.monotonic() >= ends):
+                    return total, after
 
     def _with_window(self, entry: QueueEntry) -> QueueEntry:
         """The entry with the delivery window it waits for, where it does."""
@@ -224,7 +260,7 @@ class Operations:
         message, octets = await self._message(_message_id(id))
         with _storage_trouble():
             head = await _first(octets, HEADER)
-        entries = await self._entries(Selection(ids=(message.id,)), after=_START, limit=ENTRIES)
+        entries = await self._entries(Selection(ids=(message.id,)), after=EDGE, limit=ENTRIES)
         origin = message.origin
         return QueuedDetail(
             id=message.id,
@@ -243,13 +279,13 @@ class Operations:
             )
         selection, act = self._meant(action, body), self._doing(action, body)
         if body.dry_run:
-            with _storage_trouble():
-                return Acted(action, await self.storage.count(selection, now=self.clock.now()), dry_run=True)
+            count, after = await self._tally(selection, _position(body.after), whole=body.limit <= 0)
+            return Acted(action, count, dry_run=True, next=_place_text(after))
         following = ""
         if body.limit > 0:
             page = await self.queue(selection, after=body.after, limit=body.limit)
             if not page.entries:
-                return Acted(action, 0)
+                return Acted(action, 0, next=page.next)
             selection, following = replace(selection, ids=tuple({entry.id: None for entry in page.entries})), page.next
         with _storage_trouble():
             acted = Acted(action, await act(selection), next=following)
@@ -426,7 +462,7 @@ class Operations:
     def _frost(self) -> Frost:
         return Frost(self.storage, self.clock)
 
-    async def _entries(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[QueueEntry]:
+    async def _entries(self, selection: Selection, *, after: Place, limit: int) -> Sequence[QueueEntry]:
         with _storage_trouble():
             return await self.storage.entries(selection, after=after, limit=limit, now=self.clock.now())
 
@@ -486,7 +522,7 @@ class Operations:
 
     async def _trace(self, id: MessageId) -> Trace:  # noqa: A002 - the field's own name
         events = await self.storage.history(id)
-        waiting = await self._entries(Selection(ids=(id,)), after=_START, limit=ENTRIES)
+        waiting = await self._entries(Selection(ids=(id,)), after=EDGE, limit=ENTRIES)
         return Trace(id, tuple(events), tuple(waiting))
 
     # ---- where mail goes
@@ -659,9 +695,6 @@ class Operations:
             raise _no_captured(number) from None
 
 
-_START: Final = (MessageId(""), -1)
-
-
 @contextmanager
 def _storage_trouble() -> Iterator[None]:
     try:
@@ -713,9 +746,14 @@ def _reason(reason: str) -> str:
     )
 
 
-def _position(after: str) -> tuple[MessageId, int]:
+def _place_text(place: Place) -> str:
+    """As `after` takes it; empty behind the last."""
+    return "" if place == EDGE else f"{place[0]}:{place[1]}"
+
+
+def _position(after: str) -> Place:
     if not after:
-        return _START
+        return EDGE
     id, _, number = after.partition(":")  # noqa: A001 - the field's own name
     if not (number.isascii() and number.isdigit()):
         raise OperationError(FailureKind.BAD_REQUEST, f"{after!r} is no place in the queue", "pass `next` as it came")

@@ -7,14 +7,16 @@ who did it and why. Not here: what is done (operations.py), and how it is worded
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Final
 
 import typer
 from rich.text import Text
 
 from waypost.admin import words
-from waypost.admin.answers import ActBody, Acted, Desk, FreezeBody, Froze
+from waypost.admin.answers import ActBody, Acted, Desk, FreezeBody, Froze, QueuePage
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
     AddressOption,
@@ -71,7 +73,7 @@ def queue_list(
     """
     wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json).selection
     asked = context(config, admin, json=json)
-    show(asked.answer(lambda found: found.queue(wanted, after=after, limit=limit)), words.queue, as_json_value=json)
+    show(asked.answer(lambda found: _page(found, wanted, after, limit)), words.queue, as_json_value=json)
 
 
 def queue_show(
@@ -425,11 +427,24 @@ def _act(action: str, body: ActBody, asked: Context, *, yes: bool = True) -> Non
     told(asked.answer(lambda desk: _in_slices(desk, action, body)), json=asked.json)
 
 
+async def _page(desk: Desk, wanted: Selection, after: str, limit: int) -> QueuePage:
+    """A page, however long the queue has to be looked through for it; each answer comes of a part of it."""
+    page = await desk.queue(wanted, after=after, limit=limit)
+    while page.next and len(page.entries) < limit:
+        more = await desk.queue(wanted, after=page.next, limit=limit - len(page.entries))
+        page = QueuePage((*page.entries, *more.entries), more.next)
+    return page
+
+
 async def _in_slices(desk: Desk, action: str, body: ActBody) -> Acted:
-    """All of it; where it is much, a slice at a time, and a person sees how far it has come."""
-    counted = await desk.act(action, replace(body, dry_run=True))
-    if body.dry_run or counted.recipients <= SLICE:
-        return counted if body.dry_run else await desk.act(action, body)
+    """All of it: at once, where it is little and soon counted; else a slice at a time, and a person sees how far."""
+    first = await desk.act(action, replace(body, dry_run=True, limit=SLICE))
+    if not first.next and (body.dry_run or first.recipients <= SLICE):
+        return first if body.dry_run else await desk.act(action, body)
+    return await _with_bar(desk, action, body)
+
+
+async def _with_bar(desk: Desk, action: str, body: ActBody) -> Acted:
     from rich.progress import (  # noqa: PLC0415 - seldom wanted, and a tenth of what starting takes
         BarColumn,
         MofNCompleteColumn,
@@ -438,16 +453,25 @@ async def _in_slices(desk: Desk, action: str, body: ActBody) -> Acted:
         TimeRemainingColumn,
     )
 
-    total, after = 0, ""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err(), transient=True) as progress:
-        bar = progress.add_task(action, total=counted.recipients)
-        while True:
-            acted = await desk.act(action, replace(body, after=after, limit=SLICE))
-            total, after = total + acted.recipients, acted.next
-            progress.advance(bar, acted.recipients)
-            if not after:
-                return Acted(action, total)
+        counting = progress.add_task("count", total=None)
+        counted = await _slices(desk, action, replace(body, dry_run=True), partial(progress.advance, counting))
+        if body.dry_run:
+            return counted
+        progress.remove_task(counting)
+        doing = progress.add_task(action, total=counted.recipients)
+        return await _slices(desk, action, body, partial(progress.advance, doing))
+
+
+async def _slices(desk: Desk, action: str, body: ActBody, advance: Callable[[float], None]) -> Acted:
+    total, after = 0, ""
+    while True:
+        acted = await desk.act(action, replace(body, after=after, limit=SLICE))
+        total, after = total + acted.recipients, acted.next
+        advance(acted.recipients)
+        if not after:
+            return replace(acted, recipients=total)
 
 
 def _agree(action: str, body: ActBody, asked: Context) -> None:
@@ -456,7 +480,7 @@ def _agree(action: str, body: ActBody, asked: Context) -> None:
         fail(f"with --json nothing is asked, so nothing was done ({action})", "give --yes", as_json_value=True, code=2)
     if not body.everything and body.selection == Selection():
         return  # the service refuses that, in its own words
-    count = asked.answer(lambda desk: desk.act(action, replace(body, dry_run=True))).recipients
+    count = asked.answer(lambda desk: _in_slices(desk, action, replace(body, dry_run=True))).recipients
     if count and not _agreed(f"{action.capitalize()} {words.counted(count, 'recipient')}?"):
         fail("nothing was done", "answer y, or give --yes")
 

@@ -107,11 +107,16 @@ class Together:
             return (failure.error,)
 
     async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage:
+        """All look on from one place; what is behind where one of them stopped waits for the next page."""
         pages = await self._all(lambda worker: worker.desk.queue(selection, after=after, limit=limit))
+        ends = sorted((page.next for page in pages if page.next), key=_in_order)
         entries = sorted((entry for page in pages for entry in page.entries), key=attrgetter("id", "number"))
-        more = len(entries) > limit or any(page.next for page in pages)
+        if ends:
+            entries = [entry for entry in entries if (entry.id, entry.number) <= _in_order(ends[0])]
         shown = tuple(entries[:limit])
-        return QueuePage(shown, f"{shown[-1].id}:{shown[-1].number}" if more and shown else "")
+        if len(entries) > limit:
+            return QueuePage(shown, f"{shown[-1].id}:{shown[-1].number}")
+        return QueuePage(shown, ends[0] if ends else "")
 
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
         return await self._one(lambda worker: worker.desk.show(id))
@@ -375,6 +380,12 @@ def _service(facts: Sequence[ServiceFacts]) -> ServiceFacts:
     """What is true of the whole: worker 0's facts, with the listeners of whoever takes mail."""
     listeners = next((each.listeners for each in facts if each.listeners), ())
     return replace(facts[0], listeners=listeners, started_at=min(each.started_at for each in facts))
+
+
+def _in_order(place: str) -> tuple[str, int]:
+    """A place in the queue ("1dvq3kbaxm00g:0"), as places are in order."""
+    id, _, number = place.partition(":")  # noqa: A001 - the field's own name
+    return id, int(number)
 
 
 def _named(answers: Iterable[tuple[Worker, Status]], of: Callable[[Status], Sequence[str]]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from waypost.net.clock import Instant
 from waypost.queue import record
 from waypost.queue.shelf import Absent, MemoryShelf
 from waypost.queue.storage import (
+    EDGE,
     BinnedEntry,
     CapturedMessage,
     Counts,
@@ -27,9 +28,11 @@ from waypost.queue.storage import (
     HistoryEvent,
     Hold,
     Lease,
+    Looked,
     Never,
     Notice,
     Passed,
+    Place,
     QueueEntry,
     ReadyHop,
     RecipientState,
@@ -43,6 +46,7 @@ from waypost.queue.storage import (
     Stored,
     StoreFault,
     StoreFaultKind,
+    Tallied,
     Wait,
 )
 
@@ -359,6 +363,20 @@ class MemoryStorage:
         chosen.sort(key=lambda pair: (pair[0].message.id, pair[1].recipient.number))
         return [_entry(life, place, now) for life, place in chosen[:limit]]
 
+    async def look(self, selection: Selection, *, after: Place, limit: int, stretch: int, now: Instant) -> Looked:
+        found, last = self._stretch(selection, after, stretch, now)
+        shown = tuple(_entry(life, place, now) for life, place in found[:limit])
+        return Looked(shown, last if len(shown) < limit else (shown[-1].id, shown[-1].number))
+
+    def _stretch(
+        self, selection: Selection, after: Place, stretch: int, now: Instant
+    ) -> tuple[list[tuple[_Life, _Place]], Place]:
+        """What fits of so many recipients after a place, in order, and the last of them."""
+        self._require_open()
+        there = sorted((pair for pair in self._places() if _where(*pair) > after), key=lambda pair: _where(*pair))
+        last = _where(*there[stretch - 1]) if len(there) >= stretch else EDGE
+        return [pair for pair in there[:stretch] if _matches(selection, *pair, now)], last
+
     async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
         self._require_open()
         life = self._lives[id]
@@ -376,9 +394,9 @@ class MemoryStorage:
             self._tell(late, now, record.retried_by(by, reason))
         return len(late)
 
-    async def count(self, selection: Selection, *, now: Instant) -> int:
-        self._require_open()
-        return len(self._selected(selection, now))
+    async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
+        found, last = self._stretch(selection, after, stretch, now)
+        return Tallied(len(found), last)
 
     async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
         return len(self._bin(selection, now, record.done_by("deleted", by, reason)))
@@ -613,6 +631,10 @@ class MemoryStorage:
 
     def _selected(self, selection: Selection, now: Instant) -> list[tuple[_Life, _Place]]:
         return [(life, place) for life, place in self._places() if _matches(selection, life, place, now)]
+
+
+def _where(life: _Life, place: _Place) -> Place:
+    return life.message.id, place.recipient.number
 
 
 def _matches(selection: Selection, life: _Life, place: _Place, now: Instant) -> bool:

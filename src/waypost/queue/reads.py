@@ -15,9 +15,10 @@ from typing import Any, Final
 from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
 from waypost.net.clock import Instant
 from waypost.queue import ids, record
-from waypost.queue.rows import Key
+from waypost.queue.rows import PERIOD_SHIFT, Key
 from waypost.queue.searching import Searched
 from waypost.queue.storage import (
+    EDGE,
     BinnedEntry,
     CapturedMessage,
     Counts,
@@ -25,6 +26,7 @@ from waypost.queue.storage import (
     Never,
     Notice,
     Passed,
+    Place,
     QueueEntry,
     ReadyHop,
     RecipientState,
@@ -63,7 +65,7 @@ _FIND: Final = f"""{_PERIODS}
 #: The messages of an address, and of those the recipients that it is meant by.
 _OF_ADDRESS: Final = (
     f"r.message IN ({_PERIODS} SELECT message FROM period CROSS JOIN addresses"
-    " ON addresses.period = period.value AND addresses.address = ?)"
+    " ON addresses.period = period.value AND addresses.address = ? AND addresses.message BETWEEN ? AND ?)"
     " AND (lowered(r.address) = ? OR EXISTS (SELECT 1 FROM messages WHERE id = r.message"
     " AND lowered(json_extract(envelope, '$.reverse_path')) = ?))"
 )
@@ -88,6 +90,14 @@ _ENTRIES: Final = """
     SELECT r.message, number, address, next_hop, held, lease, ready_at, attempts, due_at, last_outcome,
            m.received_at, m.size, m.envelope
     FROM recipients AS r CROSS JOIN messages AS m ON m.id = r.message"""
+
+
+#: Above every key.
+LAST: Final[Key] = (2**63 - 1, 2**31 - 1)
+#: The span of all messages.
+ANY: Final = (-1, LAST[0])
+#: What LIKE takes for more than itself.
+_ESCAPED: Final = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 
 
 # ---- for the dispatcher
@@ -153,6 +163,11 @@ def entries(
     return [entry_of(row, now) for row in rows]
 
 
+def place_of(key: Key) -> Place:
+    """Where to look on, as people name it."""
+    return EDGE if key == LAST else (ids.from_number(key[0]), key[1])
+
+
 def keys(connection: sqlite3.Connection, selection: Selection, now: Instant, after: Key, limit: int) -> list[Key]:
     """A page of the keys of what is selected."""
     where, parameters = _where(_clauses(selection, now), after)
@@ -160,16 +175,72 @@ def keys(connection: sqlite3.Connection, selection: Selection, now: Instant, aft
     return list(connection.execute(statement, (*parameters, limit)))
 
 
-def count(connection: sqlite3.Connection, selection: Selection, now: Instant) -> int:
-    """How many recipients are selected."""
-    where, parameters = _where(_clauses(selection, now), (-1, -1))
+def look(
+    connection: sqlite3.Connection, selection: Selection, after: Key, limit: int, stretch: int, now: Instant
+) -> tuple[list[QueueEntry], Key]:
+    """What fits of the recipients that follow, and after which of them to look on; `LAST`, where none is left."""
+    last = _end_of_stretch(connection, selection, after, stretch)
+    where, parameters = _within(_clauses(selection, now, (after[0], last[0])), after, last)
+    rows = connection.execute(f"{_ENTRIES}{where} ORDER BY r.message, r.number LIMIT ?", (*parameters, limit))
+    found = rows.fetchall()
+    return [entry_of(row, now) for row in found], last if len(found) < limit else found[-1][:2]
+
+
+def tally(
+    connection: sqlite3.Connection, selection: Selection, after: Key, stretch: int, now: Instant
+) -> tuple[int, Key]:
+    """How many fit of the recipients that follow, and after which to count on."""
+    last = _end_of_stretch(connection, selection, after, stretch)
+    where, parameters = _within(_clauses(selection, now, (after[0], last[0])), after, last)
     (number,) = connection.execute(f"SELECT count(*) FROM recipients AS r{where}", parameters).fetchone()
-    return int(number)
+    return int(number), last
+
+
+def _end_of_stretch(connection: sqlite3.Connection, selection: Selection, after: Key, stretch: int) -> Key:
+    """The last of the recipients to be looked at: those of named messages are found by index, and so are held ones."""
+    if selection.ids:
+        return LAST
+    if selection.address:
+        return _end_of_address(connection, selection.address.lower(), after, stretch)
+    held = " AND held <> ''" if selection.state == RecipientState.HELD.value else ""
+    rows = connection.execute(
+        f"SELECT message, number FROM recipients WHERE (message, number) > (?, ?){held}"
+        " ORDER BY message, number LIMIT 1 OFFSET ?",
+        (*after, stretch - 1),
+    )
+    return next(rows, LAST)
+
+
+def _end_of_address(connection: sqlite3.Connection, address: str, after: Key, stretch: int) -> Key:
+    """The same of an address's messages, period by period, oldest first."""
+    left, first = stretch, first_after(after)
+    period = first >> PERIOD_SHIFT
+    while True:
+        found = connection.execute(
+            "SELECT message FROM addresses WHERE period = ? AND address = ? AND message >= ? ORDER BY message LIMIT ?",
+            (period, address, first, left),
+        ).fetchall()
+        left -= len(found)
+        if not left:
+            return found[-1][0], LAST[1]
+        (following,) = connection.execute("SELECT min(period) FROM addresses WHERE period > ?", (period,)).fetchone()
+        if following is None:
+            return LAST
+        period = following
+
+
+def first_after(after: Key) -> int:
+    """The first message that has a recipient behind that place, or may have."""
+    return max(after[0] + (after[1] == LAST[1]), 0)
+
+
+def _within(narrowing: Iterable[tuple[str, list[object]]], after: Key, last: Key) -> tuple[str, list[object]]:
+    return _where(itertools.chain([("(r.message, r.number) <= (?, ?)", [*last])], narrowing), after)
 
 
 def binned(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[BinnedEntry]:
     """A page of the bin."""
-    where, parameters = _where(_clauses_of_any(selection, held="''"), after)
+    where, parameters = _where(_clauses_of_any(selection, held="''", span=ANY), after)
     rows = connection.execute(
         "SELECT r.message, number, at, why, address, next_hop, attempts, last_outcome,"
         " m.received_at, m.size, m.envelope"
@@ -200,7 +271,7 @@ def binned_entry_of(row: tuple[Any, ...]) -> BinnedEntry:
 
 def binned_keys(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
     """A page of the keys of what is selected in the bin."""
-    where, parameters = _where(_clauses_of_any(selection, held="''"), after)
+    where, parameters = _where(_clauses_of_any(selection, held="''", span=ANY), after)
     statement = f"SELECT message, number FROM binned AS r{where} ORDER BY message, number LIMIT ?"
     return list(connection.execute(statement, (*parameters, limit)))
 
@@ -232,29 +303,37 @@ _IN_STATE: Final = {
 }
 
 
-def _clauses(selection: Selection, now: Instant) -> Iterator[tuple[str, list[object]]]:
+def _clauses(selection: Selection, now: Instant, span: tuple[int, int] = ANY) -> Iterator[tuple[str, list[object]]]:
+    """`span`: of messages beyond which nothing is asked for, so that an address's need not all be gathered."""
     if selection.state:
         clause, times = _IN_STATE.get(selection.state, ("0", 0))
         yield clause, [now] * times
-    yield from _clauses_of_any(selection, held="held")
+    yield from _clauses_of_any(selection, held="held", span=span)
 
 
-def _clauses_of_any(selection: Selection, *, held: str) -> Iterator[tuple[str, list[object]]]:
+def _clauses_of_any(selection: Selection, *, held: str, span: tuple[int, int]) -> Iterator[tuple[str, list[object]]]:
     """What the queue and the bin have in common; `held`: the column that says why it is held, in SQL."""
     if selection.text:
-        text = selection.text.lower()
-        yield f"(instr(lowered(last_outcome), ?) > 0 OR instr(lowered({held}), ?) > 0)", [text, text]
+        yield _says(selection.text.lower(), held)
     if selection.received_before:
         yield "(SELECT received_at FROM messages WHERE id = r.message) < ?", [selection.received_before]
     if selection.ids:
         yield f"r.message IN ({', '.join('?' * len(selection.ids))})", [number_of(one) for one in selection.ids]
     if selection.address:
         address = selection.address.lower()
-        yield _OF_ADDRESS, [address, address, address]
+        yield _OF_ADDRESS, [address, *span, address, address]
     if selection.domain:
         yield "r.domain = ?", [selection.domain.lower()]
     if selection.next_hop:
         yield "r.next_hop = ?", [selection.next_hop]
+
+
+def _says(text: str, held: str) -> tuple[str, list[object]]:
+    """Whether a recipient's texts contain it: by LIKE, 20 times faster, where that knows upper from lower case."""
+    if text.isascii():
+        pattern = f"%{text.translate(_ESCAPED)}%"
+        return rf"(last_outcome LIKE ? ESCAPE '\' OR {held} LIKE ? ESCAPE '\')", [pattern, pattern]
+    return f"(instr(lowered(last_outcome), ?) > 0 OR instr(lowered({held}), ?) > 0)", [text, text]
 
 
 def entry_of(row: tuple[Any, ...], now: Instant) -> QueueEntry:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 from waypost.mail.envelope import Envelope, NextHop, QueuedRecipient
 from waypost.mail.explain import describe
@@ -126,10 +126,14 @@ class Settling:
     captured: list[str]
 
 
+#: The period of a message's addresses is its number's upper bits: some 70 minutes.
+PERIOD_SHIFT: Final = 43
+
+
 # ---- from what others hand in to rows
 def address_row(message: int, address: str) -> AddressRow:
     """Where an address's row for a message stands."""
-    return AddressRow(message >> 43, address, message)
+    return AddressRow(message >> PERIOD_SHIFT, address, message)
 
 
 def recipient_rows(

@@ -53,8 +53,10 @@ from waypost.queue.storage import (
     HistoryEvent,
     Hold,
     Lease,
+    Looked,
     Never,
     Passed,
+    Place,
     QueueEntry,
     ReadyHop,
     Report,
@@ -65,6 +67,7 @@ from waypost.queue.storage import (
     Stored,
     StoreFault,
     StoreFaultKind,
+    Tallied,
     Wait,
 )
 from waypost.queue.writes import LeaseLost, Writes
@@ -478,6 +481,13 @@ class SqliteStorage:
         key = _key(after)
         return await self._opened().people.run(lambda connection: reads.entries(connection, selection, key, limit, now))
 
+    async def look(self, selection: Selection, *, after: Place, limit: int, stretch: int, now: Instant) -> Looked:
+        key = _key(after)
+        entries, last = await self._opened().people.run(
+            lambda connection: reads.look(connection, selection, key, limit, stretch, now)
+        )
+        return Looked(tuple(entries), reads.place_of(last))
+
     async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
         opened = self._opened()
         number = reads.number_of(id)
@@ -521,8 +531,12 @@ class SqliteStorage:
         text = record.retried_by(by, reason)
         return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.retry(keys, now, text))
 
-    async def count(self, selection: Selection, *, now: Instant) -> int:
-        return await self._opened().people.run(lambda connection: reads.count(connection, selection, now))
+    async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
+        key = _key(after)
+        recipients, last = await self._opened().people.run(
+            lambda connection: reads.tally(connection, selection, key, stretch, now)
+        )
+        return Tallied(recipients, reads.place_of(last))
 
     async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
         why = record.done_by("deleted", by, reason)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, StrEnum, auto
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import Doubt, Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
@@ -231,6 +231,28 @@ class Selection:
     received_before: Instant = 0.0
 
 
+#: An entry of the queue by message and number: entries are in this order.
+Place: TypeAlias = tuple[MessageId, int]
+#: Before the first entry; as a `next`, behind the last.
+EDGE: Final[Place] = (MessageId(""), -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What fits in a stretch of the queue, in order. `next`: after where to look on; EDGE, where nothing is left."""
+
+    entries: tuple[QueueEntry, ...]
+    next: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Tallied:
+    """How many fit in a stretch of the queue; `next` as of Looked."""
+
+    recipients: int
+    next: Place
+
+
 @dataclass(frozen=True, slots=True)
 class BinnedEntry:
     """One recipient that an operator took out of the queue, and that can be brought back. `why`: a sentence."""
@@ -409,10 +431,15 @@ class Storage(Shelf, Protocol):
         """Strike a report off unsent (a `<>` message, NOTIFY=NEVER), with its reason in the history."""
         ...
 
-    async def entries(
-        self, selection: Selection, *, after: tuple[MessageId, int], limit: int, now: Instant
-    ) -> Sequence[QueueEntry]:
+    async def entries(self, selection: Selection, *, after: Place, limit: int, now: Instant) -> Sequence[QueueEntry]:
         """Queue entries by (id, number) ascending, after the given one (("", -1) for the first page)."""
+        ...
+
+    async def look(self, selection: Selection, *, after: Place, limit: int, stretch: int, now: Instant) -> Looked:
+        """At most `limit` entries after `after` that fit, of the `stretch` recipients that follow there.
+
+        It may be fewer than `limit`, even none, and yet there is a `next`: what it costs has a bound, whatever fits.
+        """
         ...
 
     async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
@@ -423,8 +450,8 @@ class Storage(Shelf, Protocol):
         """Make waiting recipients due now; the number made so. The history tells it where somebody did it (`by`)."""
         ...
 
-    async def count(self, selection: Selection, *, now: Instant) -> int:
-        """How many recipients are selected. May read every one of them."""
+    async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
+        """How many recipients fit, of the `stretch` that follow after `after`."""
         ...
 
     async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:

@@ -24,13 +24,22 @@ async function listView({ query, latest }) {
   const list = h("div"), bar = h("div.dock"), more = h("div");
   const key = (entry) => `${entry.id}:${entry.number}`;
 
+  // An answer may come of a part of the queue, and say where to look on.
+  let asking = 0;
   const load = async (after = "") => {
+    const mine = asking += 1, found = after ? [...entries] : [], wanted = found.length + PAGE;
+    let onward = after;
     try {
-      const page = await get("/api/queue", { ...filter, after, limit: PAGE });
-      entries = after ? [...entries, ...page.entries] : page.entries;
-      next = page.next;
-      if (!after) chosen = new Set();
+      do {
+        const page = await get("/api/queue", { ...filter, after: onward, limit: wanted - found.length });
+        if (mine !== asking) return;
+        found.push(...page.entries);
+        onward = page.next;
+        if (onward && found.length < wanted) more.replaceChildren(h("p.pad.soft.nums", { role: "status" }, `Looking through the queue, ${count(found.length, "recipient")} found so far …`));
+      } while (onward && found.length < wanted);
     } catch (error) { list.replaceChildren(failed(error)); bar.replaceChildren(); more.replaceChildren(); return; }
+    entries = found; next = onward;
+    if (!after) chosen = new Set();
     draw();
   };
   const draw = () => {
@@ -79,12 +88,22 @@ async function listView({ query, latest }) {
     } catch (error) { toast(`${error.message}: ${error.remedy}`, { bad: true }); }
     finally { shown?.done(); load(); }
   };
+  const countAll = async () => { // a dry run, part by part
+    const shown = next ? progress("Counting", latest()?.status.recipients ?? 0) : null;
+    let total = 0, after = "";
+    do {
+      const part = await post("/api/queue/retry", { ...given(filter), dry_run: true, limit: SLICE, after });
+      total += part.recipients; after = part.next; shown?.step(total);
+    } while (after);
+    shown?.done();
+    return total;
+  };
   const actOnFilter = async (name) => {
     try {
-      const counted = await post(`/api/queue/${name}`, { ...given(filter), reason: "-", to: latest()?.destinations.destinations[0]?.next_hop ?? "capture:", dry_run: true }).catch(() => post("/api/queue/retry", { ...given(filter), dry_run: true }));
-      const said = await agreed(name, `This is for all ${count(counted.recipients, "recipient")} that the filter shows.`);
+      const counted = await countAll();
+      const said = await agreed(name, `This is for all ${count(counted, "recipient")} that the filter shows.`);
       if (!said) return;
-      const shown = counted.recipients > SLICE ? progress(ACTS[name].text, counted.recipients) : null;
+      const shown = counted > SLICE ? progress(ACTS[name].text, counted) : null;
       let done = 0, after = "";
       do {
         const acted = await post(`/api/queue/${name}`, { ...given(filter), ...said, limit: SLICE, after });

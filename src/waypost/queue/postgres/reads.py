@@ -16,7 +16,7 @@ from waypost.net.clock import Instant
 from waypost.queue import ids, record
 from waypost.queue.postgres.database import Connection
 from waypost.queue.postgres.writes import text
-from waypost.queue.reads import binned_entry_of, entry_of, number_of
+from waypost.queue.reads import ANY, LAST, binned_entry_of, entry_of, first_after, number_of
 from waypost.queue.rows import Key
 from waypost.queue.searching import AFTER_ALL, Searched
 from waypost.queue.shelf import Absent
@@ -72,13 +72,6 @@ _RECORDS: Final = """
     WHERE NOT EXISTS (SELECT 1 FROM done WHERE message = id)
     UNION ALL
     SELECT message, received_at, envelope, attempt FROM done"""
-#: The messages of an address, and of those the recipients that it is meant by.
-_OF_ADDRESS: Final = (
-    f"r.message IN ({_PERIODS} SELECT message FROM period JOIN addresses"
-    " ON addresses.period = period.value AND addresses.address = {0})"
-    ' AND (lower(r.address COLLATE "default") = {0}'
-    " OR EXISTS (SELECT 1 FROM messages WHERE id = r.message AND sender = {0}))"
-)
 _ENTRIES: Final = """
     SELECT r.message, number, address, next_hop, held, lease, ready_at, attempts, due_at, last_outcome,
            m.received_at, m.size, m.envelope
@@ -150,15 +143,58 @@ async def keys(connection: Connection, selection: Selection, now: Instant, after
     return [(row["message"], row["number"]) for row in await connection.fetch(statement, *parameters)]
 
 
-async def count(connection: Connection, selection: Selection, now: Instant) -> int:
-    """How many recipients are selected."""
-    where, parameters = _where(_clauses(selection, now), (-1, -1))
-    return int(await connection.fetchval(f"SELECT count(*) FROM recipients AS r{where}", *parameters))
+async def look(
+    connection: Connection, selection: Selection, after: Key, limit: int, stretch: int, now: Instant
+) -> tuple[list[QueueEntry], Key]:
+    """What fits of the recipients that follow, and after which of them to look on; `LAST`, where none is left."""
+    last = await _end_of_stretch(connection, selection, after, stretch)
+    where, parameters = _within(_clauses(selection, now, (after[0], last[0])), after, last)
+    rows = await connection.fetch(f"{_ENTRIES}{where} ORDER BY r.message, r.number LIMIT {limit:d}", *parameters)
+    found = [tuple(row) for row in rows]
+    return [entry_of(row, now) for row in found], last if len(found) < limit else found[-1][:2]
+
+
+async def tally(
+    connection: Connection, selection: Selection, after: Key, stretch: int, now: Instant
+) -> tuple[int, Key]:
+    """How many fit of the recipients that follow, and after which to count on."""
+    last = await _end_of_stretch(connection, selection, after, stretch)
+    where, parameters = _within(_clauses(selection, now, (after[0], last[0])), after, last)
+    return int(await connection.fetchval(f"SELECT count(*) FROM recipients AS r{where}", *parameters)), last
+
+
+async def _end_of_stretch(connection: Connection, selection: Selection, after: Key, stretch: int) -> Key:
+    """The last of the recipients to be looked at: those of named messages are found by index, and so are held ones."""
+    if selection.ids:
+        return LAST
+    if selection.address:
+        message = await connection.fetchval(
+            f"{_PERIODS} SELECT message FROM period JOIN addresses ON addresses.period = period.value"
+            " AND address = $1 AND message >= $2 ORDER BY message LIMIT 1 OFFSET $3",
+            text(selection.address.lower()),
+            first_after(after),
+            stretch - 1,
+        )
+        return LAST if message is None else (message, LAST[1])
+    held = " AND held <> ''" if selection.state == RecipientState.HELD.value else ""
+    row = await connection.fetchrow(
+        f"SELECT message, number FROM recipients WHERE (message, number) > ($1, $2){held}"
+        " ORDER BY message, number LIMIT 1 OFFSET $3",
+        *after,
+        stretch - 1,
+    )
+    return LAST if row is None else (row["message"], row["number"])
+
+
+def _within(narrowing: Iterable[tuple[str, object]], after: Key, last: Key) -> tuple[str, list[object]]:
+    where, parameters = _where(narrowing, after)
+    count = len(parameters)
+    return f"{where} AND (r.message, r.number) <= (${count + 1}, ${count + 2})", [*parameters, *last]
 
 
 async def binned(connection: Connection, selection: Selection, after: Key, limit: int) -> list[BinnedEntry]:
     """A page of the bin."""
-    where, parameters = _where(_clauses_of_any(selection, held="''"), after)
+    where, parameters = _where(_clauses_of_any(selection, held="''", span=ANY), after)
     rows = await connection.fetch(
         "SELECT r.message, number, at, why, address, next_hop, attempts, last_outcome,"
         f" m.received_at, m.size, m.envelope FROM binned AS r JOIN messages AS m ON m.id = r.message{where}"
@@ -170,7 +206,7 @@ async def binned(connection: Connection, selection: Selection, after: Key, limit
 
 async def binned_keys(connection: Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
     """A page of the keys of what is selected in the bin."""
-    where, parameters = _where(_clauses_of_any(selection, held="''"), after)
+    where, parameters = _where(_clauses_of_any(selection, held="''", span=ANY), after)
     statement = f"SELECT message, number FROM binned AS r{where} ORDER BY message, number LIMIT {limit:d}"
     return [(row["message"], row["number"]) for row in await connection.fetch(statement, *parameters)]
 
@@ -207,13 +243,24 @@ _IN_STATE: Final = {
 }
 
 
-def _clauses(selection: Selection, now: Instant) -> Iterator[tuple[str, object]]:
+def _of_address(span: tuple[int, int]) -> str:
+    """The messages of an address, of these; and of those the recipients that it is meant by."""
+    low, high = span
+    return (
+        f"r.message IN ({_PERIODS} SELECT message FROM period JOIN addresses ON addresses.period = period.value"
+        f" AND addresses.address = {{0}} AND addresses.message BETWEEN {low:d} AND {high:d})"
+        ' AND (lower(r.address COLLATE "default") = {0}'
+        " OR EXISTS (SELECT 1 FROM messages WHERE id = r.message AND sender = {0}))"
+    )
+
+
+def _clauses(selection: Selection, now: Instant, span: tuple[int, int] = ANY) -> Iterator[tuple[str, object]]:
     if selection.state:
         yield _IN_STATE.get(selection.state, "{0}::float8 < 0"), now
-    yield from _clauses_of_any(selection, held="held")
+    yield from _clauses_of_any(selection, held="held", span=span)
 
 
-def _clauses_of_any(selection: Selection, *, held: str) -> Iterator[tuple[str, object]]:
+def _clauses_of_any(selection: Selection, *, held: str, span: tuple[int, int]) -> Iterator[tuple[str, object]]:
     """What the queue and the bin have in common; `held`: the column that says why it is held, in SQL."""
     if selection.text:
         lowered = 'position({{0}} in lower({} COLLATE "default")) > 0'
@@ -223,7 +270,7 @@ def _clauses_of_any(selection: Selection, *, held: str) -> Iterator[tuple[str, o
     if selection.ids:
         yield "r.message = ANY({}::bigint[])", [number_of(one) for one in selection.ids]
     if selection.address:
-        yield _OF_ADDRESS, text(selection.address.lower())
+        yield _of_address(span), text(selection.address.lower())
     if selection.domain:
         yield "r.domain = {}", text(selection.domain.lower())
     if selection.next_hop:

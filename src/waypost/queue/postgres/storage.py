@@ -40,7 +40,7 @@ from waypost.queue.postgres.database import (
 from waypost.queue.postgres.lanes import Lane
 from waypost.queue.postgres.nodes import STANDSTILL, TIME_TO_LIVE, TOKEN_BITS, Membership, Visitor, shards_of
 from waypost.queue.postgres.writes import Accepting, Claimed, MessageRow, text
-from waypost.queue.reads import number_of
+from waypost.queue.reads import number_of, place_of
 from waypost.queue.rows import Key, RecipientRow, Settling, address_row, event_row, recipient_rows, settling_of
 from waypost.queue.searching import AFTER_ALL, AT_ONCE, search_on
 from waypost.queue.shelf import Absent
@@ -54,8 +54,10 @@ from waypost.queue.storage import (
     HistoryEvent,
     Hold,
     Lease,
+    Looked,
     Never,
     Passed,
+    Place,
     QueueEntry,
     ReadyHop,
     Report,
@@ -66,6 +68,7 @@ from waypost.queue.storage import (
     Stored,
     StoreFault,
     StoreFaultKind,
+    Tallied,
     Wait,
 )
 
@@ -572,6 +575,11 @@ class PostgresStorage:
     ) -> Sequence[QueueEntry]:
         return await self._ask(partial(reads.entries, selection=selection, after=_key(after), limit=limit, now=now))
 
+    async def look(self, selection: Selection, *, after: Place, limit: int, stretch: int, now: Instant) -> Looked:
+        question = partial(reads.look, selection=selection, after=_key(after), limit=limit, stretch=stretch, now=now)
+        entries, last = await self._ask(question)
+        return Looked(tuple(entries), place_of(last))
+
     async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
         opened = self._opened()
         message, draft = await opened.database.run(partial(reads.stored_message, message=number_of(id)))
@@ -618,8 +626,10 @@ class PostgresStorage:
         said = record.retried_by(by, reason)
         return await self._in_slices(_selected(selection, now), partial(writes.retry, now=now, said=said))
 
-    async def count(self, selection: Selection, *, now: Instant) -> int:
-        return await self._ask(partial(reads.count, selection=selection, now=now))
+    async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
+        question = partial(reads.tally, selection=selection, after=_key(after), stretch=stretch, now=now)
+        recipients, last = await self._ask(question)
+        return Tallied(recipients, place_of(last))
 
     async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
         why = record.done_by("deleted", by, reason)
