@@ -121,10 +121,11 @@ from waypost.receive.session import MAX_RECIPIENTS, House
 from waypost.receive.settings import Door, ReceiveSettings, Relaying
 from waypost.receive.turns import QueueTurns
 from waypost.report.alarm import AuthorisationAlarm
+from waypost.report.common_notices import Class
 from waypost.report.journal import Journal
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
-from waypost.report.notices import BounceKind, Class, Notices, Terms
+from waypost.report.notices import BounceKind, Notices, Terms
 from waypost.report.noticing import NoticingJournal
 from waypost.report.pen import Aside
 from waypost.report.reporter import Reporter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from tests.virtual import VirtualClock, virtual
 from waypost.mail.envelope import NextHop
 from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
-from waypost.queue.storage import QueueEntry, Selection
-from waypost.report.notices import TOLD, BounceKind, Class, Notices, Terms, bounce_kind
+from waypost.queue.storage import QueueEntry, Selection, StorageError, StoreFault, StoreFaultKind
+from waypost.report.common_notices import Class
+from waypost.report.notices import TOLD, BounceKind, Notices, Terms, bounce_kind
 from waypost.route.route import Capture, NoRoute, Route
 from waypost.smtp.path import ForwardPath, Mailbox, parse_mailbox
 
@@ -141,3 +143,65 @@ async def test_what_cannot_be_filed_is_told_later() -> None:
 )
 def test_bounces_are_told_apart_by_their_status(status: str, kind: BounceKind) -> None:
     assert bounce_kind(status) is kind
+
+
+async def fellow(of: Notices, storage: MemoryStorage) -> Notices:
+    """Another process of the same queue."""
+    ids = MessageIds(VirtualClock(), random.Random(2))  # noqa: S311 - no secret
+    return Notices(of.terms, storage, Ways(), VirtualClock(), ids, Log())
+
+
+@virtual
+async def test_processes_of_one_queue_make_one_notice_in_its_time_and_none_loses_what_it_saw() -> None:
+    one, storage = await notices({Class.AUTH: (ANN,)})
+    other = await fellow(one, storage)
+    one.note(Class.AUTH, "seen by one")
+    assert await one.tell()
+    for number in range(9):
+        other.note(Class.AUTH, f"seen by the other {number}")
+    assert not await other.tell()
+    assert len(await queued(storage)) == 1
+    await VirtualClock().sleep(timedelta(hours=1))
+    one.note(Class.AUTH, "seen by one again")
+    assert await one.tell()
+    _, (_, text) = await queued(storage)
+    assert "10 failed logins" in text
+    assert "seen by one again" in text
+    assert "seen by the other 4" in text
+    assert "… and 4 more; the log has them" in text
+    await VirtualClock().sleep(timedelta(hours=1))
+    assert await other.tell()  # and nothing is told twice
+    assert len(await queued(storage)) == 2
+
+
+@virtual
+async def test_what_a_process_that_is_gone_had_gathered_is_told_by_the_next() -> None:
+    gone, storage = await notices({Class.AUTH: (ANN,)})
+    gone.note(Class.AUTH, "first")
+    await gone.tell()
+    gone.note(Class.AUTH, "at the end")
+    assert not await gone.tell()
+    next_one = await fellow(gone, storage)
+    running = asyncio.create_task(next_one.run())
+    await VirtualClock().sleep(timedelta(hours=2))
+    running.cancel()
+    _, (_, text) = await queued(storage)
+    assert "at the end" in text
+
+
+@virtual
+async def test_a_notice_that_cannot_be_handed_over_is_not_lost() -> None:
+    found, storage = await notices({Class.AUTH: (ANN,)})
+    found.note(Class.AUTH, "first")
+    await found.tell()
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StorageError(StoreFault(StoreFaultKind.FAILED, "no"))
+
+    found.note(Class.AUTH, "second")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "keep", fail)
+        assert not await found.tell()
+    await VirtualClock().sleep(timedelta(hours=1))
+    assert await found.tell()
+    assert "second" in (await queued(storage))[1][1]

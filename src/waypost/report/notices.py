@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Final, Protocol
@@ -21,6 +21,7 @@ from waypost.mail.trace import date
 from waypost.net.clock import Clock, Instant
 from waypost.queue.ids import MessageIds
 from waypost.queue.storage import Storage, StorageError, Stored
+from waypost.report.common_notices import Class, CommonNotices, Gathered
 from waypost.report.log import timestamp
 from waypost.route.route import NoRoute, Route
 from waypost.smtp.extension import Notify, RcptParameters
@@ -34,17 +35,6 @@ PAUSE: Final = timedelta(minutes=1)
 TOLD: Final = 20
 #: Characters of one event.
 _WIDTH: Final = 400
-
-
-class Class(Enum):
-    """What notices are of."""
-
-    BOUNCES = "bounces"
-    DELAYS = "delays"
-    POLICY = "policy"
-    RESOURCES = "resources"
-    PROTOCOL = "protocol"
-    AUTH = "auth"
 
 
 #: What a class is called in a notice.
@@ -129,14 +119,6 @@ class Terms:
     kinds: frozenset[BounceKind] = frozenset(BounceKind)
 
 
-@dataclass(slots=True)
-class _Gathered:
-    """What happened of one class since the last notice."""
-
-    count: int = 0
-    events: list[str] = field(default_factory=list)
-
-
 class Notices:
     """Gathers, and sends. `run` it in a task."""
 
@@ -153,9 +135,10 @@ class Notices:
         self._clock = clock
         self._ids = ids
         self._log = log
-        self._gathered: dict[Class, _Gathered] = {}
+        self._gathered: dict[Class, Gathered] = {}
         self._since: Instant = 0.0
         self._happened = asyncio.Event()
+        self._common = CommonNotices(storage, clock)
 
     def note(self, of: Class, text: str) -> None:
         """Something happened; `text` is a line. Costs little, and takes no more room however much happens."""
@@ -164,7 +147,7 @@ class Notices:
         now = self._clock.now()
         if not self._gathered:
             self._since = now
-        gathered = self._gathered.setdefault(of, _Gathered())
+        gathered = self._gathered.setdefault(of, Gathered())
         gathered.count += 1
         if len(gathered.events) < TOLD:
             gathered.events.append(f"{timestamp(now)} {' '.join(text.split())[:_WIDTH]}")
@@ -172,6 +155,7 @@ class Notices:
 
     async def run(self) -> None:
         """Tell, until cancelled."""
+        self._happened.set()  # something may have been handed over by a process that is gone
         while True:
             await self._happened.wait()
             await self._clock.sleep(GATHERED)
@@ -179,31 +163,68 @@ class Notices:
             await self._clock.sleep(max(PAUSE, self.terms.every - GATHERED) if told else PAUSE)
 
     async def tell(self) -> bool:
-        """File what was gathered, a message a recipient; False: not all could be, and that is still to be told."""
+        """File what all processes have gathered, a message a recipient; or let another do so, whose turn it is.
+
+        False: not all was told, and that is still to be.
+        """
+        self._happened.clear()
+        try:
+            is_our_turn = await self._common.is_our_turn(max(PAUSE, self.terms.every - GATHERED))
+            return await (self._tell_for_all() if is_our_turn else self._hand_over())
+        except StorageError as error:
+            self._happened.set()
+            self._log.notice_failed("all", str(error))
+            return False
+
+    async def _tell_for_all(self) -> bool:
+        taken = await self._common.taken_over()
+        self._keep(taken.gathered, taken.since)
+        if not self._gathered:
+            await self._common.give_back()
+            return True
+        all_told = await self._file_all()
+        await self._common.told(taken)
+        return all_told
+
+    async def _hand_over(self) -> bool:
         gathered, since = self._gathered, self._since
         self._gathered = {}
-        self._happened.clear()
+        self._happened.set()  # for it may be our turn, next time
+        try:
+            if gathered:
+                await self._common.hand_over(self._ids.make(), gathered, since)
+        except StorageError:
+            self._keep(list(gathered.items()), since)
+            raise
+        return False
+
+    async def _file_all(self) -> bool:
+        gathered, since = self._gathered, self._since
+        self._gathered = {}
         untold: set[Class] = set()
         for mailbox in self._addressees(gathered):
             classes = [of for of in gathered if mailbox in self.terms.recipients[of]]
             if not await self._file(mailbox, {of: gathered[of] for of in classes}, since):
                 untold.update(classes)
-        self._keep({of: gathered[of] for of in untold}, since)
+        self._keep([(of, gathered[of]) for of in gathered if of in untold], since)
+        if untold:
+            self._happened.set()
+            await self._common.give_back()
         return not untold
 
-    def _keep(self, untold: Mapping[Class, _Gathered], since: Instant) -> None:
-        for of, before in untold.items():
-            now = self._gathered.setdefault(of, _Gathered())
-            now.count += before.count
-            now.events = [*before.events, *now.events][:TOLD]
-        if untold:
-            self._since = since
-            self._happened.set()
+    def _keep(self, before: Sequence[tuple[Class, Gathered]], since: Instant) -> None:
+        """Tell this, too: it happened earlier."""
+        if before:
+            self._since = min(since, self._since) if self._gathered else since
+        for of, earlier in before:
+            now = self._gathered.setdefault(of, Gathered())
+            now.count += earlier.count
+            now.events = [*earlier.events, *now.events][:TOLD]
 
-    def _addressees(self, gathered: Mapping[Class, _Gathered]) -> Sequence[Mailbox]:
+    def _addressees(self, gathered: Mapping[Class, Gathered]) -> Sequence[Mailbox]:
         return list(dict.fromkeys(mailbox for of in gathered for mailbox in self.terms.recipients[of]))
 
-    async def _file(self, mailbox: Mailbox, told: Mapping[Class, _Gathered], since: Instant) -> bool:
+    async def _file(self, mailbox: Mailbox, told: Mapping[Class, Gathered], since: Instant) -> bool:
         way = self._way(mailbox)
         if isinstance(way, NoRoute):
             self._log.notice_failed(str(mailbox), way.detail)
@@ -235,7 +256,7 @@ class Notices:
         return other if isinstance(other, Route) else own
 
     def _letter(
-        self, mailbox: Mailbox, told: Mapping[Class, _Gathered], since: Instant, message_id: str, now: Instant
+        self, mailbox: Mailbox, told: Mapping[Class, Gathered], since: Instant, message_id: str, now: Instant
     ) -> bytes:
         counts = ", ".join(f"{gathered.count} {_TITLES[of]}" for of, gathered in told.items())
         header = b"".join(
@@ -256,7 +277,7 @@ class Notices:
         return header + b"\r\n" + "\r\n".join(lines).encode("utf-8", "backslashreplace") + b"\r\n"
 
 
-def _lines(told: Mapping[Class, _Gathered]) -> Iterator[str]:
+def _lines(told: Mapping[Class, Gathered]) -> Iterator[str]:
     for of, gathered in told.items():
         yield ""
         yield f"{gathered.count} {_TITLES[of]} (notices.{of.value})"

@@ -15,10 +15,11 @@ from waypost.mail.outcome import Cause, Deferred, Misbehaved, Rejected
 from waypost.net.clock import Instant
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Gone, Notice, Settled
+from waypost.report.common_notices import Class
 from waypost.report.journal import Journal
 from waypost.report.log import Log, timestamp
 from waypost.report.metrics import Metrics
-from waypost.report.notices import Class, Notices, bounce_kind
+from waypost.report.notices import Notices, bounce_kind
 from waypost.smtp.reply import Reply
 
 #: Replies to what is no proper command, or not in its place (RFC 5321 §4.2.3).
