@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.net.certificates import make
 from waypost.__main__ import program
 from waypost.auth.users import load_users, verifies
 
@@ -45,7 +47,7 @@ def test_an_account_is_added_and_its_password_is_hashed(config: Path) -> None:
 
 def test_the_password_is_not_part_of_the_command_line_or_the_answer(config: Path) -> None:
     done = user(config, "add", "bob", "--password-stdin", "--json", typed="sesame\n")
-    assert json.loads(done.output) == {"name": "bob", "may_send_as": ["bob@example.org"]}
+    assert json.loads(done.output) == {"name": "bob", "may_send_as": ["bob@example.org"], "may_act_as": []}
     assert "sesame" not in (config.parent / "users").read_text()
 
 
@@ -63,7 +65,30 @@ def test_a_new_password_leaves_what_it_may_send_as(config: Path) -> None:
     found = load_users(config.parent / "users")["shop"]
     assert verifies("b", found.password)
     assert found.may_send_as == ("shop.example", "*")
-    assert json.loads(user(config, "list", "--json").output) == [{"name": "shop", "may_send_as": ["shop.example", "*"]}]
+    (row,) = json.loads(user(config, "list", "--json").output)
+    assert row == {"name": "shop", "may_send_as": ["shop.example", "*"], "may_act_as": []}
+
+
+def test_an_account_may_act_as_others_and_log_in_by_certificates_and_a_new_password_leaves_both(config: Path) -> None:
+    user(config, "add", "boss", "--password-stdin", "--may-act-as", "Sales", typed="a\n")
+    made = make("boss")
+    (config.parent / "boss.pem").write_bytes(made.pem)
+    done = user(config, "certificate", "boss", str(config.parent / "boss.pem"))
+    assert done.output == "boss may log in by 1 certificate.\n"
+    user(config, "passwd", "boss", "--password-stdin", typed="b\n")
+    found = load_users(config.parent / "users")["boss"]
+    assert found.may_act_as == ("sales",)
+    assert found.certificates == (sha256(made.der).hexdigest(),)
+    assert user(config, "certificate", "boss").output == "boss may log in by no certificate of its own.\n"
+    assert load_users(config.parent / "users")["boss"].certificates == ()
+
+
+@pytest.mark.parametrize(("name", "words"), [("waypost.toml", "no certificate in PEM"), ("gone", "cannot be read")])
+def test_a_file_without_a_certificate_changes_nothing(config: Path, name: str, words: str) -> None:
+    user(config, "add", "boss", "--password-stdin", typed="a\n")
+    done = user(config, "certificate", "boss", str(config.parent / name))
+    assert done.exit_code == 1
+    assert words in done.output
 
 
 def test_a_removed_account_is_gone(config: Path) -> None:

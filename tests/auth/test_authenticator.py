@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from scramp import ScramClient
 
-from tests.auth.people import ALICE, HERE, PASSWORD, authenticator
+from tests.auth.people import ALICE, HERE, PASSWORD, alice, authenticator, users_file
+from tests.net.certificates import Made, make
 from tests.virtual import VirtualClock, virtual
 from waypost.auth.account import Account
 from waypost.auth.attempts import MEMORY, Attempts, Blocked, GoOn, Limits
@@ -23,6 +26,7 @@ from waypost.auth.authenticator import (
     Judgement,
     NotKnown,
     Refused,
+    UserFile,
     Verdict,
 )
 from waypost.auth.exchange import Challenge
@@ -108,6 +112,9 @@ async def test_whoever_judges_and_breaks_costs_a_454(tmp_path: Path) -> None:
 
         def known(self, username: str) -> Judgement:
             return NotKnown(username)
+
+        def pinned(self, fingerprint: str) -> Judgement:
+            return NotKnown(fingerprint)
 
     clock = VirtualClock()
     verdict = await plain(Authenticator(clock, Attempts(clock), Broken()), RIGHT)
@@ -202,3 +209,82 @@ async def test_who_is_at_home_for_one_process_is_so_for_all_and_it_is_told_once(
         two.failed("alice", "elsewhere")
     assert isinstance(two.judge("alice", HERE), GoOn)
     assert isinstance(two.judge("alice", "a third"), Blocked)
+
+
+# ---- acting as another (RFC 4422 §3.4.1), and a certificate in a password's place (app. A)
+BOB = "bob@example.net"
+PINNED = make("printer", names=["printer.example.net"])
+
+
+def staffed(place: Path, *, may_act_as: tuple[str, ...] = ()) -> Authenticator:
+    """Alice and Bob; Alice may act as others, and has a certificate pinned."""
+    both = (
+        replace(alice(), may_act_as=may_act_as, certificates=(sha256(PINNED.der).hexdigest(),)),
+        replace(alice(), name=BOB),
+    )
+    clock = VirtualClock()
+    return Authenticator(clock, Attempts(clock), UserFile(users_file(place, *both), "example.net"))
+
+
+def acting_as(name: str) -> bytes:
+    return f"{name}\0{ALICE}\0{PASSWORD}".encode()
+
+
+@pytest.mark.parametrize("allowed", [(BOB,), ("*",)])
+@virtual
+async def test_an_account_acts_as_another_where_it_may(tmp_path: Path, allowed: tuple[str, ...]) -> None:
+    shared = staffed(tmp_path, may_act_as=allowed)
+    assert await plain(shared, acting_as(BOB)) == Accepted(Account(BOB, (BOB,)), by=ALICE)
+    assert await plain(shared, acting_as(ALICE.upper())) == Accepted(Account(ALICE, (ALICE,), allowed))
+
+
+@virtual
+async def test_an_account_acts_as_nobody_else_and_as_nobody_there_is_not(tmp_path: Path) -> None:
+    verdict = await plain(staffed(tmp_path), acting_as(BOB))
+    assert verdict == Refused(WRONG, ALICE, f"PLAIN: may not act as {BOB}")
+    verdict = await plain(staffed(tmp_path, may_act_as=("*",)), acting_as("eve"))
+    assert verdict == Refused(WRONG, ALICE, "PLAIN: there is no eve to act as")
+
+
+@virtual
+async def test_who_may_act_as_another_needs_his_own_password_all_the_same(tmp_path: Path) -> None:
+    shared = staffed(tmp_path, may_act_as=(BOB,))
+    verdict = await plain(shared, f"{BOB}\0{ALICE}\0guess".encode())
+    assert isinstance(verdict, Refused)
+    assert verdict.reply == WRONG
+
+
+async def external(shared: Authenticator, certificate: bytes, response: bytes = b"") -> Verdict:
+    return await shared.dialogue("EXTERNAL", HERE, certificate=certificate).begin(response)
+
+
+@virtual
+async def test_a_certificate_is_its_account_s_that_has_it_pinned_or_is_named_in_it(tmp_path: Path) -> None:
+    shared = staffed(tmp_path)
+    assert await external(shared, PINNED.der) == Accepted(Account(ALICE, (ALICE,)))
+    named = make("bob", addresses=["nobody@example.net", BOB.upper()])
+    assert await external(shared, named.der) == Accepted(Account(BOB, (BOB,)))
+
+
+@pytest.mark.parametrize("shown", [make("x", names=[BOB]), make("x", addresses=["eve@example.net"]), make(BOB)])
+@virtual
+async def test_a_certificate_of_nobody_s_is_refused_as_a_wrong_password_is(tmp_path: Path, shown: Made) -> None:
+    verdict = await external(staffed(tmp_path), shown.der)
+    assert isinstance(verdict, Refused)
+    assert verdict.reply == WRONG
+
+
+@virtual
+async def test_by_a_certificate_an_account_acts_as_another_where_it_may(tmp_path: Path) -> None:
+    shared = staffed(tmp_path, may_act_as=(BOB,))
+    assert await external(shared, PINNED.der, BOB.encode()) == Accepted(Account(BOB, (BOB,)), by=ALICE)
+    assert isinstance(await external(shared, PINNED.der, b"carol"), Refused)
+
+
+@virtual
+async def test_where_the_accounts_cannot_be_read_a_certificate_is_put_off(tmp_path: Path) -> None:
+    shared = staffed(tmp_path)
+    (tmp_path / "users").chmod(0o644)
+    verdict = await external(shared, PINNED.der)
+    assert isinstance(verdict, Refused)
+    assert verdict.reply == UNAVAILABLE

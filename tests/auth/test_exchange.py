@@ -12,9 +12,11 @@ from waypost.auth.bearer import OAUTHBEARER, XOAUTH2, Bearer
 from waypost.auth.exchange import (
     LONGEST,
     Challenge,
+    CheckCertificate,
     CheckPassword,
     CheckToken,
     Exchange,
+    External,
     Failed,
     Flaw,
     Login,
@@ -30,12 +32,26 @@ def test_plain_asks_for_its_one_message_and_takes_it_apart() -> None:
     assert Plain().begin(NoResponse()) == Challenge(b"")
     assert Plain().begin(b"\0tim\0tanstaaftanstaaf") == CheckPassword("tim", "tanstaaftanstaaf")
     assert Plain().take("\0jürgen\0Straße".encode()) == CheckPassword("jürgen", "Straße")
-    assert Plain().take(b"tim\0tim\0secret") == CheckPassword("tim", "secret")
+    assert Plain().take(b"tim\0tim\0secret") == CheckPassword("tim", "secret", "tim")
 
 
-def test_plain_lets_nobody_act_as_another() -> None:
-    """RFC 4616 §4, the example where Ursel asks for Kurt's rights."""
-    assert Plain().take(b"Ursel\0Kurt\0xipj3plmq") == Failed(Flaw.FORBIDDEN, "Kurt", "PLAIN: asks to act as another")
+def test_plain_tells_whose_rights_are_asked_for() -> None:
+    """RFC 4616 §4, the example where Kurt asks for Ursel's rights."""
+    assert Plain().take(b"Ursel\0Kurt\0xipj3plmq") == CheckPassword("Kurt", "xipj3plmq", "Ursel")
+
+
+def test_external_says_nothing_or_whose_rights_are_asked_for() -> None:
+    """RFC 4422 app. A.4."""
+    assert External().begin(NoResponse()) == Challenge(b"")
+    assert External().begin(b"") == CheckCertificate("")
+    assert External().take(b"fred@example.com") == CheckCertificate("fred@example.com")
+
+
+@pytest.mark.parametrize("response", [b"\0", b"a\0b", b"\xff", b"x" * (LONGEST + 1)])
+def test_what_is_no_identity_is_malformed(response: bytes) -> None:
+    step = External().take(response)
+    assert isinstance(step, Failed)
+    assert step.flaw is Flaw.MALFORMED
 
 
 @pytest.mark.parametrize(

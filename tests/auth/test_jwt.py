@@ -146,6 +146,9 @@ async def test_a_whole_login_by_token_and_the_json_that_refuses_one(tmp_path: Pa
         def known(self, username: str) -> Judgement:
             return NotKnown(username)
 
+        def pinned(self, fingerprint: str) -> Judgement:
+            return NotKnown(fingerprint)
+
     clock = VirtualClock()
     shared = Authenticator(clock, Attempts(clock), Nobody(), judge(tmp_path))
     said = f"n,a=alice@example.net,\1auth=Bearer {token()}\1\1".encode()

@@ -9,7 +9,7 @@ import pytest
 from scramp import ScramClient
 
 from waypost.auth.exchange import Challenge, Failed, Flaw, Proven, Step
-from waypost.auth.scram import ITERATIONS, Keys, Scram, nobody
+from waypost.auth.scram import ITERATIONS, ActingAs, Keys, Scram, nobody
 from waypost.smtp.command import NoResponse
 
 KEYS = Keys.of("sesame")
@@ -118,3 +118,34 @@ def test_keys_are_read_back_as_they_were_written() -> None:
 def test_what_are_no_keys_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no SCRAM keys"):
         Keys.parse(text)
+
+
+# ---- acting as another (RFC 5802 §7)
+def acting(identity: str, said: str = "") -> Step:
+    """What comes of a client that asks for the rights of `identity`, but tells the server of `said`."""
+    ours, server = client(), Scram(lookup)
+    ours.gs2_header = ActingAs(ours.gs2_header, identity)
+    first = ours.get_client_first()
+    step = server.begin((first.replace(f"a={identity}", f"a={said}") if said else first).encode())
+    assert isinstance(step, Challenge)
+    ours.set_server_first(step.octets.decode())
+    step = server.take(ours.get_client_final().encode())
+    return server.take(b"") if isinstance(step, Challenge) else step
+
+
+@pytest.mark.parametrize("identity", ["bob@example.net", "a=b,c"])
+def test_a_client_tells_whose_rights_it_asks_for(identity: str) -> None:
+    assert acting(identity) == Proven("alice", identity)
+
+
+def test_nobody_on_the_way_puts_another_identity_in() -> None:
+    step = acting("bob@example.net", "eve@example.net")
+    assert isinstance(step, Failed)
+    assert step.flaw is Flaw.WRONG
+
+
+@pytest.mark.parametrize("first", [b"n,b=x,n=alice,r=abc", b"n,a=,n=alice,r=abc", b"n,a=x=2,n=alice,r=abc", b"n,a=x"])
+def test_an_identity_that_is_none_is_malformed(first: bytes) -> None:
+    step = Scram(lookup).begin(first)
+    assert isinstance(step, Failed)
+    assert step.flaw is Flaw.MALFORMED

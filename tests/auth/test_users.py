@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.auth.people import ALICE, PASSWORD, alice, users_file
 from waypost.auth.account import Account, own_address
 from waypost.auth.authenticator import CannotTell, NotKnown, UserFile
 from waypost.auth.scram import Keys
-from waypost.auth.users import User, UsersError, changing, hashed, load_users, save_users, verifies
+from waypost.auth.users import User, UsersError, changing, fingerprint, hashed, load_users, save_users, verifies
 from waypost.smtp.path import NullPath, parse_mailbox
 
 
@@ -20,6 +21,17 @@ def test_a_user_is_read_back_as_he_was_written(tmp_path: Path) -> None:
     path = users_file(tmp_path, alice(), odd)
     assert load_users(path) == {ALICE: alice(), odd.name: odd}
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_whom_a_user_may_be_and_by_which_certificates_is_read_back_too(tmp_path: Path) -> None:
+    user = replace(alice(), may_act_as=("*",), certificates=("5d" * 32,))
+    assert load_users(users_file(tmp_path, user)) == {ALICE: user}
+
+
+def test_a_certificate_s_digest_is_read_as_openssl_prints_it() -> None:
+    assert fingerprint(":".join(["5D"] * 32)) == "5d" * 32
+    with pytest.raises(ValueError, match="fingerprint -sha256"):
+        fingerprint("5d" * 20)
 
 
 def test_no_password_can_be_read_off_the_file(tmp_path: Path) -> None:

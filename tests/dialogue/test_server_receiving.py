@@ -80,7 +80,9 @@ class ScriptedLogins(NoLogins):
     def __init__(self, script: Script) -> None:
         self.judgements = [answer.reply for answer in script.answers if answer.what == "AUTH"]
 
-    def dialogue(self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS) -> Dialogue:
+    def dialogue(
+        self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS, certificate: bytes = b""
+    ) -> Dialogue:
         return cast("Dialogue", ScriptedDialogue(mechanism, self.judgements))
 
 

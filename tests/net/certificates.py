@@ -55,12 +55,13 @@ def make(
     *,
     issuer: Made | None = None,
     names: Sequence[str] = (),
+    addresses: Sequence[str] = (),
     key: PrivateKey | None = None,
     is_authority: bool = False,
     begins: datetime = NOW - timedelta(days=10),
     ends: datetime = NOW + timedelta(days=3650),
 ) -> Made:
-    """A certificate for `names`, signed by `issuer`, or by itself."""
+    """A certificate for host `names` and mail `addresses`, signed by `issuer`, or by itself."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     signer = issuer.key if issuer else key
     named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
@@ -74,8 +75,9 @@ def make(
         .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
     )
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False)
+    alternatives = [*map(x509.DNSName, names), *map(x509.RFC822Name, addresses)]
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), False)
     digest = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return Made(builder.sign(signer, digest), key)
 

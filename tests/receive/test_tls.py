@@ -18,12 +18,14 @@ import pytest
 import trustme
 import uvloop
 
+from tests.auth.people import ALICE, authenticator
 from tests.certificates import trusting, write_certificate
 from tests.receive.house import BANNER, HOSTNAME, Log, make_house
 from waypost.net.certificates import Keyring, NoCertificate
 from waypost.net.clock import SystemClock
 from waypost.net.stream import Endpoint, Fault, FaultKind
 from waypost.net.tls import TlsFacts
+from waypost.receive.login import NO_LOGINS, Logins
 from waypost.receive.server import Receiver
 from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings
@@ -128,12 +130,14 @@ async def scene(
     required: bool = False,
     handshake: timedelta = SOON,
     connections: int = 100,
+    logins: Logins = NO_LOGINS,
+    mechanisms: tuple[str, ...] = (),
 ) -> AsyncIterator[Scene]:
     told = Told()
     settings = ReceiveSettings(handshake=handshake, connections=connections)
-    house = replace(make_house(settings=settings), clock=SystemClock(), log=told)
+    house = replace(make_house(settings=settings), clock=SystemClock(), log=told, logins=logins)
     await house.storage.open(owner="test")
-    smtp = ServerSettings(HOSTNAME, starttls=not implicit, tls_required=required)
+    smtp = ServerSettings(HOSTNAME, starttls=not implicit, tls_required=required, mechanisms=mechanisms)
     receiver = Receiver([Door(HERE, smtp, implicit_tls=implicit, context=context)], house)
     await receiver.start()
     it = Scene(receiver, house, told)
@@ -241,6 +245,35 @@ def test_a_client_is_asked_for_its_certificate_where_the_listener_says_whose(
             refused = it.told.handshakes[2]
             assert isinstance(refused, Fault)
             assert refused.kind is FaultKind.TLS
+
+    run(main)
+
+
+def test_who_shows_a_certificate_of_his_logs_in_by_it_and_nobody_else_is_offered_that(
+    run: Callable[[Main], None], authority: trustme.CA, tmp_path: Path
+) -> None:
+    """RFC 4422 app. A: EXTERNAL is worth nothing where TLS has shown nothing."""
+
+    async def main() -> None:
+        ca = tmp_path / "ca.pem"
+        authority.cert_pem.write_to_path(str(ca))
+        keyring = Keyring([write_certificate(authority, tmp_path, HOSTNAME)], client_cas=[str(ca)])
+        keyring.refresh()
+        known = trusting(authority)
+        authority.issue_cert(ALICE).configure_cert(known)
+        logins, offered = authenticator(tmp_path), ("EXTERNAL", "PLAIN")
+        async with scene(lambda: keyring.context(str(ca)), logins=logins, mechanisms=offered) as it:
+            client = await it.greeted()
+            assert "AUTH PLAIN" in await client.say("EHLO us.example")
+            await client.say("STARTTLS")
+            await client.shake(known)
+            assert "AUTH EXTERNAL PLAIN" in await client.say("EHLO us.example")
+            assert await client.say("AUTH EXTERNAL =") == "235 2.7.0 authentication successful"
+            stranger = await it.greeted()
+            await stranger.say("EHLO us.example", "STARTTLS")
+            await stranger.shake(trusting(authority))
+            assert "EXTERNAL" not in await stranger.say("EHLO us.example")
+            assert (await stranger.say("AUTH EXTERNAL =")).startswith("504")
 
     run(main)
 

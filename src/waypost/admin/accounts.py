@@ -9,10 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from rich.text import Text
 
 from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, show
@@ -23,6 +26,17 @@ from waypost.config import Config
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The account's name; best its address.")]
 StdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, one line, and do not ask.")
+]
+ActAsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--may-act-as",
+        metavar="NAME|*",
+        help="Another account whose rights it may ask for at its login, or any; may be repeated.",
+    ),
+]
+CertificatesArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", help="Certificates in PEM, without their keys.")
 ]
 SendAsOption = Annotated[
     list[str] | None,
@@ -37,6 +51,7 @@ SendAsOption = Annotated[
 def user_add(
     name: NameArgument,
     may_send_as: SendAsOption = None,
+    may_act_as: ActAsOption = None,
     password_stdin: StdinOption = False,  # noqa: FBT002 - a flag of the CLI
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,  # noqa: FBT002
@@ -54,6 +69,7 @@ def user_add(
                 as_json_value=json,
             )
         added = _hashed(name, asked_password(from_stdin=password_stdin, json=json), tuple(may_send_as or ()), json=json)
+        added = replace(added, may_act_as=tuple(each.lower() for each in may_act_as or ()))
         users[added.name] = added
     _say(f"{added.name} may log in now, and send as {_send_as(added, found)}.", added, found, json=json)
 
@@ -72,8 +88,30 @@ def user_passwd(
     with told(json=json), changing(found.users) as users:
         old = _known(name, users, json=json)
         new = _hashed(old.name, asked_password(from_stdin=password_stdin, json=json), old.may_send_as, json=json)
+        new = replace(new, may_act_as=old.may_act_as, certificates=old.certificates)
         users[new.name] = new
     _say(f"{new.name} has a new password.", new, found, json=json)
+
+
+def user_certificate(
+    name: NameArgument,
+    files: CertificatesArgument = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,  # noqa: FBT002
+) -> None:
+    """Say by which certificates an account may log in; else by none.
+
+    They replace those it had. It logs in by AUTH EXTERNAL, where a listener has `client_ca`.
+
+    Example: waypost user certificate printer@example.net printer.pem
+    """
+    found = _users_of(config, json=json)
+    prints = tuple(_fingerprint(file, json=json) for file in files or ())
+    with told(json=json), changing(found.users) as users:
+        user = replace(_known(name, users, json=json), certificates=prints)
+        users[user.name] = user
+    many = f"{len(prints)} certificate{'' if len(prints) == 1 else 's'}"
+    _say(f"{user.name} may log in by {many if prints else 'no certificate of its own'}.", user, found, json=json)
 
 
 def user_remove(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:  # noqa: FBT002
@@ -109,6 +147,7 @@ def user_commands() -> typer.Typer:
     app.command("add")(user_add)
     app.command("list")(user_list)
     app.command("passwd")(user_passwd)
+    app.command("certificate")(user_certificate)
     app.command("remove")(user_remove)
     return app
 
@@ -154,12 +193,23 @@ def _hashed(name: str, password: str, may_send_as: tuple[str, ...], *, json: boo
         fail(str(error), "nothing was changed", as_json_value=json)
 
 
+def _fingerprint(file: Path, *, json: bool) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}", "nothing was changed", as_json_value=json)
+    except ValueError:
+        fail(f"{file} holds no certificate in PEM", "nothing was changed", as_json_value=json)
+    return certificate.fingerprint(SHA256()).hex()
+
+
 def _send_as(user: User, config: Config) -> str:
     return ", ".join(_row(user, config).may_send_as)
 
 
 def _row(user: User, config: Config) -> Account:
-    return Account(user.name, user.may_send_as or (own_address(user.name, config.account_domain),))
+    own = user.may_send_as or (own_address(user.name, config.account_domain),)
+    return Account(user.name, own, user.may_act_as)
 
 
 def _say(text: str, user: User, config: Config, *, json: bool) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, TypeVar, assert_never
 
@@ -21,9 +22,11 @@ from waypost.auth.attempts import Attempts, Blocked, GoOn
 from waypost.auth.bearer import OAUTHBEARER, XOAUTH2, Bearer
 from waypost.auth.exchange import (
     Challenge,
+    CheckCertificate,
     CheckPassword,
     CheckToken,
     Exchange,
+    External,
     Failed,
     Flaw,
     Login,
@@ -34,6 +37,7 @@ from waypost.auth.exchange import (
 from waypost.auth.scram import NAME, NO_BINDINGS, PLUS, Bindings, Keys, Scram, nobody
 from waypost.auth.users import HASHER, Stamp, User, UsersError, load_users, stamp_of, verifies
 from waypost.net.clock import Clock
+from waypost.net.x509 import mail_addresses
 from waypost.smtp.command import NoResponse
 from waypost.smtp.reply import Reply
 
@@ -53,9 +57,10 @@ TOO_OFTEN: Final = Reply.of(421, "4.7.0", "too many failed logins; try again lat
 # ---- verdicts
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The client is this account: answer 235."""
+    """The client is this account: answer 235. `by`: the account that acts as it, "" where that is itself."""
 
     account: Account
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,10 @@ class Passwords(Protocol):
         """The account of a user whom somebody else has authenticated, and whom we believe."""
         ...
 
+    def pinned(self, fingerprint: str) -> Judgement:
+        """Whose certificate has this SHA-256, in hexadecimal."""
+        ...
+
 
 class Tokens(Protocol):
     """Who knows tokens."""
@@ -128,6 +137,9 @@ class NoPasswords:
         return NotKnown("there are no accounts")
 
     def known(self, username: str) -> Judgement:  # noqa: ARG002 - as above
+        return NotKnown("there are no accounts")
+
+    def pinned(self, fingerprint: str) -> Judgement:  # noqa: ARG002 - as above
         return NotKnown("there are no accounts")
 
 
@@ -167,6 +179,14 @@ class UserFile:
             return CannotTell(str(error))
         return self.account(user) if user else NotKnown("no such user")
 
+    def pinned(self, fingerprint: str) -> Judgement:
+        try:
+            users = self.users().values()
+        except UsersError as error:
+            return CannotTell(str(error))
+        mine = (self.account(user) for user in users if fingerprint in user.certificates)
+        return next(mine, NotKnown("nobody has this certificate"))
+
     def keys(self, users: Mapping[str, User], username: str) -> Keys:
         """The SCRAM keys of a user, or some that nobody has."""
         user = users.get(username.lower())
@@ -174,7 +194,8 @@ class UserFile:
 
     def account(self, user: User) -> Account:
         """The account of a user."""
-        return Account(user.name, user.may_send_as or (own_address(user.name, self._domain),))
+        own = user.may_send_as or (own_address(user.name, self._domain),)
+        return Account(user.name, own, user.may_act_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +208,14 @@ class Authenticator:
     tokens: Tokens = field(default_factory=NoTokens)
     pool: Executor = field(default_factory=partial(ThreadPoolExecutor, THREADS, "auth"))
 
-    def dialogue(self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS) -> Dialogue:
-        """An exchange with a client of `network`. `mechanism` is one that was offered to it."""
-        return Dialogue(self, mechanism, network, bindings)
+    def dialogue(
+        self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS, certificate: bytes = b""
+    ) -> Dialogue:
+        """An exchange with a client of `network`. `mechanism` is one that was offered to it.
+
+        `certificate`: the one the client has shown and the handshake has verified (DER), b"" for none.
+        """
+        return Dialogue(self, mechanism, network, bindings, certificate)
 
     async def vouched(self, username: str) -> Judgement:
         """The account of somebody whom a trusted client has authenticated."""
@@ -197,6 +223,15 @@ class Authenticator:
             return await self.run(partial(self.passwords.known, username))
         except TimeoutError:
             return CannotTell(f"no answer within {PATIENCE.total_seconds():g} s")
+
+    def certified(self, certificate: bytes) -> Judgement:
+        """Whose certificate this is: it is pinned to an account, or names one by its address. May block."""
+        found = self.passwords.pinned(sha256(certificate).hexdigest())
+        for address in mail_addresses(certificate) if isinstance(found, NotKnown) else ():
+            found = self.passwords.known(address)
+            if not isinstance(found, NotKnown):
+                break
+        return found
 
     def close(self) -> None:
         """End the threads; a hash under way is not waited for."""
@@ -211,7 +246,10 @@ class Authenticator:
 class Dialogue:
     """One AUTH, from the command to its last reply."""
 
-    def __init__(self, shared: Authenticator, mechanism: str, network: str, bindings: Bindings) -> None:
+    def __init__(
+        self, shared: Authenticator, mechanism: str, network: str, bindings: Bindings, certificate: bytes
+    ) -> None:
+        self._certificate = certificate
         self.mechanism = mechanism
         self._shared = shared
         self._network = network
@@ -239,6 +277,8 @@ class Dialogue:
                 return Plain()
             case "LOGIN":
                 return Login()
+            case "EXTERNAL":
+                return External()
             case name if name in (NAME, PLUS):
                 return await self._make_scram(name)
             case name if name in (OAUTHBEARER, XOAUTH2):
@@ -258,10 +298,14 @@ class Dialogue:
         match step:
             case Challenge():
                 return step
-            case CheckPassword(username) | CheckToken(username):
+            case CheckPassword(username, _, acting_as):
+                return await self._check(step, username, acting_as)
+            case CheckToken(username):
                 return await self._check(step, username)
-            case Proven(username):
-                return await self._proven(username)
+            case CheckCertificate(acting_as):
+                return await self._check(step, "", acting_as)
+            case Proven(username, acting_as):
+                return await self._proven(username, acting_as)
             case Failed(Flaw.MALFORMED, username, why):
                 return Refused(MALFORMED, username, why)
             case Failed(_, username, why):
@@ -269,10 +313,12 @@ class Dialogue:
             case _:
                 assert_never(step)
 
-    async def _check(self, step: CheckPassword | CheckToken, username: str) -> Verdict:
+    async def _check(
+        self, step: CheckPassword | CheckToken | CheckCertificate, username: str, acting_as: str = ""
+    ) -> Verdict:
         match await self._judge(step, username):
             case Account() as account:
-                return self._accepted(account)
+                return await self._accepted(account, acting_as)
             case NotKnown(why):
                 match self._exchange.refused(username, why):
                     case Challenge() as last:
@@ -286,13 +332,15 @@ class Dialogue:
             case judgement:
                 assert_never(judgement)
 
-    async def _judge(self, step: CheckPassword | CheckToken, username: str) -> Judgement | Blocked:
+    async def _judge(self, step: CheckPassword | CheckToken | CheckCertificate, username: str) -> Judgement | Blocked:
         allowed = await self._wait(username)
         if isinstance(allowed, Blocked):
             return allowed
         try:
             if isinstance(step, CheckToken):
                 return await self._shared.tokens.check(username, step.token)
+            if isinstance(step, CheckCertificate):
+                return await self._shared.run(partial(self._shared.certified, self._certificate))
             return await self._shared.run(partial(self._shared.passwords.check, username, step.password))
         except TimeoutError:
             return CannotTell(f"no answer within {PATIENCE.total_seconds():g} s")
@@ -306,18 +354,31 @@ class Dialogue:
             await self._shared.clock.sleep(allowed.delay)
         return allowed
 
-    async def _proven(self, username: str) -> Verdict:
+    async def _proven(self, username: str, acting_as: str) -> Verdict:
         allowed = await self._wait(username)
         if isinstance(allowed, Blocked):
             return Refused(TOO_OFTEN, username, str(allowed))
         user, file = self._users.get(username.lower()), self._shared.passwords
         if user is None or not isinstance(file, UserFile):
             return self._failed(username, "no such user")
-        return self._accepted(file.account(user))
+        return await self._accepted(file.account(user), acting_as)
 
-    def _accepted(self, account: Account) -> Accepted:
+    async def _accepted(self, account: Account, acting_as: str) -> Verdict:
+        """The account that was proven, or the one it may act as (RFC 4422 §3.4.1)."""
+        if acting_as and not account.may_be(acting_as):
+            return self._failed(account.name, f"{self.mechanism}: may not act as {acting_as}")
         self._shared.attempts.succeeded(account.name.lower(), self._network)
-        return Accepted(account)
+        if acting_as.lower() in ("", account.name.lower()):
+            return Accepted(account)
+        match await self._shared.vouched(acting_as):
+            case Account() as other:
+                return Accepted(other, by=account.name)
+            case NotKnown():
+                return Refused(WRONG, account.name, f"{self.mechanism}: there is no {acting_as} to act as")
+            case CannotTell(why):
+                return Refused(UNAVAILABLE, account.name, why)
+            case judgement:
+                assert_never(judgement)
 
     def _failed(self, username: str, why: str) -> Refused:
         self._shared.attempts.failed(username.lower(), self._network)

@@ -47,6 +47,9 @@ class PamPasswords:
     def known(self, username: str) -> Judgement:
         return self._account(username.lower())
 
+    def pinned(self, fingerprint: str) -> Judgement:  # noqa: ARG002 - it keeps none
+        return NotKnown("no account has a certificate of its own here")
+
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -90,3 +93,6 @@ class LdapPasswords:
 
     def known(self, username: str) -> Judgement:
         return self._account(username.lower())
+
+    def pinned(self, fingerprint: str) -> Judgement:  # noqa: ARG002 - it keeps none
+        return NotKnown("no account has a certificate of its own here")

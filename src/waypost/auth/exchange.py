@@ -1,7 +1,8 @@
 """The server's side of SASL mechanisms, without I/O: responses in, steps out (RFC 4422).
 
 An exchange that needs a password or a token judged says so in a step; whoever runs it (authenticator.py) finds out and
-decides. Here: PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login-00). SCRAM is in scram.py, tokens in bearer.py.
+decides. Here: PLAIN (RFC 4616), LOGIN (draft-murchison-sasl-login-00) and EXTERNAL (RFC 4422 app. A). SCRAM is in
+scram.py, tokens in bearer.py. `acting_as`: the account whose rights are asked for, "" for the one that is proven.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class CheckPassword:
 
     username: str
     password: str
+    acting_as: str = ""
 
     def __repr__(self) -> str:
         return f"CheckPassword({self.username!r}, …)"
@@ -46,10 +48,18 @@ class CheckToken:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckCertificate:
+    """Whose certificate the client has shown in the TLS handshake."""
+
+    acting_as: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proven:
     """The mechanism itself has shown that the client is `username`."""
 
     username: str
+    acting_as: str = ""
 
 
 class Flaw(Enum):
@@ -57,7 +67,6 @@ class Flaw(Enum):
 
     MALFORMED = auto()  # not what the mechanism says: the client's program
     WRONG = auto()  # a proof that does not hold
-    FORBIDDEN = auto()  # the identity proven may not act as the one asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Failed:
     why: str
 
 
-Step: TypeAlias = Challenge | CheckPassword | CheckToken | Proven | Failed
+Step: TypeAlias = Challenge | CheckPassword | CheckToken | CheckCertificate | Proven | Failed
 
 
 class Exchange(Protocol):
@@ -111,11 +120,26 @@ class Plain:
         identity, *rest = response.split(b"\0")
         try:
             username, password = map(text_of, rest)
+            acting_as = text_of(identity) if identity else ""
         except ValueError as error:
             return malformed(f"PLAIN: {error}")
-        if identity not in (b"", username.encode()):
-            return Failed(Flaw.FORBIDDEN, username, "PLAIN: asks to act as another")
-        return CheckPassword(username, password)
+        return CheckPassword(username, password, acting_as)
+
+    def refused(self, username: str, why: str) -> Step:
+        return Failed(Flaw.WRONG, username, why)
+
+
+class External:
+    """EXTERNAL: the account to act as, or nothing; who the client is, TLS has shown."""
+
+    def begin(self, response: bytes | NoResponse) -> Step:
+        return Challenge(b"") if isinstance(response, NoResponse) else self.take(response)
+
+    def take(self, response: bytes) -> Step:
+        try:
+            return CheckCertificate(text_of(response) if response else "")
+        except ValueError as error:
+            return malformed(f"EXTERNAL: {error}")
 
     def refused(self, username: str, why: str) -> Step:
         return Failed(Flaw.WRONG, username, why)

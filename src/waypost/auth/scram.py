@@ -10,12 +10,14 @@ certificate; it has no `tls-exporter` (RFC 9266), the default of TLS 1.3.
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from scramp import ScramException, ScramMechanism
+from scramp.core import Gs2Header, ServerError
 
 from waypost.auth.exchange import LONGEST, Challenge, Failed, Flaw, Proven, Step, malformed
 from waypost.smtp.command import NoResponse
@@ -25,6 +27,9 @@ PLUS: Final = "SCRAM-SHA-256-PLUS"
 #: RFC 7677 §4 asks for at least 4096 and recommends 15,000 where clients can bear it.
 ITERATIONS: Final = 20_000
 _PREFIX: Final = f"{NAME}$"
+
+#: An escape in an identity that is none.
+_BROKEN: Final = re.compile("=(?!2C|3D)")
 
 #: Type of a channel binding → its data, as far as this connection has it.
 Bindings: TypeAlias = Mapping[str, bytes]
@@ -82,6 +87,7 @@ class Scram:
         self._bindings = bindings
         self._plus = plus
         self._username = ""
+        self._acting_as = ""
         self._stage = self._client_first
 
     def begin(self, response: bytes | NoResponse) -> Step:
@@ -103,12 +109,18 @@ class Scram:
         return Failed(Flaw.WRONG, username, why)
 
     def _client_first(self, text: str) -> Step:
-        """`n,,n=user,r=nonce`; the binding is chosen by the client, out of those there are."""
+        """`n,a=other,n=user,r=nonce`; the binding is chosen by the client, out of those there are."""
+        flag, identity, bare = [*text.split(",", 2), "", ""][:3]
+        if identity:
+            self._acting_as = _identity(identity)
+            text = f"{flag},,{bare}"
         wanted = text.partition(",")[0].removeprefix("p=")
         named = [wanted] if wanted in self._bindings else [*self._bindings][:1]
         binding = (named[0], self._bindings[named[0]]) if named else None
         self._server = ScramMechanism(PLUS if self._plus else NAME).make_server(self._look_up, binding)
         self._server.set_client_first(text)
+        if identity:
+            self._server.gs2_header = ActingAs(self._server.gs2_header, self._acting_as)
         self._stage = self._client_final
         return Challenge(self._server.get_server_first().encode())
 
@@ -124,4 +136,28 @@ class Scram:
 
     def _acknowledged(self, text: str) -> Step:
         """235 has no room for the server's proof, so it was a challenge; the response to it is empty (RFC 4954 §4)."""
-        return malformed("SCRAM: more than the mechanism has") if text else Proven(self._username)
+        return malformed("SCRAM: more than the mechanism has") if text else Proven(self._username, self._acting_as)
+
+
+def _identity(field: str) -> str:
+    """The authorization identity in a GS2 header (RFC 5801 §4). Raises: ScramException."""
+    key, _, name = field.partition("=")
+    if key != "a" or not name or _BROKEN.search(name) or len(name.encode()) > LONGEST:
+        raise ScramException("the authorization identity is none", ServerError.OTHER_ERROR)
+    return name.replace("=2C", ",").replace("=3D", "=")
+
+
+class ActingAs:
+    """scramp's GS2 header with an authorization identity, for which scramp has no word (RFC 5802 §7)."""
+
+    def __init__(self, plain: Gs2Header, identity: str) -> None:
+        self._plain = plain
+        self._identity = identity.replace("=", "=3D").replace(",", "=2C")
+
+    def __str__(self) -> str:
+        return f"{str(self._plain)[:-1]}a={self._identity},"
+
+    def make_cbind_input(self, binding: object) -> bytes:
+        """What the proof covers, so that nobody on the way can put another identity in."""
+        octets: bytes = self._plain.make_cbind_input(binding)
+        return str(self).encode() + octets.removeprefix(bytes(self._plain))

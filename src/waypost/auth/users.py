@@ -4,6 +4,8 @@
     password = "$argon2id$v=19$m=19456,t=2,p=1$…"     # for PLAIN and LOGIN (RFC 9106)
     scram = "SCRAM-SHA-256$20000:…$…:…"               # for SCRAM (RFC 5803)
     may_send_as = ["alice@example.net", "example.org"]
+    may_act_as = ["sales@example.net"]                # other accounts whose rights it may ask for at its login
+    certificates = ["5d:0a:…"]                        # SHA-256 of a client's certificate, for EXTERNAL
 
 It is written whole, beside the old one, and put in its place at once: who reads it finds the old users or the new ones.
 Not here: when it is read again, and in which thread (authenticator.py).
@@ -14,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -38,6 +41,7 @@ _HEAD: Final = """\
 # Users of Waypost. Written by `waypost user`; may_send_as may be changed by hand, comments are not kept.
 
 """
+_FINGERPRINT: Final = re.compile("[0-9a-f]{64}")
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -53,6 +57,8 @@ class User:
     password: str
     scram: Keys
     may_send_as: tuple[str, ...] = ()
+    may_act_as: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()  # SHA-256, in hexadecimal of lower case
 
     def __repr__(self) -> str:
         return f"User({self.name!r}, …)"
@@ -75,6 +81,19 @@ def hashed(name: str, password: str, may_send_as: tuple[str, ...] = ()) -> User:
     if not 1 <= len(password.encode()) <= LONGEST or "\0" in password:
         raise ValueError("a password is 1 to 1024 octets without NUL")
     return User(name, HASHER.hash(prepared(password)), Keys.of(password), tuple(entry.lower() for entry in may_send_as))
+
+
+def fingerprint(text: str) -> str:
+    """A certificate's SHA-256 as it is kept; colons, as openssl prints it, and capitals are let through.
+
+    Raises: ValueError.
+    """
+    kept = text.replace(":", "").strip().lower()
+    if not _FINGERPRINT.fullmatch(kept):
+        raise ValueError(
+            f"{text!r} is no SHA-256 of a certificate; `openssl x509 -noout -fingerprint -sha256` prints it"
+        )
+    return kept
 
 
 def verifies(password: str, hashed_password: str) -> bool:
@@ -101,6 +120,8 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: str
     scram: str
     may_send_as: list[str] = []
+    may_act_as: list[str] = []
+    certificates: list[str] = []
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -129,7 +150,9 @@ def load_users(path: Path) -> Mapping[str, User]:
 def _user(name: str, entry: object) -> User:
     try:
         read = msgspec.convert(entry, _Entry)
-        return User(name, read.password, Keys.parse(read.scram), tuple(word.lower() for word in read.may_send_as))
+        send_as, act_as = (tuple(word.lower() for word in words) for words in (read.may_send_as, read.may_act_as))
+        pinned = tuple(map(fingerprint, read.certificates))
+        return User(name, read.password, Keys.parse(read.scram), send_as, act_as, pinned)
     except (msgspec.ValidationError, ValueError) as error:
         raise ValueError(f"user {name!r}: {error}") from error
 
@@ -145,7 +168,9 @@ def save_users(path: Path, users: Mapping[str, User]) -> None:
 
 def _written(user: User) -> str:
     """A table of TOML; a JSON string is one of TOML's, too."""
-    lines = {"password": user.password, "scram": str(user.scram), "may_send_as": list(user.may_send_as)}
+    lines: dict[str, str | list[str]] = {"password": user.password, "scram": str(user.scram)}
+    lines |= {"may_send_as": list(user.may_send_as)}
+    lines |= {key: list(found) for key in ("may_act_as", "certificates") if (found := getattr(user, key))}
     return f"[{json.dumps(user.name)}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
 
 

@@ -51,7 +51,7 @@ def lets_in(rule: Rule) -> bool:
 
 
 def check_demands(listeners: Sequence[Found[Listener]], auths: Sequence[Auth], reader: Reader) -> None:
-    """A login can be demanded where there are accounts; only a private address lets everybody relay."""
+    """A login can be demanded where there are accounts, by certificate where one is asked for; see `relay` too."""
     has_accounts = any(auth.users or auth.pam_service or auth.ldap_url or auth.issuer for auth in auths)
     for found in listeners:
         listener = found.section
@@ -66,6 +66,13 @@ def check_demands(listeners: Sequence[Found[Listener]], auths: Sequence[Auth], r
                 (*found.path, "relay"),
                 f"anybody who reaches {listener.address} could send anywhere: an open relay",
                 "Give it a private address of this machine, such as 10.0.0.1, or list the clients in relay.networks",
+            )
+    for auth in auths:
+        if "EXTERNAL" in auth.mechanisms and not any(found.section.client_ca for found in listeners):
+            reader.complain(
+                ("auth", "mechanisms"),
+                "EXTERNAL needs a client's certificate, and no listener asks for one",
+                "Write client_ca, the CA of your clients' certificates, into the [[listener]] for submission",
             )
 
 

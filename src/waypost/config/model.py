@@ -33,7 +33,7 @@ _WILDCARD_NETWORKS: Final = frozenset({ip_network("0.0.0.0/0"), ip_network("::/0
 _SHORTEST: Final = timedelta(milliseconds=1)
 _LONGEST: Final = timedelta(days=366)
 #: SASL mechanisms of ours, the strongest first.
-Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"]
+Mechanism = Literal["EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"]
 #: Without -PLUS: clients that know another channel binding than ours would choose it, and fail.
 _OFFERED: Final[tuple[Mechanism, ...]] = ("SCRAM-SHA-256", "PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2")
 _LOCAL_PART: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
@@ -337,7 +337,8 @@ class Listener(Section):
     client_ca: Words = Field(
         default="",
         description="File of CAs (PEM): clients are asked for a certificate of theirs, which is logged and goes into "
-        "the trace. One that has none is let in; one that shows another's is not. Empty: nobody is asked.",
+        "the trace; they may log in by it where `auth.mechanisms` has `EXTERNAL`. One that has none is let in; one "
+        "that shows another's is not. Empty: nobody is asked.",
     )
     proxies: tuple[Annotated[Network, PlainValidator(_judged(_network, "network")), Kind("network")], ...] = Field(
         default=(),
@@ -645,7 +646,8 @@ class Auth(Section):
         min_length=1,
         description="What is offered, of that which the accounts can be judged by. `SCRAM-SHA-256-PLUS` is offered "
         "only where it is listed: it binds the login to the TLS connection by `tls-server-end-point`, which not every "
-        "client knows.",
+        "client knows. So is `EXTERNAL`, the login by a certificate on listeners with `client_ca`: it is that of the "
+        "account it is pinned to, or whose name is an e-mail address in it.",
     )
     from_field: Literal["any", "sender", "refuse"] = Field(
         default="any",

@@ -109,7 +109,7 @@ def mechanisms(config: Config) -> tuple[str, ...]:
     if auth.users:
         judged |= {NAME, PLUS}
     if auth.users or auth.pam_service or auth.ldap_url:
-        judged |= {"PLAIN", "LOGIN"}
+        judged |= {"PLAIN", "LOGIN", "EXTERNAL"}
     return tuple(name for name in auth.mechanisms if name in judged)
 
 

@@ -88,6 +88,15 @@ def names(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.removesuffix(".").lower() for name in found)
 
 
+def mail_addresses(der: bytes) -> tuple[str, ...]:
+    """The mail addresses a certificate is for (rfc822Name, RFC 5280 §4.2.1.6), in lower case."""
+    try:
+        alternatives = parse(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return tuple(address.lower() for address in alternatives.get_values_for_type(x509.RFC822Name))
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+
+
 def name_matches(pattern: str, name: str) -> bool:
     """Whether `pattern` means `name`: itself, or with `*` for its leftmost label and nothing more (RFC 6125 §6.4.3).
 

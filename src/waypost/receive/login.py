@@ -13,7 +13,9 @@ from waypost.auth.authenticator import WELCOME, Accepted, Dialogue, Judgement, N
 from waypost.auth.exchange import Challenge
 from waypost.auth.scram import NO_BINDINGS, PLUS, Bindings
 from waypost.mail.envelope import MessageId
+from waypost.net.binding import bindings_of
 from waypost.net.stream import Endpoint, is_local
+from waypost.net.tls import TlsFacts, TlsState
 from waypost.receive.ports import ReceiveLog
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import Auth, AuthResponse
@@ -22,8 +24,10 @@ from waypost.smtp.server import Auth, AuthResponse
 class Logins(Protocol):
     """Who judges logins (waypost.auth.authenticator.Authenticator)."""
 
-    def dialogue(self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS) -> Dialogue:
-        """An exchange with a client of `network`."""
+    def dialogue(
+        self, mechanism: str, network: str, bindings: Bindings = NO_BINDINGS, certificate: bytes = b""
+    ) -> Dialogue:
+        """An exchange with a client of `network`, who has shown that verified `certificate`, or b"" for none."""
         ...
 
     async def vouched(self, username: str) -> Judgement:
@@ -39,6 +43,7 @@ class NoLogins:
         mechanism: str,
         network: str,  # noqa: ARG002 - nobody is asked
         bindings: Bindings = NO_BINDINGS,  # noqa: ARG002
+        certificate: bytes = b"",  # noqa: ARG002
     ) -> Dialogue:
         raise ValueError(f"{mechanism} was never offered")
 
@@ -89,29 +94,33 @@ class Login:
         self._peer = peer
         self._network = network
         self._bindings = NO_BINDINGS
+        self._certificate = b""
 
-    def permitted(self, *, secured: bool, bindings: Bindings = NO_BINDINGS) -> tuple[str, ...]:
+    def permitted(self, tls: TlsState) -> tuple[str, ...]:
         """The mechanisms that are safe now: none in clear, unless the client is on this machine."""
-        self._bindings = bindings
-        if not self._mechanisms or not (secured or is_local(self._peer)):
+        if not self._mechanisms or not (isinstance(tls, TlsFacts) or is_local(self._peer)):
             return ()
-        return tuple(name for name in self._mechanisms if bindings or name != PLUS)
+        self._bindings = bindings_of(tls)
+        self._certificate = tls.certificates[0] if isinstance(tls, TlsFacts) and tls.certificates else b""
+        needed = {PLUS: bool(self._bindings), "EXTERNAL": bool(self._certificate)}
+        return tuple(name for name in self._mechanisms if needed.get(name, True))
 
     async def answer(self, event: Auth | AuthResponse) -> Challenge | Reply:
         """What is to be said to the client's next word. Never raises what waypost.auth does not."""
         if isinstance(event, Auth):
             # A client that thinks that there is no channel binding is told the truth only where -PLUS was offered.
             bindings = self._bindings if PLUS in self._mechanisms else NO_BINDINGS
-            self._dialogue = self._logins.dialogue(event.mechanism, self._network, bindings)
+            self._dialogue = self._logins.dialogue(event.mechanism, self._network, bindings, self._certificate)
             verdict = await self._dialogue.begin(event.response)
         else:
             verdict = await self._dialogue.take(event.octets)
         match verdict:
             case Challenge():
                 return verdict
-            case Accepted(account):
+            case Accepted(account, by):
                 self.client = account
-                self._log.logged_in(self._peer, account.name, self._dialogue.mechanism)
+                how = f"{self._dialogue.mechanism}, by {by}" if by else self._dialogue.mechanism
+                self._log.logged_in(self._peer, account.name, how)
                 return WELCOME
             case Refused(reply, username, why):
                 self._log.login_refused(self._peer, username, self._dialogue.mechanism, why, reply)

@@ -24,7 +24,6 @@ from waypost.hooks.values import Client as HookClient
 from waypost.mail.envelope import Envelope, InMemory, MessageId, Origin, Recipient
 from waypost.mail.header import field as field_of
 from waypost.mail.trace import HeaderScan, protocol, received_line
-from waypost.net.binding import bindings_of
 from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock, Instant
 from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Speaks, Stream
@@ -338,7 +337,7 @@ class Session:
         self._login = Login(self._door.smtp.mechanisms, house.logins, house.log, peer, client_key(peer.host))
         self._login.client = self._guest.client
         tls = self._tls
-        self._smtp.permit_auth(self._login.permitted(secured=isinstance(tls, TlsFacts), bindings=bindings_of(tls)))
+        self._smtp.permit_auth(self._login.permitted(tls))
 
     def adopt(self, house: House) -> None:
         """Go on by these rules. What this session has counted must be counted in the same places there."""
