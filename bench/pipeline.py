@@ -155,7 +155,7 @@ async def pipeline() -> AsyncIterator[tuple[Receiver, Door, Storage]]:
         config = parse(CONFIG, where="bench", base=Path(directory))
         if not isinstance(config, Config):
             raise SystemExit(str(config))
-        parts = app.Parts(storage=lambda _: storage, dialer=NextHops, receiver=receiver)
+        parts = app.Parts(storage=lambda _: storage, dialer=NextHops, receiver=receiver, probes=False)
         async with app.running(config, parts=parts):
             yield (*receivers[0], storage)
 

@@ -115,6 +115,7 @@ from waypost.receive.body import InFlight
 from waypost.receive.http import Guard, HttpDoor
 from waypost.receive.intake import NOWHERE, Intake
 from waypost.receive.pickup import Pickup
+from waypost.receive.probe import NoProbe, Probe
 from waypost.receive.resent import Resent
 from waypost.receive.server import Receiver
 from waypost.receive.session import MAX_RECIPIENTS, House
@@ -190,6 +191,8 @@ class Parts:
     #: Whether clients come to this process; and whether it does what one of several does: takes up files, calls others.
     takes_mail: bool = True
     picks_up: bool = True
+    #: Whether readiness visits our own listeners, as a client would.
+    probes: bool = True
     destination: Callable[[NextHop, Route | NoRoute, RetryPolicy, Instant], Destination] = Destination
     #: Whether other processes of this machine share the spool's shelf; of other machines, the configuration tells.
     has_fellows: bool = False
@@ -208,72 +211,98 @@ async def running(config: Config, *, parts: Parts = REAL) -> AsyncIterator[Runni
     """The service, while the block lasts. Raises: StorageError, ListenError, OSError: it cannot start, and why."""
     base = _base(config, parts)
     async with AsyncExitStack() as stack:
-        _tell_certificates(base.log, base.keyring.refresh())
-        await base.storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
-        stack.push_async_callback(base.storage.close)
-        stack.push_async_callback(base.resolver.close)
-        stack.callback(base.logins.close)
-        stack.callback(base.hooks.close)
-        stack.push_async_callback(_leave, base)
-        await _take_up(base)
-        stack.push_async_callback(base.policies.close)
-        stack.push_async_callback(_write_tally, base)
-        try:
-            await _reroute(base.storage, base.table, base.log)
-        except StorageError as error:  # mail that waits for an old route is worth less than all that could come
-            base.log.logger.warning("what waits could not be rerouted", detail=str(error))
-
-        dots = stack.enter_context(_marks(base))
-        dispatcher = _dispatcher(base, parts, dots)
-        stack.push_async_callback(dispatcher.stop, config.service.stop_within * 3 / 4)
-        reporter = _reporter(base, dispatcher)
-        calls = _calls(base, parts.dialer(), dots)
-        receiver = parts.receiver(_doors(base), _house(base, dispatcher, calls))
-        stack.push_async_callback(receiver.stop, config.service.stop_within / 4)
-        watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
-        await _join(base, dispatcher)
-        _begin(watch, base, dispatcher, reporter)
-        _watch_peers(watch, base)
-        _keep_what_was_asked_for(watch, base, dispatcher)
-        if parts.picks_up:
-            _call_providers(watch, base, parts.dialer(), receiver)
-        if isinstance(base.journal, _NoticingJournal):
-            stack.push_async_callback(base.journal.notices.tell)  # what was gathered is not lost when it stops
-        await receiver.start()
-        web_doors = [await stack.enter_async_context(door) for door in _web_doors(base, receiver, parts.sockets())]
-        if config.pickup.directory and parts.picks_up:
-            watch.keep("pickup", _pickup(base, receiver).run)
-
-        renewal = _Renewal(base, parts, dots, dispatcher, reporter, receiver, web_doors, watch)
+        await _open(base, stack)
+        works = await _works(base, parts, stack)
+        web_doors = await _open_doors(base, parts, works, stack)
+        renewal = _Renewal(base, parts, works, web_doors)
         stack.push_async_callback(renewal.end)
-        operations = _operations(base, _listeners(base, receiver, web_doors), dispatcher, watch)
+        operations = _operations(base, _listeners(base, works.receiver, web_doors), works, _probe(base, parts, works))
         operations.renew, renewal.operations = renewal.reload, (operations,)
         await renewal.note("start")
-        admin = _admin_server(base, operations, watch)
+        admin = _admin_server(base, operations, works.watch)
         await stack.enter_async_context(admin)
-        facts = operations.facts
-        base.log.logger.info(
-            "serving",
-            durability=facts.durability,
-            spool=facts.spool,
-            version=facts.version,
-            compiled=facts.compiled,
-        )
-
-        async def hurry() -> None:
-            await receiver.stop(timedelta())
-            await dispatcher.stop(timedelta())
-
+        _say_what_runs(base.log, operations.facts)
         yield Running(
-            _endpoints(base, receiver, web_doors),
+            _endpoints(base, works.receiver, web_doors),
             admin.endpoint,
             operations,
             base.log,
-            hurry,
+            works.hurry,
             renewal.begin,
-            receiver.let_end,
-            lambda: receiver.sockets,
+            works.receiver.let_end,
+            lambda: works.receiver.sockets,
         )
+
+
+async def _open(base: _Base, stack: AsyncExitStack) -> None:
+    """Have the spool, and take up what was left in it."""
+    _tell_certificates(base.log, base.keyring.refresh())
+    await base.storage.open(owner=f"{socket.gethostname()}:{os.getpid()}")
+    stack.push_async_callback(base.storage.close)
+    stack.push_async_callback(base.resolver.close)
+    stack.callback(base.logins.close)
+    stack.callback(base.hooks.close)
+    stack.push_async_callback(_leave, base)
+    await _take_up(base)
+    stack.push_async_callback(base.policies.close)
+    stack.push_async_callback(_write_tally, base)
+    try:
+        await _reroute(base.storage, base.table, base.log)
+    except StorageError as error:  # mail that waits for an old route is worth less than all that could come
+        base.log.logger.warning("what waits could not be rerouted", detail=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Works:
+    """What moves mail."""
+
+    dots: Dots
+    dispatcher: Dispatcher
+    reporter: Reporter
+    receiver: Receiver
+    watch: _Watch
+
+    async def hurry(self) -> None:
+        """End what it waits for now."""
+        await self.receiver.stop(timedelta())
+        await self.dispatcher.stop(timedelta())
+
+
+async def _works(base: _Base, parts: Parts, stack: AsyncExitStack) -> _Works:
+    """Deliver and report from now on; nobody is let in yet."""
+    stop_within = base.config.service.stop_within
+    dots = stack.enter_context(_marks(base))
+    dispatcher = _dispatcher(base, parts, dots)
+    stack.push_async_callback(dispatcher.stop, stop_within * 3 / 4)
+    reporter = _reporter(base, dispatcher)
+    receiver = parts.receiver(_doors(base), _house(base, dispatcher, _calls(base, parts.dialer(), dots)))
+    stack.push_async_callback(receiver.stop, stop_within / 4)
+    watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
+    await _join(base, dispatcher)
+    _begin(watch, base, dispatcher, reporter)
+    _watch_peers(watch, base)
+    _keep_what_was_asked_for(watch, base, dispatcher)
+    if parts.picks_up:
+        _call_providers(watch, base, parts.dialer(), receiver)
+    if isinstance(base.journal, _NoticingJournal):
+        stack.push_async_callback(base.journal.notices.tell)  # what was gathered is not lost when it stops
+    return _Works(dots, dispatcher, reporter, receiver, watch)
+
+
+async def _open_doors(base: _Base, parts: Parts, works: _Works, stack: AsyncExitStack) -> Sequence[HttpDoor]:
+    """Let mail in; the doors of it that are HTTP."""
+    await works.receiver.start()
+    doors = _web_doors(base, works.receiver, parts.sockets())
+    web_doors = [await stack.enter_async_context(door) for door in doors]
+    if base.config.pickup.directory and parts.picks_up:
+        works.watch.keep("pickup", _pickup(base, works.receiver).run)
+    return web_doors
+
+
+def _say_what_runs(log: Log, facts: ServiceFacts) -> None:
+    log.logger.info(
+        "serving", durability=facts.durability, spool=facts.spool, version=facts.version, compiled=facts.compiled
+    )
 
 
 def _begin(watch: _Watch, base: _Base, dispatcher: Dispatcher, reporter: Reporter) -> None:
@@ -325,12 +354,8 @@ class _Renewal:
 
     base: _Base
     parts: Parts
-    dots: Dots
-    dispatcher: Dispatcher
-    reporter: Reporter
-    receiver: Receiver
+    works: _Works
     web_doors: Sequence[HttpDoor]
-    watch: _Watch
     operations: tuple[Operations, ...] = ()  # at most one
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -378,37 +403,39 @@ class _Renewal:
         base, changed = self.base, _by(self.base, config, self.parts)
         _tell_certificates(base.log, changed.keyring.refresh())
         try:
-            calls = _calls(changed, self.parts.dialer(), self.dots)
-            await self.receiver.adopt(_doors(changed), _house(changed, self.dispatcher, calls))
+            calls = _calls(changed, self.parts.dialer(), self.works.dots)
+            await self.works.receiver.adopt(_doors(changed), _house(changed, self.works.dispatcher, calls))
         except ListenError as error:
             raise OperationError(FailureKind.UNAVAILABLE, str(error), "nothing has changed") from error
         for one in fields(_Base):
             setattr(base, one.name, getattr(changed, one.name))
         policy = config.retry_policy()
-        self.dispatcher.adopt(base.table, policy)
+        self.works.dispatcher.adopt(base.table, policy)
         dialer = self.parts.dialer()
-        carriers, rewriting = _carriers(base, _smtp(base, dialer, self.dots)), rewritings(config, base.maps)
-        self.dispatcher.runner.adopt(carriers, _relays(base), rewriting, policy)
-        self.reporter.routes, self.reporter.sign = base.table, base.signing.usual
+        carriers, rewriting = _carriers(base, _smtp(base, dialer, self.works.dots)), rewritings(config, base.maps)
+        self.works.dispatcher.runner.adopt(carriers, _relays(base), rewriting, policy)
+        self.works.reporter.routes, self.works.reporter.sign = base.table, base.signing.usual
         if isinstance(base.journal, _NoticingJournal):
             base.journal.notices.sign = base.signing.usual
-        base.keeper.alarm = _Alarm(base, self.dispatcher)
-        self.watch.again("certificate watcher", partial(_watch_certificates, base))
+        base.keeper.alarm = _Alarm(base, self.works.dispatcher)
+        self.works.watch.again("certificate watcher", partial(_watch_certificates, base))
         if config.tls_reporting.enabled:
-            self.watch.again("TLS reporter", _tls_reporter(base, self.dispatcher).run)
+            self.works.watch.again("TLS reporter", _tls_reporter(base, self.works.dispatcher).run)
         if isinstance(base.gate, WatchedGate) and base.gate.lists.lists:
-            self.watch.again("prober of lists in DNS", base.gate.lists.watch)
+            self.works.watch.again("prober of lists in DNS", base.gate.lists.watch)
         for operations in self.operations:
             operations.config, operations.table, operations.finder = config, base.table, base.finder
             operations.admission, operations.gate, operations.rewritings = base.admission, base.gate, rewriting
-            operations.facts = replace(operations.facts, listeners=_listeners(base, self.receiver, self.web_doors))
+            operations.facts = replace(
+                operations.facts, listeners=_listeners(base, self.works.receiver, self.web_doors)
+            )
         try:
             await _reroute(base.storage, base.table, base.log)
         except StorageError as error:
             base.log.logger.warning("what waits could not be rerouted", detail=str(error))
         for exchange in base.exchanges:
-            _share(base, self.dispatcher, exchange)
-        self.dispatcher.wake()
+            _share(base, self.works.dispatcher, exchange)
+        self.works.dispatcher.wake()
 
     async def note(self, by: str) -> Reloaded:
         """Keep what is in force, to look at and to go back to. A shelf in trouble costs no more than that."""
@@ -800,7 +827,16 @@ def _endpoints(base: _Base, receiver: Receiver, web_doors: Sequence[HttpDoor]) -
     return tuple(next(web if listener.role == "http" else mail) for listener in base.listeners)
 
 
-def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], dispatcher: Dispatcher, watch: _Watch) -> Operations:
+def _probe(base: _Base, parts: Parts, works: _Works) -> Probe | NoProbe:
+    if not parts.probes:
+        return NoProbe()
+    return Probe(
+        lambda: works.receiver.open_doors, base.storage, parts.dialer(), base.clock, base.config.service.hostname
+    )
+
+
+def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], works: _Works, probe: Probe | NoProbe) -> Operations:
+    dispatcher = works.dispatcher
     return Operations(
         storage=base.storage,
         config=base.config,
@@ -812,7 +848,7 @@ def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], dispatcher: D
         clock=base.clock,
         facts=_facts(base, listeners),
         hooked=Hooked(base.hooks),
-        not_ready=lambda: _not_ready(base, watch),
+        not_ready=partial(_not_ready, base, works.watch, probe),
         warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
         retried=dispatcher.try_again,
@@ -999,15 +1035,15 @@ async def _reroute(storage: Storage, table: RouteTable, log: Log) -> None:
         log.logger.info("rerouted", domain=domain, was=next_hop, next_hop=route.next_hop, recipients=moved)
 
 
-async def _not_ready(base: _Base, watched: _Watch) -> Sequence[str]:
+async def _not_ready(base: _Base, watched: _Watch, probe: Probe | NoProbe) -> Sequence[str]:
     reasons = [f"the {name} died and is being begun again" for name in watched.down]
     if base.config.service.mode == "flush":
-        reasons.append('no mail is taken: service.mode is "flush"')
+        return [*reasons, 'no mail is taken: service.mode is "flush"']
     try:
         await base.storage.counts()
     except StorageError as error:
-        reasons.append(f"the spool does not answer: {error}")
-    return reasons
+        return [*reasons, f"the spool does not answer: {error}"]
+    return [*reasons, *await probe.reasons()]
 
 
 async def _warnings(base: _Base) -> Sequence[str]:

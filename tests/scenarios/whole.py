@@ -241,6 +241,7 @@ async def whole(
             storage=storage,
             dialer=lambda: network if isinstance(dialer, Scripted) else dialer,
             receiver=receiver,
+            probes=False,
         )
         config = settings(text, dns=dns.endpoint, schedule=schedule, base=base)
         with patch.object(space, "EVERY", LOOK if clock is VirtualClock else space.EVERY):

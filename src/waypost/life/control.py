@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -49,7 +49,7 @@ class Leash:
 
     control: socket.socket
 
-    def ready(self, running: Running) -> None:
+    def ready(self, running: Running, trouble: Sequence[str]) -> None:  # noqa: ARG002 - readiness tells that of all
         self.say(Ready(running.operations.facts.listeners, str(running.admin_endpoint)))
 
     def listen(self, stop: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -41,8 +41,8 @@ REPLACED: Final = signal.SIGUSR1
 class Superior(Protocol):
     """Somebody besides this process' signals who may end it."""
 
-    def ready(self, running: Running) -> None:
-        """Mail is taken."""
+    def ready(self, running: Running, trouble: Sequence[str]) -> None:
+        """It serves. `trouble`: why it takes no mail all the same, a sentence each."""
         ...
 
     def listen(self, stop: Callable[[], None]) -> None:
@@ -74,11 +74,13 @@ class Manager:
     notifier: Notifier
     _offers: list[Offer] = field(default_factory=list)  # at most one, kept to the end of the process
 
-    def ready(self, running: Running) -> None:
+    def ready(self, running: Running, trouble: Sequence[str]) -> None:
         serving = Serving(running.operations.facts.listeners, str(running.admin_endpoint))
         self._offer(running)
         self.told(serving)
-        self.notifier.ready(f"takes mail on {', '.join(one.address for one in serving.listeners)}")
+        self.notifier.ready(
+            "; ".join(trouble) or f"takes mail on {', '.join(one.address for one in serving.listeners)}"
+        )
         self._show_life()
 
     def listen(self, stop: Callable[[], None]) -> None:
@@ -156,7 +158,7 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
         loop.add_signal_handler(signal.SIGHUP, lambda: _reload(service, superior))
         quicken()
         _spare_the_collector()
-        superior.ready(service)
+        superior.ready(service, await _trouble(service))
         await end.stopped.wait()
         within = config.service.stop_within.total_seconds()
         service.log.logger.info("stopping: what is under way may end", within_seconds=within)
@@ -168,6 +170,14 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
     service.log.logger.info("stopped: what is left waits in the spool")
     service.log.close()
     return 0
+
+
+async def _trouble(service: Running) -> Sequence[str]:
+    """What a client would find: our own is the first. Mail that waits is delivered all the same."""
+    trouble = await service.operations.not_ready()
+    if trouble:
+        service.log.logger.warning("it runs, and takes no mail", why="; ".join(trouble))
+    return trouble
 
 
 def _reload(service: Running, superior: Superior) -> None:

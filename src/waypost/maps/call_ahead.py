@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from waypost.mail.talk import Talk, TalkError
 from waypost.maps.lookup import NOT_LISTED, AskError, Keys, Listed, Lookup, Map, MapTrouble
 from waypost.net.clock import Clock
 from waypost.net.dialer import Dialer
-from waypost.net.stream import Endpoint, Fault, Stream
-from waypost.smtp.framing import BadReply, Incomplete, ReplyReader
-from waypost.smtp.reply import Reply
+from waypost.net.stream import Endpoint, Fault
 
 #: How long nobody asks a store that could not be reached.
 REST: Final = timedelta(seconds=10)
@@ -58,11 +57,13 @@ class CallAhead:
             self._rests_until = self._clock.monotonic() + REST.total_seconds()
             raise StoreTroubleError(f"{self._store}: {stream}")
         try:
-            return await self._ask(_Talk(stream, self._within), key)
+            return await self._ask(Talk(stream, self._within), key)
+        except TalkError as error:
+            raise StoreTroubleError(f"{self._store}: {error}") from error
         finally:
             stream.abort()
 
-    async def _ask(self, talk: _Talk, key: str) -> Lookup:
+    async def _ask(self, talk: Talk, key: str) -> Lookup:
         greeting = await talk.hear()
         if not greeting.is_positive:
             raise StoreTroubleError(f"{self._store} greeted with {greeting}")
@@ -79,46 +80,12 @@ class CallAhead:
             return NOT_LISTED
         raise StoreTroubleError(f"{self._store} answered RCPT with {rcpt}")
 
-    async def _greet(self, talk: _Talk) -> None:
+    async def _greet(self, talk: Talk) -> None:
         reply = await talk.say(f"{'LHLO' if self._store.lmtp else 'EHLO'} {self._hello}")
         if reply.is_permanent and not self._store.lmtp:
             reply = await talk.say(f"HELO {self._hello}")
         if not reply.is_positive:
             raise StoreTroubleError(f"{self._store} answered our greeting with {reply}")
-
-
-class _Talk:
-    """A dialogue, a line and its reply at a time."""
-
-    def __init__(self, stream: Stream, within: timedelta) -> None:
-        self._stream = stream
-        self._within = within
-        self._reader = ReplyReader()
-
-    async def say(self, line: str) -> Reply:
-        """The reply to `line`. Raises: StoreTroubleError."""
-        self._stream.write(f"{line}\r\n".encode())
-        await self._stream.flush(self._within)  # a fault shows again at the read
-        return await self.hear()
-
-    async def hear(self) -> Reply:
-        """The next reply. Raises: StoreTroubleError."""
-        while True:
-            match self._reader.next_reply():
-                case Reply() as reply:
-                    return reply
-                case BadReply() as bad:
-                    raise StoreTroubleError(f"{bad.detail}: {bad.heard!r}")
-                case Incomplete():
-                    octets = await self._stream.read(self._within)
-                    if isinstance(octets, Fault):
-                        raise StoreTroubleError(str(octets))
-                    self._reader.feed(octets)
-
-    async def leave(self) -> None:
-        """Say that no message will come."""
-        self._stream.write(b"QUIT\r\n")
-        await self._stream.flush(self._within)
 
 
 class Lenient:

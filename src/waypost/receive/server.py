@@ -64,6 +64,11 @@ class Receiver:
         return [listener.endpoint for listener in self._listeners]
 
     @property
+    def open_doors(self) -> Sequence[tuple[Endpoint, Door]]:
+        """Each door with the address that is open for it."""
+        return list(zip(self.endpoints, self._doors, strict=True))
+
+    @property
     def sockets(self) -> Sequence[socket.socket]:
         """What it listens on."""
         return [bound for listener in self._listeners for bound in listener.bound]

@@ -224,6 +224,7 @@ async def service(config: Config, *, hosts: Hosts, zone: str = "") -> AsyncItera
             dialer=lambda: network,
             receiver=receiver,
             runtime=lambda _: Inline(),
+            probes=False,
         )
         with patch.object(space, "EVERY", LOOK), patch.object(app, "FROST_LOOK", LOOK):
             async with app.running(_alone(config, dns.endpoint), parts=parts) as running:
