@@ -14,7 +14,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -109,11 +109,12 @@ from waypost.queue.ids import MessageIds
 from waypost.queue.schedule import RetryPolicy
 from waypost.queue.space import Room
 from waypost.queue.storage import Durability, Notice, Selection, Settled, Storage, StorageError
-from waypost.queue.watching import Watching
+from waypost.queue.watching import Dialogues, Watching
 from waypost.receive.authorship import FromField
 from waypost.receive.body import InFlight
 from waypost.receive.http import Guard, HttpDoor
 from waypost.receive.intake import NOWHERE, Intake
+from waypost.receive.overheard import Ears
 from waypost.receive.pickup import Pickup
 from waypost.receive.probe import NoProbe, Probe
 from waypost.receive.resent import Resent
@@ -275,7 +276,7 @@ async def _works(base: _Base, parts: Parts, stack: AsyncExitStack) -> _Works:
     dispatcher = _dispatcher(base, parts, dots)
     stack.push_async_callback(dispatcher.stop, stop_within * 3 / 4)
     reporter = _reporter(base, dispatcher)
-    receiver = parts.receiver(_doors(base), _house(base, dispatcher, _calls(base, parts.dialer(), dots)))
+    receiver = _receiver(base, parts, _house(base, dispatcher, _calls(base, parts.dialer(), dots)))
     stack.push_async_callback(receiver.stop, stop_within / 4)
     watch = await stack.enter_async_context(_Watch.over(base.log, base.clock))
     await _join(base, dispatcher)
@@ -487,6 +488,7 @@ class _Base:
     helo: HostMemory
     in_flight: InFlight
     resent: Resent
+    ears: Ears
     exchanges: tuple[Exchange, ...]  # at most one: where other processes share the queue
 
 
@@ -534,6 +536,7 @@ def _base(config: Config, parts: Parts) -> _Base:
         helo=HostMemory(clock, time_to_live=config.helo_memory.ttl),
         in_flight=InFlight(config.limits.memory),
         resent=Resent(clock, config.limits.resent),
+        ears=Ears(journal, Dialogues(storage, clock), clock),
         exchanges=(Exchange(storage, clock, _name(dice)),) if config.database or parts.has_fellows else (),
     )
 
@@ -857,7 +860,7 @@ def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], works: _Works
         used=lambda onward: Quotas(base.storage, base.clock).used(onward.quotas, onward.credential),
         delivering=dispatcher.destinations,
         refrozen=dispatcher.freeze,
-        rewatched=partial(setattr, base.journal, "watched"),
+        rewatched=partial(_hear, base),
     )
 
 
@@ -977,7 +980,18 @@ async def _keep_house(base: _Base) -> None:
 async def _heed_frost(base: _Base, dispatcher: Dispatcher) -> None:
     """Let the dispatcher know what is frozen, and the journal who is watched."""
     dispatcher.freeze(await Frost(base.storage, base.clock).all())
-    base.journal.watched = list(await Watching(base.storage, base.clock).all())
+    _hear(base, list(await Watching(base.storage, base.clock).all()))
+
+
+def _receiver(base: _Base, parts: Parts, house: House) -> Receiver:
+    receiver = parts.receiver(_doors(base), house)
+    receiver.ears = base.ears
+    return receiver
+
+
+def _hear(base: _Base, peers: Collection[str]) -> None:
+    """Whose dialogues are logged from now on: what hosts and clients say alike."""
+    base.journal.watched = base.ears.watched = peers
 
 
 async def _follow_frost(base: _Base, dispatcher: Dispatcher) -> None:

@@ -4,9 +4,10 @@ import pytest
 
 from tests.admin.office import destination, hurry, office
 from waypost.admin import queueing, words
-from waypost.admin.answers import ActBody, Acted, FailureKind, OperationError
+from waypost.admin.answers import ActBody, Acted, FailureKind, OperationError, WatchBody
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.queue.storage import RecipientState, Selection
+from waypost.queue.watching import Dialogues
 from waypost.route.state import Phase
 
 
@@ -235,3 +236,20 @@ async def test_a_retry_ends_rests_and_no_other_act_does() -> None:
         for action in ("hold", "release", "retry"):
             await found.desk.act(action, ActBody(everything=True, by="me", reason="why not", to="capture:"))
         assert found.told == ["changed", "changed", "retried"]
+
+
+async def test_a_trace_shows_the_session_of_a_client_that_was_watched() -> None:
+    async with office() as found:
+        name = await found.waiting()
+        said = [(0.0, "S", "220 mx"), (0.1, "C", "MAIL FROM:<a@example.net>"), (0.2, "S", "250 2.0.0 Ok: queued")]
+        await Dialogues(found.storage, found.desk.clock).keep(name, said)
+        (trace,) = (await found.desk.trace(name)).traces
+        assert trace.events[0].details["transcript"] == [list(line) for line in said]
+        assert "C MAIL FROM:<a@example.net>" in str([line.plain for line in words.traces(await found.desk.trace(name))])
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.0/99", "a/b", ""])
+async def test_what_is_no_network_is_watched_by_nobody(peer: str) -> None:
+    async with office() as found:
+        with pytest.raises(OperationError):
+            await found.desk.watch(WatchBody(peer))

@@ -414,7 +414,10 @@ class CapturedDetail:
 
 @dataclass(frozen=True, slots=True)
 class WatchBody:
-    """Whose dialogues are to be logged, or no more: a next hop, a host's name, or its address; for how many minutes."""
+    """Whose dialogues are to be logged, or no more, for how many minutes.
+
+    `peer`: a next hop, a host's name, an address or a network (of a host or a client), or a configured listener.
+    """
 
     peer: str
     on: bool = True

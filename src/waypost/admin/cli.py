@@ -125,7 +125,7 @@ def explain(
 
 
 def debug(
-    peer: Annotated[str, typer.Argument(metavar="[PEER]", help="A next hop, a host's name, or its address.")] = "",
+    peer: Annotated[str, typer.Argument(metavar="[PEER]", help="A next hop, host, address, network or listener.")] = "",
     switch: Annotated[str, typer.Argument(metavar="[on|off]", help="Whether to log.")] = "on",
     minutes: Annotated[int, typer.Option("--minutes", min=1, max=10080, help="It ends by itself after so long.")] = 60,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -134,8 +134,9 @@ def debug(
 ) -> None:
     """Log the dialogues with a peer for a while.
 
-    Without a peer: show whose are logged. Each line that we or the host say in an attempt is logged, without passwords
-    and bodies, and whatever the log's level. `waypost trace` has the same of each message.
+    Without a peer: show whose are logged. Each line that we or a host say in an attempt is logged, without passwords
+    and bodies, and whatever the log's level; and each that a client of that address or network (192.0.2.0/24) says, or
+    one of that listener (0.0.0.0:25), in sessions that begin from then on. `waypost trace` has the same by message.
 
     Example: waypost debug mx.example.net on --minutes 30
     """

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Final, TypeAlias, assert_never
 
 from waypost.admin import revisions
@@ -88,7 +89,7 @@ from waypost.queue.storage import (
     Storage,
     StorageError,
 )
-from waypost.queue.watching import Watching
+from waypost.queue.watching import Dialogues, Watching
 from waypost.route.domain import host_name, literal
 from waypost.route.hosts import HostFinder, describe_hosts
 from waypost.route.level import Chosen, NoStsPolicy, StsPolicies, TlsChooser
@@ -446,8 +447,9 @@ class Operations:
             raise OperationError(
                 FailureKind.BAD_REQUEST,
                 "a peer is watched by name or address, for 1 minute to 7 days",
-                "name a next hop as `queue destinations` shows it, a host, or its address",
+                "name a next hop as `queue destinations` shows it, a host, an address, a network, or a listener",
             )
+        _network(body.peer.strip())
         watching, peer = Watching(self.storage, self.clock), body.peer.strip()
         with _storage_trouble():
             if body.on:
@@ -522,6 +524,9 @@ class Operations:
 
     async def _trace(self, id: MessageId) -> Trace:  # noqa: A002 - the field's own name
         events = await self.storage.history(id)
+        if events and (said := await Dialogues(self.storage, self.clock).of(id)):
+            details = events[0].details | {"transcript": [list(line) for line in said]}
+            events = [replace(events[0], details=details), *events[1:]]
         waiting = await self._entries(Selection(ids=(id,)), after=EDGE, limit=ENTRIES)
         return Trace(id, tuple(events), tuple(waiting))
 
@@ -721,6 +726,17 @@ def _message_id(text: str) -> MessageId:
             "take an id from the Received header, the log or waypost queue list; an address has an @",
         ) from None
     return MessageId(text)
+
+
+def _network(peer: str) -> None:
+    """Raises: OperationError, where a network is meant and none is written."""
+    if "/" in peer and "://" not in peer:
+        try:
+            ip_network(peer, strict=False)
+        except ValueError as error:
+            raise OperationError(
+                FailureKind.BAD_REQUEST, f"{peer!r} is no network: {error}", "write it as 192.0.2.0/24 or 2001:db8::/48"
+            ) from None
 
 
 def _known(selection: Selection) -> Selection:

@@ -5,7 +5,7 @@ What came from outside is never taken for markup. Pure: printing is cli.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
@@ -266,9 +266,20 @@ def _details(event: HistoryEvent) -> Iterator[Text]:
                 yield from _outcome(outcome)
             for line in lines:
                 yield from _transcript_line(line)
-        case {"recipients": [*recipients]}:
+        case {"recipients": [*recipients], **more}:
             for recipient in recipients:
                 yield from _recipient(recipient)
+            yield from _session(more)
+        case _:
+            return
+
+
+def _session(details: Mapping[str, object]) -> Iterator[Text]:
+    """The dialogue of a session that brought a message, where somebody heard it."""
+    match details:
+        case {"transcript": [*lines]}:
+            for line in lines:
+                yield from _transcript_line(line)
         case _:
             return
 

@@ -21,6 +21,7 @@ from waypost.net.tls import IN_CLEAR, TlsState
 from waypost.policy.access import DRAINING, NOT_FROM_YOU
 from waypost.policy.admission import RelayPolicy
 from waypost.receive.login import STRANGER, Guest
+from waypost.receive.overheard import DEAF, Listening
 from waypost.receive.places import Crowd, OwnCrowd
 from waypost.receive.session import House, Session
 from waypost.receive.settings import Door, client_key, network_key
@@ -53,6 +54,8 @@ class Receiver:
         self._house = house
         self._sockets = sockets
         self._crowd = crowd()
+        #: Who may want to hear what is said.
+        self.ears: Listening = DEAF
         self._listeners: list[Listener] = []
         self._closed: list[Listener] = []  # they take nobody any more, and have sessions that go on
         self._sessions: set[Session] = set()
@@ -143,6 +146,8 @@ class Receiver:
             door = door.at_ease
         client, network = client_key(stream.peer.host), network_key(stream.peer.host)
         crowd, limits = self._crowd, self._house.settings
+        if self.ears.watched:
+            stream = self.ears.overhear(stream, str(door.endpoint))
         session = Session(stream, door, self._house, guest, tls)
         if limits.draining:
             await session.run(DRAINING)

@@ -162,6 +162,10 @@ class Journal:
             },
         )
 
+    def overheard(self, client: Endpoint, door: str, mark: str, text: str) -> None:
+        """A line of a session that somebody wants to hear, whatever the log's level."""
+        self._say.error("dialogue", client=str(client), listener=door, mark=mark, text=plain(text))
+
     def resent(self, client: Endpoint, id: MessageId) -> None:  # noqa: A002 - the field's own name
         """A client sent a message again whose 250 it had not heard."""
         self._metrics.resent()
