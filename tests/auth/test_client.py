@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from dataclasses import replace
 
 import pytest
 import trustme
@@ -123,13 +124,23 @@ def test_the_strongest_mechanism_comes_first_and_a_token_goes_by_no_password_mec
 
 def session(credentials: Credentials, offer: str, bindings: dict[str, bytes] | None = None) -> ClientSession:
     """One that has said AUTH."""
+    return session_and_events(credentials, offer, bindings)[0]
+
+
+def session_events(credentials: Credentials, offer: str) -> list[object]:
+    """What comes of an offer."""
+    return session_and_events(credentials, offer)[1]
+
+
+def session_and_events(
+    credentials: Credentials, offer: str, bindings: dict[str, bytes] | None = None
+) -> tuple[ClientSession, list[object]]:
     found = ClientSession(
         "us.example", credentials=credentials, mechanisms=lambda who: mechanisms(who, bindings or {}, HOST)
     )
     found.receive(b"220 mx.example\r\n")
     found.octets_to_send()
-    found.receive(f"250-mx.example\r\n250 AUTH {offer}\r\n".encode())
-    return found
+    return found, list(found.receive(f"250-mx.example\r\n250 AUTH {offer}\r\n".encode()))
 
 
 def told(session: ClientSession, reply: str) -> list[object]:
@@ -167,6 +178,72 @@ def test_a_binding_that_the_server_does_not_know_is_no_word_on_the_password() ->
     assert told(ours, "535 5.7.8 unsupported channel binding") == []
     assert ours.octets_to_send().startswith(b"AUTH SCRAM-SHA-256 ")
     refused = told(ours, "535 5.7.8 no")[0]
+    assert isinstance(refused, OpeningRefused)
+
+
+@pytest.mark.parametrize("code", ["504 5.5.4 unknown", "534 5.7.9 too weak"])
+def test_what_says_no_to_a_mechanism_leads_to_the_next(code: str) -> None:
+    ours = session(ALICE, "LOGIN SCRAM-SHA-256 PLAIN")
+    assert ours.octets_to_send().startswith(b"AUTH SCRAM-SHA-256 ")
+    assert told(ours, code) == []
+    assert ours.octets_to_send().startswith(b"AUTH PLAIN ")
+    assert told(ours, code) == []
+    assert ours.octets_to_send() == b"AUTH LOGIN\r\n"
+    (refused,) = told(ours, code)
+    assert isinstance(refused, OpeningRefused)
+    assert str(refused.reply.code) == code[:3]
+
+
+def test_a_password_transition_has_the_password_said_once_by_plain() -> None:
+    """RFC 4954 §6, 432: the server needs it to keep what the mechanism works with."""
+    ours = session(ALICE, "LOGIN SCRAM-SHA-256 PLAIN")
+    ours.octets_to_send()
+    assert told(ours, "432 4.7.12 a password transition is needed") == []
+    assert ours.octets_to_send().startswith(b"AUTH PLAIN ")
+    (opened,) = told(ours, "235 2.7.0 welcome")
+    assert isinstance(opened, Opened)
+
+
+@pytest.mark.parametrize("offer", ["SCRAM-SHA-256", "SCRAM-SHA-256 LOGIN"])
+def test_where_there_is_no_plain_a_password_transition_is_waited_for(offer: str) -> None:
+    ours = session(ALICE, offer)
+    ours.octets_to_send()
+    (refused,) = told(ours, "432 4.7.12 a password transition is needed")
+    assert isinstance(refused, OpeningRefused)
+    assert refused.reply.code == 432
+
+
+@pytest.mark.parametrize("code", ["454 4.7.0 later", "535 5.7.8 wrong", "538 5.7.11 encrypt"])
+def test_what_says_no_to_us_or_to_now_is_tried_by_no_other_mechanism(code: str) -> None:
+    """A second wrong password would count against the account."""
+    ours = session(ALICE, "SCRAM-SHA-256 PLAIN")
+    ours.octets_to_send()
+    (refused,) = told(ours, code)
+    assert isinstance(refused, OpeningRefused)
+
+
+# ---- by certificate, and as another
+@pytest.mark.parametrize(("act_as", "said"), [("", b"="), ("sales", b64encode(b"sales"))])
+def test_external_leaves_to_tls_who_we_are(act_as: str, said: bytes) -> None:
+    ours = session(Credentials("", "", external=True, act_as=act_as), "PLAIN EXTERNAL")
+    assert ours.octets_to_send() == b"AUTH EXTERNAL " + said + b"\r\n"
+
+
+def test_external_is_never_replaced_by_a_password() -> None:
+    (refused,) = session_events(Credentials("", "", external=True), "PLAIN LOGIN")
+    assert isinstance(refused, OpeningRefused)
+    assert "none of EXTERNAL is offered" in refused.why
+
+
+SALES = replace(ALICE, act_as="sales@example.net")
+
+
+def test_another_s_rights_are_asked_for_by_scram_and_by_plain_and_not_by_login() -> None:
+    assert converse(Scram(SALES), Server(lambda _: KEYS)) == Proven("alice", "sales@example.net")
+    assert converse(Scram(SALES, BOUND), Server(lambda _: KEYS, BOUND, plus=True)) == Proven("alice", SALES.act_as)
+    ours = session(SALES, "LOGIN PLAIN")
+    assert b64decode(ours.octets_to_send().split()[2]) == b"sales@example.net\0alice\0sesame"
+    (refused,) = session_events(SALES, "LOGIN")
     assert isinstance(refused, OpeningRefused)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import trustme
@@ -24,7 +26,9 @@ from waypost.mail.outcome import Deferred, Delivered, Host, LocalTrouble, Outcom
 from waypost.net.clock import SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint
-from waypost.route.route import Hosts, SmtpServers, TlsPolicy
+from waypost.route.level import TlsLevel
+from waypost.route.route import Hosts, Manner, Route, SmtpServers, TlsPolicy
+from waypost.smtp.client import Credentials
 
 CA = trustme.CA()
 
@@ -35,6 +39,8 @@ class Seen:
 
     under_tls: list[bool]
     connections: int = 0
+    #: What AUTH said, and the host name in the certificate that the client had shown.
+    logins: list[tuple[str, str]] = field(default_factory=list)
 
 
 def context_for(name: str) -> ssl.SSLContext:
@@ -42,6 +48,14 @@ def context_for(name: str) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     CA.issue_cert(name).configure_cert(context)
     return context
+
+
+def judged(line: bytes, writer: asyncio.StreamWriter, seen: Seen) -> bytes:
+    """The reply to AUTH: who has shown a certificate is welcome."""
+    shown = writer.get_extra_info("ssl_object").getpeercert() or {}
+    name = ", ".join(value for _, value in shown.get("subjectAltName", ()))
+    seen.logins.append((line.decode().strip(), name))
+    return b"235 welcome\r\n" if name else b"535 5.7.8 no certificate\r\n"
 
 
 @asynccontextmanager
@@ -67,9 +81,9 @@ async def server(
         secured = implicit
         writer.write(b"220 peer.example\r\n")
         while line := await reader.readline():
+            if line.startswith((b"QUIT", b"EHLO" if breaks_ehlo else b"QUIT")):
+                break
             match line[:4].upper():
-                case b"EHLO" if breaks_ehlo:
-                    break
                 case b"EHLO":
                     offered = under_tls if secured or strips_starttls else b"STARTTLS"
                     writer.write(b"250-peer.example\r\n250 %b\r\n" % offered)
@@ -87,8 +101,8 @@ async def server(
                     await reader.readuntil(b"\r\n.\r\n")
                     seen.under_tls.append(secured)
                     writer.write(b"250 kept\r\n")
-                case b"QUIT":
-                    break
+                case b"AUTH":
+                    writer.write(judged(line, writer, seen))
                 case _:
                     writer.write(b"250 ok\r\n")
         writer.close()
@@ -115,7 +129,7 @@ async def server(
         await listening.wait_closed()
 
 
-async def deliver(endpoint: Endpoint, policy: TlsPolicy, *, implicit: bool = False) -> Outcome:
+async def deliver(endpoint: Endpoint, policy: TlsPolicy, *, implicit: bool = False, route: Route = ROUTE) -> Outcome:
     """The outcome of one attempt at the host `mx.example`; `implicit`: by `smtps://`."""
     clock = SystemClock()
     trusting = ssl.create_default_context()
@@ -130,7 +144,7 @@ async def deliver(endpoint: Endpoint, policy: TlsPolicy, *, implicit: bool = Fal
     smtp = SmtpDelivery(FixedHosts(Hosts((Host("mx.example", endpoint, implicit),))), CHOOSER, opener, pool, clock)
     sent = lease()
     fates = Fates(sent.recipients)
-    route = replace(ROUTE, tls=policy)
+    route = replace(route, tls=policy)
     assert isinstance(route.transport, SmtpServers)
     await smtp.deliver(sent, route, route.transport, fates, Transcript(clock.monotonic()))
     await pool.close()
@@ -216,3 +230,65 @@ async def test_a_server_that_breaks_on_ehlo_under_implicit_tls_gets_helo_which_g
     assert isinstance(outcome, Delivered), describe(outcome)
     assert seen.under_tls == [True]
     assert seen.connections == 2
+
+
+# ---- by a certificate of ours (RFC 4422 app. A)
+def by_certificate(place: Path, name: str = "us.example", act_as: str = "") -> Route:
+    """A route that shows a certificate for `name`, and logs in by it."""
+    leaf = CA.issue_cert(name)
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(place / "client.pem"))
+    file = str(place / "client.pem")
+    credentials = Credentials("", "", external=True, act_as=act_as)
+    return replace(ROUTE, credentials=credentials, manner=Manner(certificate=file, key=file))
+
+
+def asking_for_certificates() -> ssl.SSLContext:
+    context = context_for("mx.example")
+    context.verify_mode = ssl.CERT_OPTIONAL
+    CA.configure_trust(context)
+    return context
+
+
+@pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "implicit"])
+async def test_a_server_that_asks_for_our_certificate_gets_it_and_a_login_by_it(
+    tmp_path: Path,
+    implicit: bool,  # noqa: FBT001 - a column of the table above
+) -> None:
+    seen, context = Seen([]), asking_for_certificates()
+    async with server("mx.example", seen, implicit=implicit, under_tls=b"AUTH EXTERNAL", context=context) as endpoint:
+        outcome = await deliver(endpoint, TlsPolicy.REQUIRED, implicit=implicit, route=by_certificate(tmp_path))
+    assert isinstance(outcome, Delivered), describe(outcome)
+    assert seen.logins == [("AUTH EXTERNAL =", "us.example")]
+
+
+async def test_a_certificate_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    contexts, manner = TlsContexts.system(), by_certificate(tmp_path).manner
+    first = contexts.of(TlsLevel.REQUIRED, manner)
+    assert contexts.of(TlsLevel.REQUIRED, manner) is first
+    by_certificate(tmp_path, "other.example")
+    os.utime(tmp_path / "client.pem", ns=(1, 1))
+    assert contexts.of(TlsLevel.REQUIRED, manner) is not first
+    assert len(contexts.showing) == 1
+
+
+@pytest.mark.parametrize("spoilt", ["gone", "no certificate"])
+async def test_mail_waits_while_our_certificate_cannot_be_read_and_no_server_is_bothered(
+    tmp_path: Path, spoilt: str
+) -> None:
+    seen, route = Seen([]), by_certificate(tmp_path)
+    (tmp_path / "client.pem").unlink()
+    if spoilt != "gone":
+        (tmp_path / "client.pem").write_text(spoilt)
+    async with server("mx.example", seen, context=asking_for_certificates()) as endpoint:
+        outcome = await deliver(endpoint, TlsPolicy.REQUIRED, route=route)
+    assert isinstance(outcome, Deferred)
+    assert "client.pem cannot be used" in describe(outcome)
+    assert seen.connections == 0
+
+
+async def test_without_tls_nobody_is_told_who_we_are_and_mail_waits(tmp_path: Path) -> None:
+    seen = Seen([])
+    async with server("mx.example", seen, strips_starttls=True) as endpoint:
+        outcome = await deliver(endpoint, TlsPolicy.OPPORTUNISTIC, route=by_certificate(tmp_path))
+    assert isinstance(outcome, Deferred)
+    assert "none of EXTERNAL is offered" in describe(outcome)

@@ -1,4 +1,4 @@
-"""Our side of SASL mechanisms, without I/O: SCRAM-SHA-256(-PLUS), OAUTHBEARER and XOAUTH2, the strongest first.
+"""Our side of SASL mechanisms, without I/O: EXTERNAL, SCRAM-SHA-256(-PLUS), OAUTHBEARER, XOAUTH2; the strongest first.
 
 PLAIN and LOGIN are waypost.smtp.client's own. Not here: which server gets which credentials (config/), or where an
 access token comes from (oauth.py).
@@ -14,9 +14,9 @@ from typing import Final
 from scramp import ScramClient, ScramException
 
 from waypost.auth.bearer import OAUTHBEARER, XOAUTH2
-from waypost.auth.scram import NAME, PLUS, Bindings
+from waypost.auth.scram import NAME, PLUS, ActingAs, Bindings
 from waypost.net.stream import Endpoint
-from waypost.smtp.client import Credentials, GiveUp, Mechanisms, by_password
+from waypost.smtp.client import Credentials, GiveUp, Mechanisms, Spoken, by_password
 from waypost.smtp.command import NoResponse
 
 #: The most work a server may ask of us (PBKDF2 on the event loop, some 50 ms): what is usual is a fifth of it.
@@ -26,6 +26,8 @@ _ITERATIONS: Final = re.compile(r",i=([0-9]{1,6})(?:,|$)")
 
 def mechanisms(credentials: Credentials, bindings: Bindings, host: Endpoint) -> Mechanisms:
     """What `credentials` can be shown by to `host`, over a connection with these channel bindings."""
+    if credentials.external:
+        return {"EXTERNAL": partial(Spoken, credentials.act_as, first=True)}
     if credentials.oauth:
         return {
             OAUTHBEARER: partial(_Bearer, _oauthbearer(credentials, host), b"\1"),
@@ -74,6 +76,8 @@ class Scram:
         name = PLUS if self._binding else NAME
         try:
             self._client = ScramClient([name], self._credentials.username, self._credentials.password, self._binding)
+            if self._credentials.act_as:
+                self._client.gs2_header = ActingAs(self._client.gs2_header, self._credentials.act_as)
             first: str = self._client.get_client_first()
         except ScramException:  # a name or password that SASLprep forbids: the server will say so
             return b""

@@ -1096,6 +1096,23 @@ class Route(Going):
     oauth: Words = Field(
         default="", description="The `[[oauth]]` whose access token stands in the password's place, by its name."
     )
+    act_as: Words = Field(
+        default="",
+        description="The account whose rights are asked for at the login, where that is another (by PLAIN, SCRAM or "
+        "EXTERNAL).",
+    )
+    client_certificate: Words = Field(
+        default="",
+        description="File with a certificate of ours in PEM, and its chain: shown under TLS to a server that asks for "
+        "one. Read again when it changes. Relative to the configuration file.",
+        examples=["/etc/waypost/client.pem"],
+    )
+    client_key: Words = Field(
+        default="", description="File with its private key, without a passphrase; empty: the same file."
+    )
+    external: bool = Field(
+        default=False, description="Log in by that certificate (AUTH EXTERNAL), in place of a username and a password."
+    )
     deliver: Literal["at-once", "on-demand"] = Field(
         default="at-once",
         description="`on-demand`: mail waits until its host says ETRN (RFC 1985): for hosts that are not always "

@@ -16,6 +16,7 @@ from waypost.config.sections import Found, Reader
 from waypost.config.tls import check_authorities
 from waypost.mail.content import AS_IT_CAME, Content, Wishes
 from waypost.mail.window import ALWAYS, Hourly, Window
+from waypost.net.certificates import BadCertificate, CertificateFiles, read_certificate
 from waypost.route.domain import Match
 from waypost.route.onward import STAY, Onward
 from waypost.route.route import (
@@ -54,7 +55,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         tls=tls_policy(route),
         credentials=_credentials(found, reader, base, environment),
         limits=Limits(**_limits(route)),
-        manner=Manner(**_manner(route)),
+        manner=Manner(**_manner(route), **_shown(found, reader, base)),
         retries=_retries(route),
         onward=_onward(found, reader),
         on_demand=route.deliver == "on-demand",
@@ -363,6 +364,7 @@ def _check_means(found: Found[Route], reader: Reader) -> None:
         reader.complain((*path, "tls"), "smtps:// is TLS from the first octet", "Leave it out, or write smtp://")
     if route.deliver == "on-demand" and not isinstance(route.to, (*_BY_SMTP, LmtpServers)):
         reader.complain((*path, "deliver"), f"has no effect on {target_text(route.to)}", "Leave it out")
+    _check_identity(found, reader)
     if not route.username:
         for key in {"password_file", "password_env", "oauth"} & route.model_fields_set:
             reader.complain((*path, key), "a password without a username is never used", "Write the username too")
@@ -377,6 +379,27 @@ def _check_means(found: Found[Route], reader: Reader) -> None:
             (*path, "username"),
             f'with tls = "{policy.value}" anyone on the way could read the password',
             'Write tls = "verify" (or "required", where the certificate is not the server\'s)',
+        )
+
+
+def _check_identity(found: Found[Route], reader: Reader) -> None:
+    """What we are by a certificate, and whose rights we ask for."""
+    route, path = found.section, found.path
+    if route.client_key and not route.client_certificate:
+        reader.complain((*path, "client_key"), "is of no use without its certificate", "Write client_certificate")
+    if route.client_certificate and (route.tls == "none" or not isinstance(route.to, _BY_SMTP)):
+        reader.complain(
+            (*path, "client_certificate"), "is shown under TLS alone, which this route has not", "Leave it out"
+        )
+    if route.external and (not route.client_certificate or route.username or not isinstance(route.to, SmtpServers)):
+        reader.complain(
+            (*path, "external"),
+            "is a login by client_certificate, without username, at smtp:// servers",
+            "Write client_certificate, and no username",
+        )
+    if route.act_as and (route.oauth or not (route.username or route.external)):
+        reader.complain(
+            (*path, "act_as"), "needs a login by password or certificate", "Write username, or external = true"
         )
 
 
@@ -398,6 +421,8 @@ def _credentials(
     found: Found[Route], reader: Reader, base: Path, environment: Mapping[str, str]
 ) -> Credentials | NoCredentials:
     route, path = found.section, found.path
+    if route.external:
+        return Credentials("", "", external=True, act_as=route.act_as)
     if not route.username:
         return NoCredentials()
     if [bool(route.password_file), bool(route.password_env), bool(route.oauth)].count(True) != 1:
@@ -408,7 +433,21 @@ def _credentials(
     if route.oauth:
         return Credentials(route.username, "", oauth=route.oauth)
     secret = Secret(route.password_file, route.password_env)
-    return Credentials(route.username, secret.read(base, environment, path, "password", reader))
+    password = secret.read(base, environment, path, "password", reader)
+    return Credentials(route.username, password, act_as=route.act_as)
+
+
+def _shown(found: Found[Route], reader: Reader, base: Path) -> dict[str, Any]:
+    """The certificate we show, which can be read now; its files, as a Manner has them."""
+    route, path = found.section, found.path
+    if not route.client_certificate:
+        return {}
+    certificate = base / route.client_certificate
+    files = CertificateFiles(certificate, base / route.client_key if route.client_key else certificate)
+    read = read_certificate(files)
+    if isinstance(read, BadCertificate):
+        reader.complain((*path, "client_certificate"), read.problem, read.remedy)
+    return {"certificate": str(files.certificate), "key": str(files.key)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ Not here: which host, and what follows when none opens (smtp.py).
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from waypost.auth.keeper import Token, TokenAnswer, Unavailable
@@ -41,7 +42,7 @@ from waypost.mail.outcome import (
     PolicyRefused,
 )
 from waypost.net.stream import Fault, FaultKind
-from waypost.net.tls import client_context
+from waypost.net.tls import client_context, context_showing
 from waypost.route.level import TlsDemand, TlsLevel
 from waypost.route.route import AS_OURSELVES, HeloFallback, Manner
 from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
@@ -88,20 +89,45 @@ class Unopened:
 
 
 @dataclass(frozen=True, slots=True)
+class NotShown:
+    """A certificate of ours that a route is to show, and that cannot be read now; `why` names the file."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class TlsContexts:
-    """The client's two: one that encrypts to whoever answers, one that checks who that is."""
+    """The client's two: one that encrypts to whoever answers, one that checks who that is.
+
+    `showing` keeps those that show a certificate of ours: by level, files, and when these were changed.
+    """
 
     unverified: ssl.SSLContext
     verified: ssl.SSLContext
+    showing: dict[tuple[bool, str, str, int], ssl.SSLContext] = field(default_factory=dict)
 
     @classmethod
     def system(cls) -> TlsContexts:
         """With the roots this machine trusts."""
         return cls(client_context(verified=False), client_context())
 
-    def of(self, level: TlsLevel) -> ssl.SSLContext:
+    def of(self, level: TlsLevel, manner: Manner = AS_OURSELVES) -> ssl.SSLContext | NotShown:
         """The context for a level. Under DANE nothing that `ssl` could verify counts: see Connection.handshake."""
+        if manner.certificate:
+            return self._showing(manner, is_verified=level is TlsLevel.VERIFIED)
         return self.verified if level is TlsLevel.VERIFIED else self.unverified
+
+    def _showing(self, manner: Manner, *, is_verified: bool) -> ssl.SSLContext | NotShown:
+        try:
+            changed = max(Path(file).stat().st_mtime_ns for file in (manner.certificate, manner.key))
+            name = (is_verified, manner.certificate, manner.key, changed)
+            if name not in self.showing:
+                for old in [each for each in self.showing if each[:3] == name[:3]]:
+                    del self.showing[old]
+                self.showing[name] = context_showing(manner.certificate, manner.key, verified=is_verified)
+        except OSError as error:  # SSLError is one: a key that is another certificate's
+            return NotShown(f"the client certificate {manner.certificate} cannot be used: {error}")
+        return self.showing[name]
 
 
 class Authorisations(Protocol):
@@ -198,6 +224,10 @@ class Opener:
         transcript: Transcript,
     ) -> Connection | Unopened:
         """A session on the first connection, or on one the tables allow after it."""
+        context = self._contexts.of(needs.tls.level, needs.manner)
+        if isinstance(context, NotShown):
+            transcript.add(self._ends.clock.monotonic(), "*", context.why)
+            return Unopened(deferred(LocalTrouble(context.why)), our_fault=True)
         approach = self._first(host, needs)
         while True:
             opened = await open_connection(
@@ -205,7 +235,7 @@ class Opener:
                 approach,
                 ends=self._ends,
                 credentials=credentials,
-                context=self._contexts.of(needs.tls.level),
+                context=context,
                 demand=needs.tls,
                 transcript=transcript,
                 manner=needs.manner,

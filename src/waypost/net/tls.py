@@ -45,8 +45,22 @@ def client_context(*, verified: bool = True) -> ssl.SSLContext:
     return _read_authorities(os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", ""), verified)
 
 
+def context_showing(certificate: str, key: str, *, verified: bool) -> ssl.SSLContext:
+    """A client's context that shows the certificate (PEM, with its chain) in a file to whoever asks for one.
+
+    Takes some 30 ms. Raises: OSError (ssl.SSLError): a file that cannot be read, or a key that is another's.
+    """
+    context = _context(verified=verified)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 @lru_cache(maxsize=8)
 def _read_authorities(file: str, directory: str, verified: bool) -> ssl.SSLContext:  # noqa: ARG001, FBT001 - OpenSSL reads the first two itself; they are the key
+    return _context(verified=verified)
+
+
+def _context(*, verified: bool) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not verified:
         context.check_hostname = False

@@ -157,12 +157,14 @@ class Manner(NamedTuple):
     """As whom and how we come to a next hop.
 
     `helo`: the name we give, "" the service's; `sources`: addresses to come from; `fallback`: whether HELO follows a
-    broken EHLO.
+    broken EHLO; `certificate` and `key`: the files of the one we show under TLS, "" for none.
     """
 
     helo: str = ""
     sources: tuple[str, ...] = ()
     fallback: HeloFallback = HeloFallback.UNLESS_TLS
+    certificate: str = ""
+    key: str = ""
 
     def source(self, host: str) -> str:
         """The address to come from to a numeric address, of the same family; "": the system's choice."""

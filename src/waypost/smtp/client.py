@@ -99,11 +99,14 @@ class Credentials:
     """For AUTH; never shown by repr, so never logged.
 
     `oauth`: the name of the authorisation that gives an access token in the password's place; "" for a password.
+    `external`: by neither, but by the certificate that we show under TLS. `act_as`: whose rights we ask for; "" ours.
     """
 
     username: str
     password: str
     oauth: str = ""
+    external: bool = False
+    act_as: str = ""
 
     def __repr__(self) -> str:
         return "Credentials(…)"
@@ -152,17 +155,18 @@ class Spoken:
         return self._responses.popleft() if self._responses else GiveUp()
 
 
+#: What says no to a mechanism, not to us: unknown, too weak, or good only once the password was said (RFC 4954 §6).
+_UNFIT: Final = {504, 534, 432}
+
 #: What credentials can be shown by: mechanisms in order of preference, each made anew for each AUTH.
 Mechanisms: TypeAlias = Mapping[str, Callable[[], ClientExchange]]
 
 
 def by_password(credentials: Credentials) -> Mechanisms:
     """The mechanisms that need nothing but base64: PLAIN (RFC 4616) and LOGIN. For others see waypost.auth.client."""
-    username, password = credentials.username, credentials.password
-    return {
-        "PLAIN": lambda: Spoken(f"\0{username}\0{password}", first=True),
-        "LOGIN": lambda: Spoken(username, password, first=False),
-    }
+    username, password, act_as = credentials.username, credentials.password, credentials.act_as
+    plain: Mechanisms = {"PLAIN": lambda: Spoken(f"{act_as}\0{username}\0{password}", first=True)}
+    return plain if act_as else {**plain, "LOGIN": lambda: Spoken(username, password, first=False)}
 
 
 # ---- events
@@ -671,7 +675,7 @@ class ClientSession:
         self._say(line, shown=f"AUTH {self._mechanism} (credentials not shown)")
 
     def _authenticated(self, reply: Reply, leads_to: Stage) -> Stage:
-        """Where AUTH goes on; answers a challenge, tries the next mechanism after 504 (RFC 4954 §4)."""
+        """Where AUTH goes on; answers a challenge, tries the next mechanism after `_UNFIT` (RFC 4954 §4, §6)."""
         if leads_to is Stage.AUTH:
             response = self._response(reply)
             self._say("*" if isinstance(response, GiveUp) else _base64(response), shown="(response not shown)")
@@ -679,8 +683,11 @@ class ClientSession:
             return Stage.QUIT if isinstance(response, GiveUp) else leads_to
         if leads_to is Stage.READY and not self._exchange.is_satisfied:
             return Stage.QUIT
+        if reply.code == 432:  # a password that has to be said once, so that the server can keep what it needs of it
+            while self._mechanisms and self._mechanisms[0][0] != "PLAIN":
+                self._mechanisms.popleft()
         # With -PLUS the two may not agree on what binds the channel: that is no word on the password.
-        unfit = reply.code == 504 or (reply.is_permanent and self._mechanism.endswith("-PLUS"))
+        unfit = reply.code in _UNFIT or (reply.is_permanent and self._mechanism.endswith("-PLUS"))
         if unfit and self._mechanisms:
             self._say_auth()
             return Stage.AUTH
