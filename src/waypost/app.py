@@ -76,7 +76,7 @@ from waypost.deliver.opener import Opener, TlsContexts
 from waypost.deliver.pipe import PipeDelivery
 from waypost.deliver.pool import Pool
 from waypost.deliver.quotas import Quotas
-from waypost.deliver.relays import Relays
+from waypost.deliver.relays import OPEN_HOUSES, Houses, Relays
 from waypost.deliver.runner import Carriers, Runner
 from waypost.deliver.settler import Settler
 from waypost.deliver.sharing import NodeShares
@@ -414,7 +414,7 @@ class _Renewal:
         self.works.dispatcher.adopt(base.table, policy)
         dialer = self.parts.dialer()
         carriers, rewriting = _carriers(base, _smtp(base, dialer, self.works.dots)), rewritings(config, base.maps)
-        self.works.dispatcher.runner.adopt(carriers, _relays(base), rewriting, policy)
+        self.works.dispatcher.runner.adopt(carriers, _relays(base, self.works.dispatcher), rewriting, policy)
         self.works.reporter.routes, self.works.reporter.sign = base.table, base.signing.usual
         if isinstance(base.journal, _NoticingJournal):
             base.journal.notices.sign = base.signing.usual
@@ -608,9 +608,10 @@ def _carriers(base: _Base, smtp: SmtpDelivery) -> Carriers:
 
 def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
     config, clock, journal, policy = base.config, base.clock, base.journal, base.config.retry_policy()
+    relays = _relays(base)
     runner = Runner(
         _carriers(base, _smtp(base, parts.dialer(), dots)),
-        _relays(base),
+        relays,
         rewritings(config, base.maps),
         policy=policy,
         clock=clock,
@@ -631,6 +632,7 @@ def _dispatcher(base: _Base, parts: Parts, dots: Dots) -> Dispatcher:
         capacity=Capacity(attempts=config.limits.deliveries, reserve=config.limits.deliveries // 5),
         destination=_destination(base, parts),
     )
+    relays.houses = dispatcher
     base.storage.news = dispatcher.wake
     base.metrics.destinations = dispatcher.destinations
     base.metrics.days_authorised = lambda: [state.days(clock.now()) for state in base.keeper.states()]
@@ -654,8 +656,8 @@ def _smtp(base: _Base, dialer: Dialer, dots: Dots) -> SmtpDelivery:
     return SmtpDelivery(base.finder, chooser, opener, base.pool, clock, listener, dots, base.health)
 
 
-def _relays(base: _Base) -> Relays:
-    return Relays(base.table, Quotas(base.storage, base.clock), base.clock)
+def _relays(base: _Base, houses: Houses = OPEN_HOUSES) -> Relays:
+    return Relays(base.table, Quotas(base.storage, base.clock), base.clock, houses)
 
 
 def _reporter(base: _Base, dispatcher: Dispatcher) -> Reporter:

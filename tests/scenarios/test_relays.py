@@ -7,9 +7,11 @@ import asyncio
 from tests.deliver.peer import Peer
 from tests.scenarios.whole import HOUR, MINUTE, Whole, to_host, whole
 from tests.virtual import virtual
+from waypost.admin.answers import ActBody, Limiting
 from waypost.admin.explanation import Question
-from waypost.net.stream import Endpoint
+from waypost.net.stream import Endpoint, Stream
 from waypost.queue.memory import MemoryStorage
+from waypost.route.state import Phase
 
 GENERAL, BULK, ANN, OTHER = "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"
 BY_SENDER = (
@@ -18,6 +20,20 @@ BY_SENDER = (
     + to_host("*", ANN, 'name = "ann"', 'senders = ["ann@home.example"]')
     + to_host("inner.example", OTHER)
 )
+
+
+class Counting(Peer):
+    """Knows how many connections it had at once."""
+
+    open = most = 0
+
+    async def __call__(self, stream: Stream) -> None:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            await super().__call__(stream)
+        finally:
+            self.open -= 1
 
 
 def peers(*hosts: str) -> dict[str, Peer]:
@@ -180,16 +196,97 @@ async def test_a_destination_within_a_route_by_mx_has_its_own_limits() -> None:
 async def test_a_spent_quota_makes_mail_wait_until_there_is_room_and_the_queue_says_until_when() -> None:
     hosts = peers(GENERAL)
     async with whole(to_host("*", GENERAL, 'quota = ["3/1h"]'), hosts) as service:
-        for _ in range(4):
+        for _ in range(6):
             await service.take("you@world.example")
             await asyncio.sleep(1)
         assert len(hosts[GENERAL].accepted) == 3
+        for waits in (await service.running.operations.why("you@world.example")).recipients:
+            assert waits.limiting is Limiting.QUOTA
+            assert "3 messages in 1 hour, is spent" in waits.text
+            assert 50 * MINUTE < waits.clears_at - service.clock.now() < 2 * HOUR
+        await asyncio.sleep(30 * MINUTE)
+        waiting = await service.queue()
+        assert [entry.attempts for entry in waiting] == [0, 0, 0]  # nothing goes round in the queue meanwhile
+        await asyncio.sleep(90 * MINUTE)
+        assert len(hosts[GENERAL].accepted) > 3
+        await asyncio.sleep(4 * HOUR)
+        assert len(hosts[GENERAL].accepted) == 6
+
+
+@virtual
+async def test_a_message_too_large_for_what_is_left_of_a_quota_waits_alone() -> None:
+    hosts = peers(GENERAL)
+    async with whole(to_host("*", GENERAL, 'quota = ["5 recipients/1h"]'), hosts) as service:
+        await service.take("a@world.example", "b@world.example", "c@world.example")
+        await asyncio.sleep(1)
+        large = await service.take("d@world.example", "e@world.example", "f@world.example")
+        await asyncio.sleep(1)
+        await service.take("g@world.example")
+        await asyncio.sleep(1)
+        assert len(hosts[GENERAL].accepted) == 2
+        assert {entry.id for entry in await service.queue()} == {large}
+
+
+@virtual
+async def test_an_operator_may_ask_again_before_a_spent_quota_has_room() -> None:
+    hosts = peers(GENERAL)
+    async with whole(to_host("*", GENERAL, 'quota = ["1/1h"]'), hosts) as service:
+        for _ in range(2):
+            await service.take("you@world.example")
+            await asyncio.sleep(1)
         (entry,) = await service.queue()
-        assert "3 messages in 1 hour, is spent" in entry.last_outcome
-        assert "not before 2026-01-01 01:" in entry.last_outcome
-        assert 50 * MINUTE < entry.due_at - service.clock.now() < 2 * HOUR
-        await asyncio.sleep(2 * HOUR)
-        assert len(hosts[GENERAL].accepted) == 4
+        await service.running.operations.act("retry", ActBody(ids=(entry.id,)))
+        await asyncio.sleep(5)
+        (waits,) = (await service.running.operations.why("you@world.example")).recipients
+        assert waits.limiting is Limiting.QUOTA
+        assert len(hosts[GENERAL].accepted) == 1
+
+
+@virtual
+async def test_where_the_fallback_s_quota_is_spent_too_all_waits_for_the_first_that_has_room() -> None:
+    hosts = peers(GENERAL, OTHER)
+    text = to_host("*", GENERAL, 'quota = ["1/1d"]', 'fallback = ["second"]')
+    text += f'[[route]]\nname = "second"\nto = "smtp://{OTHER}:25"\nquota = ["1/1h"]\n'
+    async with whole(text, hosts) as service:
+        for _ in range(4):
+            await service.take("you@world.example")
+            await asyncio.sleep(1)
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 1]
+        for waits in (await service.running.operations.why("you@world.example")).recipients:
+            assert waits.limiting is Limiting.QUOTA
+            assert "and so is its fallback" in waits.text
+            assert waits.clears_at - service.clock.now() < 2 * HOUR
+        assert [entry.attempts for entry in await service.queue()] == [0, 0]
+        await asyncio.sleep(5 * HOUR)
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 3]
+
+
+@virtual
+async def test_a_fallback_keeps_to_its_own_concurrency_whoever_sends_there() -> None:
+    hosts = peers(GENERAL)
+    slow = hosts[OTHER] = Counting(pauses={"banner": 5.0})
+    text = to_host("*", GENERAL, 'quota = ["1/1d"]', 'fallback = ["second"]', "concurrency = 10")
+    text += f'[[route]]\nname = "second"\nto = "smtp://{OTHER}:25"\nconcurrency = 2\nmessages = 1\n'
+    async with whole(text, hosts) as service:
+        for _ in range(9):
+            await service.take("you@world.example")
+        await asyncio.sleep(MINUTE)
+        assert slow.most == 2
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 8]
+
+
+@virtual
+async def test_a_fallback_that_is_down_rests_and_is_not_tried_for_each_message() -> None:
+    hosts = peers(GENERAL)
+    text = to_host("*", GENERAL, 'quota = ["1/1d"]', 'fallback = ["second"]')
+    text += f'[[route]]\nname = "second"\nto = "smtp://{OTHER}:25"\n'
+    async with whole(text, hosts) as service:
+        for _ in range(20):
+            await service.take("you@world.example")
+        await asyncio.sleep(30)
+        states = {state.next_hop: state for state in (await service.running.operations.destinations()).destinations}
+        (second,) = [state for hop, state in states.items() if OTHER in hop]
+        assert second.phase is Phase.RESTING
 
 
 @virtual

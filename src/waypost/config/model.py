@@ -551,7 +551,8 @@ class ClientRate(Section):
     )
     kept_in: Literal["memory", "spool"] = Field(
         default="memory",
-        description="`memory`: each process counts for itself, from nothing when it starts. `spool`: counted in whole "
+        description="`memory`: from nothing when it starts; processes of one queue tell one another each second what "
+        "was taken: who sends to N of them at once may have N bursts, which are made up for. `spool`: counted in whole "
         "periods of `per`, outlasts a restart and is shared by all processes; a write to the disk for each that is "
         "counted. Not for connections.",
     )

@@ -11,6 +11,7 @@ yet, and that before one that fails or from which nothing comes back.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -155,6 +156,7 @@ class Destination:
         "cause",
         "counts",
         "frozen",
+        "guests",
         "has_more",
         "has_window",
         "in_turn",
@@ -169,6 +171,7 @@ class Destination:
         "rests_until",
         "route",
         "running",
+        "stays_until",
         "used_at",
         "waiting",
     )
@@ -200,6 +203,10 @@ class Destination:
         self.is_held = False
         #: By whom it is frozen, and why; empty where it is not.
         self.frozen = ""
+        #: When its mail may go again that stays in the queue for a time; 0: for none.
+        self.stays_until = 0.0
+        #: Attempts of other next hops' mail that wait for a place here, the longest waiting first.
+        self.guests: deque[asyncio.Future[None]] = deque()
         self._ended = False  # an authorisation that it needs
         self._since = since
         #: What came of recipients, and of the last ones; who writes an attempt down adds to both.
@@ -308,19 +315,31 @@ class Destination:
         self.cause = cause
         self._ended = self.is_held = True
 
+    def stay(self, cause: Cause, until: float) -> None:
+        """The same for a time, up to `until` (monotonic)."""
+        self.cause = cause
+        self.stays_until, self.is_held = until, True
+
+    def resume(self, now: float) -> None:
+        """Its mail may go again, where it was only for a time that it stayed."""
+        if self.stays_until and now >= self.stays_until:
+            self.stays_until = 0.0
+            self.is_held = self._ended or bool(self.frozen)
+
     def let_go(self) -> None:
         """What it was held for is mended."""
-        self._ended = False
+        self._ended, self.stays_until = False, 0.0
         self.is_held = bool(self.frozen)
 
     def freeze(self, why: str) -> None:
         """Try nothing until `thaw` (or `freeze("")`), and give nothing up."""
         self.frozen = why
-        self.is_held = self._ended or bool(why)
+        self.is_held = self._ended or bool(why) or self.stays_until > 0
 
     def state(self, now: float, at: Instant) -> DestinationState:
         """What it is doing; `at` is what the wall clock says at `now` (monotonic)."""
-        in_trouble = self._ended or self._failures > 0 or self._rests > 0
+        in_trouble = self._ended or self._failures > 0 or self._rests > 0 or self.stays_until > 0
+        rests_until = self.stays_until or self.rests_until
         return DestinationState(
             next_hop=self.next_hop,
             phase=Phase.SHUT if self.has_window and self.is_shut(at) else self._phase(now, in_trouble=in_trouble),
@@ -330,7 +349,7 @@ class Destination:
             window=int(self._window),
             limit=self.limit,
             cause=self.frozen or (describe_cause(self.cause) if in_trouble else ""),
-            rests_until=at + self.rests_until - now if in_trouble and self.rests_until else 0.0,
+            rests_until=at + rests_until - now if in_trouble and rests_until else 0.0,
             tally=self._tally(),
             route=self.route.name if isinstance(self.route, Route) else "",
             pace=self.pace,
@@ -352,7 +371,7 @@ class Destination:
         if self.frozen:
             return Phase.FROZEN
         if self.is_held:
-            return Phase.HELD
+            return Phase.HELD if self._ended else Phase.RESTING
         if now < self.rests_until:
             return Phase.RESTING
         if not self.running:

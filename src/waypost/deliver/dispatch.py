@@ -22,9 +22,18 @@ from waypost.deliver.crowd import RELIEF, Capacity, Crowd, Memory
 from waypost.deliver.destination import LONGEST_REST, Destination, Held, May, Standing
 from waypost.deliver.journal import Journal, tell
 from waypost.deliver.pool import Pool
+from waypost.deliver.relays import Attempting
 from waypost.deliver.runner import Runner, Tried, Untried
 from waypost.deliver.settler import Settler
-from waypost.deliver.smtp import AuthorisationEnded, CredentialsRefused, Elsewhere, Reach, Reached, Unreachable
+from waypost.deliver.smtp import (
+    AuthorisationEnded,
+    CredentialsRefused,
+    Elsewhere,
+    Exhausted,
+    Reach,
+    Reached,
+    Unreachable,
+)
 from waypost.hooks.calls import NO_HOOKS, Hooks
 from waypost.hooks.values import Ended, Point
 from waypost.mail.attempt import Attempt
@@ -296,6 +305,7 @@ class Dispatcher:
         if self._settler.is_failing:
             return PAUSE
         now = self._clock.now()
+        until_one_may = self._resume()
         self._left_on_disk = False
         ready = await self._storage.ready(now, limit=len(self._destinations) + HOPS)
         for hop in ready:
@@ -305,7 +315,15 @@ class Dispatcher:
         self._shut({hop.next_hop for hop in ready}, now)
         self._forget_idle()
         due = await self._storage.next_due(now)
-        return LONGEST_SLEEP if isinstance(due, Never) else _until(due, self._clock.now())
+        return until_one_may if isinstance(due, Never) else min(until_one_may, _until(due, self._clock.now()))
+
+    def _resume(self) -> timedelta:
+        """Let those go on whose mail stayed for a time that is over; how long until the next may."""
+        now = self._clock.monotonic()
+        for destination in self._destinations.values():
+            destination.resume(now)
+        times = [one.stays_until - now for one in self._destinations.values() if one.stays_until]
+        return timedelta(seconds=min([LONGEST_SLEEP.total_seconds(), *times]))
 
     async def _is_shut(self, destination: Destination, since: Instant, now: Instant) -> bool:
         """Whether its window is, and what waits since then does not open it."""
@@ -567,15 +585,61 @@ class Dispatcher:
             if not self._storage.holds(held.lease):
                 return Untried()
             tried = await self.runner.run(held.lease, destination.route, self._settler.known(held.lease))
-            if isinstance(tried, Tried) or isinstance(tried.reach, AuthorisationEnded):
+            if isinstance(tried, Tried) or isinstance(tried.reach, AuthorisationEnded | Exhausted):
                 destination.moved_at = self._clock.monotonic()
                 self._learn(destination, tried.reach)
         finally:
             destination.running -= 1
             destination.used_at = self._clock.monotonic()
+            if destination.guests:
+                _call_in(destination)
             self._give_turn(destination)
             self._pump()
         return tried
+
+    # ---- guests
+    async def host(self, route: Route, attempt: Attempting) -> Reach | Elsewhere:
+        """Make an attempt with another next hop's mail at this route's, within what may run there at once.
+
+        `Elsewhere`: it rests, or is held; then no attempt was made.
+        """
+        destination = self._destination(route.next_hop)
+        if not await self._has_place(destination):
+            return Elsewhere()
+        now = self._clock.monotonic()
+        if not destination.running:
+            destination.moved_at = now
+        destination.running += 1
+        if destination.pace:
+            destination.paced_until = now + destination.pace
+        try:
+            reach = await attempt()
+            destination.moved_at = self._clock.monotonic()
+            self._learn(destination, reach)
+            return reach
+        finally:
+            destination.running -= 1
+            destination.used_at = self._clock.monotonic()
+            _call_in(destination)
+            self._give_turn(destination)
+            self._pump()
+
+    async def _has_place(self, destination: Destination) -> bool:
+        """Wait for a place there; False: none is to be had while it rests or is held."""
+        while not destination.is_held:
+            match destination.may(self._clock.monotonic()):
+                case May.START:
+                    return True
+                case May.DEFER:
+                    return False
+                case May.NOT_YET | May.OTHERS:
+                    called = asyncio.get_running_loop().create_future()
+                    destination.guests.append(called)
+                    try:  # other workers, and a rate, call nobody in: it is looked again
+                        await asyncio.wait([called], timeout=RELIEF.total_seconds())
+                    finally:
+                        called.cancel()
+        return False
 
     def _expect(self, settled: Iterable[Settled]) -> None:
         """Wake the loop where something just settled is due before it would have asked."""
@@ -613,6 +677,12 @@ class Dispatcher:
                 destination.hold(cause)
                 self._give_back(destination, destination.waiting.take_if(lambda _: True))
                 self._wake.set()
+            case Exhausted(cause, until):
+                if not destination.is_held:
+                    tell(self._journal.quota_spent, destination.next_hop, cause, until)
+                destination.stay(cause, now + until - self._clock.now())
+                self._give_back(destination, destination.waiting.take_if(lambda _: True))
+                self._wake.set()
             case _:
                 assert_never(reach)
 
@@ -621,6 +691,15 @@ class Dispatcher:
         until = self._clock.now() + rest.total_seconds()
         self._tell_rest(destination.next_hop, until, describe_cause(cause))
         return until
+
+
+def _call_in(destination: Destination) -> None:
+    """A place is free: the guest that has waited longest may look."""
+    while destination.guests:
+        called = destination.guests.popleft()
+        if not called.done():
+            called.set_result(None)
+            return
 
 
 def _until(due: Instant, now: Instant) -> timedelta:

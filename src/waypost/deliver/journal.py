@@ -45,6 +45,10 @@ class Journal(Protocol):
         """A next hop's mail is held: the OAuth authorisation it needs has ended, and somebody has to log in."""
         ...
 
+    def quota_spent(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        """A next hop's mail stays as it is until then: the account that it goes by has spent its quota."""
+        ...
+
     def suppressed(self, message: QueuedMessage, next_hop: NextHop, why: str) -> None:
         """An automatic reply went no further, as its route wishes."""
         ...
@@ -82,6 +86,9 @@ class NullJournal:
         pass
 
     def credentials_refused(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        pass
+
+    def quota_spent(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
         pass
 
 

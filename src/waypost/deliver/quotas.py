@@ -22,10 +22,14 @@ SPACE: Final = "quota"
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The quota has no room; at `until` it has again, if nothing else is sent meanwhile."""
+    """The quota has no room for this message; at `until` it has, if nothing else is sent meanwhile.
+
+    `any_at`: when there is room for any message at all; not in the future where this one is merely too large.
+    """
 
     quota: Quota
     until: Instant
+    any_at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,10 @@ class Window:
     def fits(self, now: Instant) -> bool:
         """Whether what is used, `used` included, keeps to the quota."""
         return self.used + self.before * self._rest(now) <= self.quota.amount
+
+    def is_full(self, now: Instant) -> bool:
+        """Whether there is no room for one more."""
+        return self.used + 1 + self.before * self._rest(now) > self.quota.amount
 
     def words(self, now: Instant) -> str:
         """How much is used, and, where there is no room for one more, until when."""
@@ -114,7 +122,7 @@ class Quotas:
             return COUNTED
         await self._shelf.add(SPACE, key, -amount, until=end, now=now)
         without = Window(quota, window.start, window.used - amount, window.before)
-        return Spent(quota, max(now + 1, without.until(amount)))
+        return Spent(quota, max(now + 1, without.until(amount)), without.until(1) if without.is_full(now) else now)
 
     async def _window(self, quota: Quota, credential: str, now: Instant) -> Window:
         seconds = quota.period.total_seconds()

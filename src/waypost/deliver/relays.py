@@ -1,20 +1,23 @@
 """One attempt by a route that has quotas or a fallback: whether its next hop may have the message now, and else who.
 
-A spent quota spills to the fallback at once, or the mail waits until there is room again. A next hop that did not take
-a message, often enough or long enough, loses it to the fallback; where that does not take it either, the first is asked
-again. Not here: counting (quotas.py), carrying (runner.py).
+A spent quota spills to the fallback at once, or all mail of the route waits, untried, until there is room again. A next
+hop that did not take a message, often enough or long enough, loses it to the fallback; where that does not take it
+either, the first is asked again. At a fallback a message is a guest: what its route says of concurrency and rate holds
+for guests, too. Not here: counting (quotas.py), carrying (runner.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from waypost.deliver import local
 from waypost.deliver.fates import Fates, deferred
 from waypost.deliver.quotas import Counted, Quotas, Spent
-from waypost.deliver.smtp import Elsewhere, Reach, Unreachable
+from waypost.deliver.smtp import Elsewhere, Exhausted, Reach, Unreachable
 from waypost.mail.attempt import Transcript
+from waypost.mail.explain import describe_cause
 from waypost.mail.outcome import Deferred, LocalTrouble, PolicyRefused
 from waypost.net.clock import Clock
 from waypost.queue.storage import Lease, StorageError
@@ -24,6 +27,7 @@ from waypost.route.route import NoRoute, Route
 #: Fallbacks of fallbacks; the configuration is checked for circles.
 DEEPEST: Final = 5
 
+Attempting: TypeAlias = Callable[[], Awaitable[Reach | Elsewhere]]
 Carry: TypeAlias = Callable[[Lease, Route, Fates, Transcript], Awaitable[Reach]]
 
 
@@ -33,13 +37,36 @@ class Named(Protocol):
     def named(self, name: str) -> Route | NoRoute: ...
 
 
+class Houses(Protocol):
+    """Who knows what runs at each next hop (waypost.deliver.dispatch.Dispatcher)."""
+
+    async def host(self, route: Route, attempt: Attempting) -> Reach | Elsewhere:
+        """Make an attempt at another's next hop, within what may run there at once.
+
+        `Elsewhere`: it rests, or is held, and the attempt was not made.
+        """
+        ...
+
+
+class OpenHouses:
+    """Whoever comes may try."""
+
+    async def host(self, route: Route, attempt: Attempting) -> Reach | Elsewhere:  # noqa: ARG002 - see the class
+        return await attempt()
+
+
+OPEN_HOUSES: Final = OpenHouses()
+
+
 class Relays:
     """Chooses, for routes that have a choice."""
 
-    def __init__(self, routes: Named, quotas: Quotas, clock: Clock) -> None:
+    def __init__(self, routes: Named, quotas: Quotas, clock: Clock, houses: Houses = OPEN_HOUSES) -> None:
         self._routes = routes
         self._quotas = quotas
         self._clock = clock
+        #: Where fallbacks are guests.
+        self.houses = houses
 
     def may_go_round(self, lease: Lease, route: Route) -> bool:
         """Whether the fallback is due for this message, though the next hop itself rests."""
@@ -66,7 +93,9 @@ class Relays:
         self, lease: Lease, route: Route, fates: Fates, transcript: Transcript, carry: Carry
     ) -> Reach | Elsewhere:
         """An attempt by the fallback alone: the next hop rests."""
-        await self._by_fallback(lease, route, fates, transcript, carry, 0, "its next hop rests")
+        reach = await self._by_fallback(lease, route, fates, transcript, carry, 0, "its next hop rests")
+        if isinstance(reach, Exhausted):
+            local.record_all(fates, Deferred(reach.cause, QUOTA_SPENT, reach.until))
         return Elsewhere()
 
     async def _within_quotas(
@@ -84,16 +113,36 @@ class Relays:
                 if isinstance(reach, Unreachable):
                     await self._give_back(route, recipients)
                 return reach
-            case Spent(quota, until):
-                why = f"the quota of {onward.credential or route.name}, {quota}, is spent"
-                if onward.fallback and depth < DEEPEST:
-                    await self._by_fallback(lease, route, fates, transcript, carry, depth, why)
-                    return Elsewhere()
-                transcript.add(self._clock.monotonic(), "*", why)
-                local.record_all(fates, Deferred(PolicyRefused(why, QUOTA_SPENT), QUOTA_SPENT, until))
-                return Elsewhere()
+            case Spent():
+                return await self._spent(lease, route, fates, transcript, carry, depth, count)
             case _:
                 assert_never(count)
+
+    async def _spent(
+        self,
+        lease: Lease,
+        route: Route,
+        fates: Fates,
+        transcript: Transcript,
+        carry: Carry,
+        depth: int,
+        spent: Spent,
+    ) -> Reach | Elsewhere:
+        """Spill, or wait: all mail of the route where there is no room for any, else this message alone."""
+        why = f"the quota of {route.onward.credential or route.name}, {spent.quota}, is spent"
+        any_at, until = spent.any_at, spent.until
+        if route.onward.fallback and depth < DEEPEST:
+            reach = await self._by_fallback(lease, route, fates, transcript, carry, depth, why)
+            if not isinstance(reach, Exhausted) or not fates.is_blank:
+                return Elsewhere()
+            why = f"{why}, and so is its fallback: {describe_cause(reach.cause)}"
+            any_at, until = min(any_at, reach.until), min(until, reach.until)
+        cause = PolicyRefused(why, QUOTA_SPENT)
+        if any_at > self._clock.now() and fates.is_blank:
+            return Exhausted(cause, any_at)
+        transcript.add(self._clock.monotonic(), "*", why)
+        local.record_all(fates, Deferred(cause, QUOTA_SPENT, until))
+        return Elsewhere()
 
     async def _give_back(self, route: Route, recipients: int) -> None:
         try:
@@ -103,16 +152,17 @@ class Relays:
 
     async def _by_fallback(
         self, lease: Lease, route: Route, fates: Fates, transcript: Transcript, carry: Carry, depth: int, why: str
-    ) -> None:
+    ) -> Reach | Elsewhere:
         found = self._routes.named(route.onward.fallback)
         match found:
             case Route():
                 transcript.add(self._clock.monotonic(), "*", f"{why}: by the fallback, {found.name}")
                 if found.onward is STAY:
-                    await carry(lease, found, fates, transcript)
-                else:
-                    await self.deliver(lease, found, fates, transcript, carry, depth=depth + 1)
+                    return await self.houses.host(found, lambda: carry(lease, found, fates, transcript))
+                further = partial(self.deliver, lease, found, fates, transcript, carry, depth=depth + 1)
+                return await self.houses.host(found, further)
             case NoRoute(detail):  # the configuration was checked for it
                 transcript.add(self._clock.monotonic(), "*", f"{why}, and there is no fallback: {detail}")
+                return Elsewhere()
             case _:
                 assert_never(found)

@@ -21,7 +21,7 @@ from waypost.deliver.maildir import MaildirDelivery
 from waypost.deliver.outgoing import outgoing
 from waypost.deliver.pipe import PipeDelivery
 from waypost.deliver.relays import Relays
-from waypost.deliver.smtp import AuthorisationEnded, Elsewhere, Reach, Reached, SmtpDelivery
+from waypost.deliver.smtp import AuthorisationEnded, Elsewhere, Exhausted, Reach, Reached, SmtpDelivery
 from waypost.deliver.webhook import WebhookDelivery
 from waypost.hooks.calls import NO_HOOKS, Hooks
 from waypost.hooks.values import Defer, Delivery, Point, Refuse
@@ -193,7 +193,7 @@ class Runner:
             unasked, held = self._crashed(lease, error)
         finally:
             del self._under_way[task]
-        if isinstance(reach, AuthorisationEnded) and fates.is_blank:
+        if isinstance(reach, AuthorisationEnded | Exhausted) and fates.is_blank:
             return Untried(reach)
         return self._ended(lease, began, fates.closed(unasked), transcript, reach, route, held)
 

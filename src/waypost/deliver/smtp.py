@@ -23,7 +23,7 @@ from waypost.mail.envelope import PossiblyAt, QueuedRecipient
 from waypost.mail.explain import describe_cause
 from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, PolicyRefused, Rejected
 from waypost.mail.tls_report import ORIGIN
-from waypost.net.clock import Clock
+from waypost.net.clock import Clock, Instant
 from waypost.net.x509 import Authorities
 from waypost.queue.record import domain_of
 from waypost.queue.storage import Lease
@@ -102,11 +102,19 @@ class AuthorisationEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The route's account has spent its quota: nothing goes before `until` (wall clock), and its mail stays queued."""
+
+    cause: Cause
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class Elsewhere:
     """Another was asked in its place, or nobody: nothing is known of it."""
 
 
-Reach: TypeAlias = Reached | Unreachable | CredentialsRefused | AuthorisationEnded
+Reach: TypeAlias = Reached | Unreachable | CredentialsRefused | AuthorisationEnded | Exhausted
 
 
 class SmtpDelivery:
@@ -277,7 +285,7 @@ class _Attempt:
                     failed += 1
                     reach = reached
                     self._health.failed(host, describe_cause(cause))
-                case CredentialsRefused() | AuthorisationEnded():
+                case CredentialsRefused() | AuthorisationEnded() | Exhausted():
                     return reached
                 case _:
                     assert_never(reached)

@@ -287,6 +287,11 @@ class Journal:
         """Somebody has to log in."""
         self._say.error("authorisation ended: its mail is held", next_hop=next_hop, text=describe_cause(cause))
 
+    def quota_spent(self, next_hop: NextHop, cause: Cause, until: Instant) -> None:
+        """Nothing goes by its account until then."""
+        text = describe_cause(cause)
+        self._say.warning("quota spent: its mail waits", next_hop=next_hop, text=text, until=timestamp(until))
+
     # ---- reporting
     def reported(self, report: Report, addressee: Addressee, id: MessageId) -> None:  # noqa: A002 - the DSN's id
         """A DSN has come into the queue."""
