@@ -857,6 +857,7 @@ def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], works: _Works
         warnings=lambda: _warnings(base),
         changed=dispatcher.wake,
         retried=dispatcher.try_again,
+        called=Callers(base.storage, base.clock).called,
         gate=base.gate,
         rewritings=rewritings(base.config, base.maps),
         used=lambda onward: Quotas(base.storage, base.clock).used(onward.quotas, onward.credential),

@@ -6,13 +6,18 @@ import asyncio
 from base64 import b64encode
 from pathlib import Path
 
+import pytest
+
 from tests.deliver.peer import Peer
 from tests.receive.house import SOON
 from tests.scenarios.whole import LETTER, Client, Whole, accepted_by, bodies, to_host, whole
 from tests.virtual import virtual
+from waypost.admin.answers import ActBody
 from waypost.auth.users import hashed, save_users
+from waypost.deliver.calls import ANSWER
+from waypost.deliver.dispatch import ANSWERING
 from waypost.net.stream import Fault, Stream
-from waypost.net.tls import IN_CLEAR
+from waypost.net.tls import IN_CLEAR, TlsFacts
 from waypost.queue.storage import Selection
 
 ONE = "192.0.2.1"
@@ -173,6 +178,70 @@ async def test_mail_on_demand_waits_for_etrn_and_is_then_sent_to_its_host() -> N
         await service.take("dave@spoke.example")
         await asyncio.sleep(3600)
         assert len(accepted_by(spoke)) == 2
+
+
+@virtual
+async def test_an_operator_releases_mail_on_demand_by_naming_its_next_hop_as_he_opens_a_window() -> None:
+    spoke = Peer()
+    async with whole(ON_DEMAND, {ONE: spoke}) as service:
+        await service.take("bob@spoke.example")
+        await asyncio.sleep(3600)
+        desk = service.running.operations
+        await desk.act("retry", ActBody(domain="spoke.example"))
+        await asyncio.sleep(60)
+        assert spoke.connections == []
+        await desk.act("retry", ActBody(next_hop=f"smtp://{ONE}:25"))
+        await asyncio.sleep(60)
+        assert accepted_by(spoke) == ["bob@spoke.example"]
+
+
+@virtual
+async def test_a_call_bars_others_as_long_as_it_lasts_and_half_a_minute_after_its_process_has_died(
+    tmp_path: Path,
+) -> None:
+    """A process that was killed amid a call barred the account's next one for five minutes."""
+    users_in(tmp_path)
+    async with whole(HUB, base=tmp_path) as service:
+        await service.take("bob@spoke.example")
+        client, spoke = await caller(service), Peer(pauses={"dot": 200})
+        assert (await client.say("ATRN")).startswith("250")
+        sending = asyncio.ensure_future(spoke(client.stream))
+        for _ in range(3):
+            await asyncio.sleep(60)
+            assert (await (await caller(service)).say("ATRN")).startswith("451 4.3.2")
+        await sending
+        await asyncio.sleep(1)
+        # What a process leaves that is killed: its word that it answers a call, and nobody who renews it.
+        now = service.clock.now()
+        await service.storage.keep(ANSWERING, "atrn:spoke", b"", until=now + ANSWER.total_seconds())
+        await service.take("carol@spoke.example")
+        assert (await (await caller(service)).say("ATRN")).startswith("451 4.3.2")
+        await asyncio.sleep(30)
+        client, spoke = await caller(service), Peer()
+        assert (await client.say("ATRN")).startswith("250")
+        await spoke(client.stream)
+        assert accepted_by(spoke) == ["carol@spoke.example"]
+
+
+# ---- TLS over a connection that is turned round
+@pytest.mark.parametrize("is_under_tls", [True, False])
+@virtual
+async def test_within_a_caller_s_tls_starttls_is_not_asked_for(
+    tmp_path: Path,
+    is_under_tls: bool,  # noqa: FBT001 - a column of the table above
+) -> None:
+    """RFC 3207 §4.2: a second TLS within the first is nobody's wish; in clear, what the caller offers is taken."""
+    users_in(tmp_path)
+    async with whole(HUB, base=tmp_path) as service:
+        await service.take("bob@spoke.example")
+        client, spoke = await caller(service), Peer(extensions=("STARTTLS",))
+        theirs = client.stream._other
+        if is_under_tls:
+            theirs.tls = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384")
+        assert (await client.say("ATRN")).startswith("250")
+        await spoke(client.stream)
+        assert accepted_by(spoke) == ["bob@spoke.example"]
+        assert ("STARTTLS" in spoke.verbs[0]) is not is_under_tls
 
 
 # ---- calling others

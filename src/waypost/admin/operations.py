@@ -133,6 +133,10 @@ def _nobody_wants(_: Collection[NextHop]) -> None:
     """Nobody delivers."""
 
 
+async def _nobody_keeps(_: NextHop) -> None:
+    """Nobody keeps mail until it is asked for."""
+
+
 def _nobody_watches(_peers: Sequence[str]) -> None:
     """Nothing is delivered, so nothing is said."""
 
@@ -177,6 +181,8 @@ class Operations:
     changed: Callable[[], None] = _nobody  # told when recipients may have become due
     #: Told when somebody wants mail tried now, whatever rests; and the next hop, where one was named.
     retried: Callable[[Collection[NextHop]], None] = _nobody_wants
+    #: Told, beforehand, that mail kept at a next hop until its host asks for it may go.
+    called: Callable[[NextHop], Awaitable[None]] = _nobody_keeps
     delivering: Callable[[], Sequence[DestinationState]] = _no_destinations
     refrozen: Callable[[Mapping[str, Frozen]], None] = _not_told  # told what is frozen now
     rewatched: Callable[[Sequence[str]], None] = _nobody_watches  # told whose dialogues are logged now
@@ -289,12 +295,18 @@ class Operations:
                 return Acted(action, 0, next=page.next)
             selection, following = replace(selection, ids=tuple({entry.id: None for entry in page.entries})), page.next
         with _storage_trouble():
+            if action == "retry" and selection.next_hop and self._is_on_demand(NextHop(selection.next_hop)):
+                await self.called(NextHop(selection.next_hop))
             acted = Acted(action, await act(selection), next=following)
         if action == "retry":
             self.retried((NextHop(selection.next_hop),) if selection.next_hop else ())
         else:
             self.changed()
         return acted
+
+    def _is_on_demand(self, next_hop: NextHop) -> bool:
+        route = self.table.by_next_hop(next_hop)
+        return isinstance(route, Route) and route.on_demand
 
     @staticmethod
     def _meant(action: str, body: ActBody) -> Selection:

@@ -7,6 +7,7 @@ processes of a queue. Not here: who may call (receive/turns.py), and calling oth
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 from collections.abc import Callable, Sequence
@@ -45,9 +46,8 @@ from waypost.route.table import RouteTable
 CALLED: Final = "calls heard"
 #: How long after ETRN its mail is sent there without being asked for again: an attempt and a retry.
 GOOD_FOR: Final = timedelta(minutes=10)
-#: How long a call is taken to last unless it says more, so that one whose process dies bars the next for no longer. A
-#: longer message does no harm: what is being sent is leased, and nobody else gets it.
-ANSWER: Final = timedelta(minutes=5)
+#: How long a call is taken to last unless it says more, so that one whose process dies bars the next for no longer.
+ANSWER: Final = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,14 @@ class Answering:
         """Send what waits, until nothing does or the connection is of no more use; how it ended, for the log."""
         pool = Pool(self._clock, PoolLimits(idle=timedelta(minutes=1)))
         runner = _runner(stream, pool, self._clock, self._means)
+        lasting = asyncio.create_task(self._last())
         try:
             ended = await self._send(runner, _route(stream, self._next_hop))
         except StorageError as error:
             ended = f"the queue could not be asked: {error}"
         finally:
+            lasting.cancel()
+            await asyncio.gather(lasting, return_exceptions=True)
             await pool.close()
             stream.abort()
             await self._end()
@@ -130,10 +133,19 @@ class Answering:
                     return "the connection is of no more use"
         return "nothing more waits"
 
+    async def _last(self) -> None:
+        """Say that the call is not over, for as long as it is not."""
+        while True:
+            await self._clock.sleep(ANSWER / 3)
+            try:
+                until = self._clock.now() + ANSWER.total_seconds()
+                await self._storage.keep(ANSWERING, self._next_hop, b"", until=until)
+            except StorageError as error:  # what is being sent is leased: at worst another call is answered beside it
+                tell(self._means.journal.storage_failed, "answering a call", str(error))
+
     async def _claimed(self) -> Sequence[Lease]:
-        """The next message that is due for the caller; the call is not over yet."""
+        """The next message that is due for the caller."""
         now = self._clock.now()
-        await self._storage.keep(ANSWERING, self._next_hop, b"", until=now + ANSWER.total_seconds())
         until = now + CLAIM.total_seconds()
         return await self._storage.claim(self._next_hop, now=now, until=until, messages=1)
 
