@@ -823,7 +823,8 @@ def _pickup(base: _Base, receiver: Receiver) -> Pickup:
 
 
 def _intake(base: _Base, receiver: Receiver, door: Door) -> Intake:
-    return Intake(receiver.serve, door, base.storage, base.clock, base.ids)
+    name = f"{socket.gethostname()}:{base.config.spool}"
+    return Intake(receiver.serve, door, base.storage, base.clock, base.ids, name)
 
 
 def _endpoints(base: _Base, receiver: Receiver, web_doors: Sequence[HttpDoor]) -> tuple[Endpoint, ...]:

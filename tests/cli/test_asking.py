@@ -432,3 +432,14 @@ def test_a_peer_is_watched_for_a_while_and_no_more() -> None:
         service.asked("debug", "mx.example.net", "maybe", code=2)
         assert "Nobody's" in service.asked("debug", "mx.example.net", "off")
         service.asked("debug", "mx.example.net", "off", code=1)
+
+
+def test_only_what_is_in_quarantine_is_released_or_deleted_by_that_name() -> None:
+    with running() as service:
+        stays = service.does(lambda office: office.waiting("b@example.com"))
+        service.does(lambda office: office.waiting("c@example.com"))
+        for action in ("release", "delete"):
+            result = waypost("quarantine", action, stays, service.admin)
+            assert result.exit_code == 1
+            assert f"{stays}: not in quarantine, and nothing was done" in " ".join(result.stderr.split())
+        assert len(service.asked_json("queue", "list")["entries"]) == 2

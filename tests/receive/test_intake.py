@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.receive.house import FULL, Failing, Slow
-from tests.receive.inside import Forgetful, inside
+from tests.receive.inside import Forgetful, Inside, inside
 from tests.virtual import settled, virtual
 from waypost.auth.account import Account
 from waypost.mail.errand import Letter
 from waypost.net.stream import Endpoint
+from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import StorageError
-from waypost.receive.intake import TRUSTED, HandedIn, InUse, Key
+from waypost.receive.intake import CLAIMED, TRUSTED, HandedIn, Intake, InUse, Key
+from waypost.receive.server import Receiver
 from waypost.smtp.path import parse_mailbox
 
 CLIENT = Endpoint("192.0.2.7", 4711)
@@ -126,3 +129,74 @@ async def test_a_refused_message_may_be_handed_in_again_under_its_key() -> None:
     assert isinstance(taken, HandedIn)
     assert taken.is_taken
     assert not taken.repeated
+
+
+async def another(place: Inside, name: str) -> Intake:
+    """Another worker: it has a queue of its own, and the shelf with the others together."""
+    own = MemoryStorage()
+    await own.open(owner=name)
+    for shared in ("keep", "keep_new", "kept", "drop"):
+        setattr(own, shared, getattr(place.storage, shared))
+    house = replace(place.house, storage=own)
+    return replace(place.intake, serve=Receiver((), house).serve, storage=own, name=name, _under_way=set())
+
+
+@virtual
+async def test_two_processes_at_once_under_one_key_store_one() -> None:
+    place = await inside(Slow())
+    fellow = await another(place, "worker 1")
+    first = asyncio.ensure_future(place.intake.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example"))
+    await settled()
+    second = await fellow.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example")
+    assert isinstance(second, InUse)
+    assert second.elsewhere
+    done = await first
+    third = await fellow.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example")
+    assert isinstance(done, HandedIn)
+    assert isinstance(third, HandedIn)
+    assert (third.id, third.repeated, third.replies) == (done.id, True, done.replies)
+
+
+@virtual
+async def test_what_one_process_was_killed_over_it_alone_finds_and_the_others_know_then() -> None:
+    storage = Forgetful()
+    place = await inside(storage)
+    with pytest.raises(StorageError):
+        await place.intake.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example")
+    storage.dies = False
+    fellow = await another(place, "worker 1")
+    assert isinstance(await fellow.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example"), InUse)
+    back = replace(place.intake, _under_way=set())
+    again = await back.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example")
+    assert isinstance(again, HandedIn)
+    assert again.repeated
+    assert len(await place.queued()) == 1
+    known = await fellow.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example")
+    assert isinstance(known, HandedIn)
+    assert known.repeated
+
+
+@virtual
+async def test_what_a_process_was_killed_over_that_never_comes_back_another_takes_after_a_while() -> None:
+    storage = Forgetful()
+    place = await inside(storage)
+    with pytest.raises(StorageError):
+        await place.intake.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example")
+    storage.dies = False
+    fellow = await another(place, "worker 1")
+    await place.house.clock.sleep(CLAIMED)
+    taken = await fellow.hand_in_once(KEY, letter(), CLIENT, TRUSTED, hello="us.example")
+    assert isinstance(taken, HandedIn)
+    assert taken.is_taken
+    assert not taken.repeated
+
+
+@virtual
+async def test_whom_a_message_would_be_taken_for_is_asked_without_handing_it_in() -> None:
+    place = await inside()
+    to = ("a@ours.example", "b@closed.example")
+    replies = await place.intake.asked(letter(*to), CLIENT, TRUSTED, hello="us.example")
+    assert [reply.code for reply in replies] == [250, 550]
+    assert await place.queued() == []
+    eve = Account("eve", ("eve@example.org",))
+    assert [reply.code for reply in await place.intake.asked(letter(*to), CLIENT, eve, hello="x.example")] == [553, 553]

@@ -15,6 +15,7 @@ from tests.receive.inside import Forgetful, Inside, inside
 from tests.virtual import run_virtual
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
+from waypost.receive import pickup
 from waypost.receive.pickup import Bad, Pickup, understood
 from waypost.receive.settings import Door
 from waypost.smtp.server import ServerSettings
@@ -209,6 +210,45 @@ def test_a_process_killed_between_commit_and_removal_takes_nothing_twice(tmp_pat
         await after.pickup.look()
         assert after.files == []
         assert len(await here.place.queued()) == 1
+
+    run_virtual(scene())
+
+
+REFUSED = FILE.replace(b"X-Receiver:", b"X-Receiver: <eve@closed.example>\nX-Receiver:", 1)
+
+
+def test_a_process_killed_after_the_commit_still_tells_the_author_whom_it_was_not_taken_for(tmp_path: Path) -> None:
+    async def scene() -> None:
+        storage = Forgetful()
+        here = await box(tmp_path, storage)
+        here.put(REFUSED)
+        await here.pickup.look()
+        assert [entry.forward_path for entry in await here.place.queued()] == ["bob@elsewhere.example"]
+        storage.dies = False
+        after = Box(tmp_path, here.place)
+        await after.pickup.look()
+        assert after.files == []
+        told = [entry for entry in await here.place.queued() if not entry.reverse_path]
+        assert [entry.forward_path for entry in told] == ["ann@example.org"]
+        assert b"eve@closed.example" in await here.place.octets(told[0])
+
+    run_virtual(scene())
+
+
+def test_a_process_killed_before_the_file_is_removed_tells_its_author_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        here = await box(tmp_path)
+        here.put(REFUSED)
+        with monkeypatch.context() as patch:
+            patch.setattr(pickup, "_remove", lambda _: (_ for _ in ()).throw(OSError("killed")))
+            await here.pickup.look()
+        assert here.files == ["one.eml"]
+        after = Box(tmp_path, here.place)
+        await after.pickup.look()
+        assert after.files == []
+        assert len(await here.place.queued()) == 2
 
     run_virtual(scene())
 

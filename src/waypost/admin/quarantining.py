@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from waypost.admin import words
-from waypost.admin.answers import ActBody
+from waypost.admin.answers import ActBody, Acted, Desk, FailureKind, OperationError
 from waypost.admin.queueing import by_whom, told
 from waypost.admin.terminal import DEFAULT_CONFIG, AdminOption, ConfigOption, JsonOption, as_json, context, show
 from waypost.mail.envelope import MessageId
@@ -80,7 +80,20 @@ def quarantine_delete(
 
 def _act(action: str, ids: list[str], config: Path, admin: str, *, json: bool) -> None:
     body = ActBody(tuple(map(MessageId, ids)), by=by_whom())
-    told(context(config, admin, json=json).answer(lambda found: found.act(action, body)), json=json)
+
+    async def act(found: Desk) -> Acted:
+        """Raises: OperationError, where one of them is not there; then nothing is done with any."""
+        there = {entry.id for entry in (await found.quarantine()).entries}
+        strangers = [name for name in ids if name not in there]
+        if strangers:
+            raise OperationError(
+                FailureKind.NOT_FOUND,
+                f"{', '.join(strangers)}: not in quarantine, and nothing was done",
+                f"`waypost quarantine list` shows what is; for other mail: waypost queue {action} --id {strangers[0]}",
+            )
+        return await found.act(action, body)
+
+    told(context(config, admin, json=json).answer(act), json=json)
 
 
 def quarantine_commands() -> typer.Typer:

@@ -87,6 +87,10 @@ class Errand:
     rest: Reply = INTERRUPTED
     lost_on_ehlo: bool = False
     is_over: bool = False
+    #: Whether to break off where the message would be sent: its recipients alone are asked about.
+    asks_only: bool = False
+    #: Whether the server wanted the message, for those who have no reply.
+    was_wanted: bool = False
     #: By the recipient's place in the letter; one nothing final was said of has none.
     replies: dict[int, Reply] = field(default_factory=dict)
 
@@ -147,6 +151,9 @@ class Errand:
             case RcptAnswered(index, reply):
                 if not reply.is_positive:
                     self.replies.setdefault(index, reply)
+            case DataAnswered(_, True) if self.asks_only:
+                self.was_wanted = True
+                self._end("its recipients alone were asked about")
             case DataAnswered(reply, body_due):
                 if body_due and self.session.awaiting is Stage.BODY and self._is_put_off():
                     self._end("a recipient was refused for now, and nobody is to get it without him")

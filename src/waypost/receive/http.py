@@ -265,7 +265,7 @@ class HttpDoor:
         except StorageError as error:
             raise _Problem(503, f"the spool does not answer: {error}") from error
         if isinstance(done, InUse):
-            raise _Problem(409, done.why)
+            raise _Problem(503 if done.elsewhere else 409, done.why)
         return _answer(done, letter)
 
     def _message(self, request: web.Request, body: bytes) -> Written:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Protocol, TypeAlias
 
@@ -32,6 +32,8 @@ from waypost.smtp.reply import Reply
 WITHIN: Final = timedelta(minutes=5)
 #: How long it is remembered which message came of a key.
 REMEMBERED: Final = timedelta(days=2)
+#: How long what one process has begun is left to it: longer than a message takes to be handed in, or a restart.
+CLAIMED: Final = timedelta(minutes=15)
 #: A client without an account, whom his address or his files let send: as anybody, to anywhere.
 #: Where a door is that has no address.
 NOWHERE: Final = Endpoint("", 0)
@@ -68,9 +70,13 @@ class HandedIn:
 
 @dataclass(frozen=True, slots=True)
 class InUse:
-    """The key belongs to another message, or to this one in a request that is still under way."""
+    """The key belongs to another message, or to this one in a request that is still under way.
+
+    `elsewhere`: in another process, or in one that was cut off: whoever asks again later finds out.
+    """
 
     why: str
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,17 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What the shelf holds of a key. Without replies, the message may or may not have been stored."""
+    """What the shelf holds of a key. Without replies, the message may have been stored: it was, if `is_stored`.
+
+    `by`: the process that began to hand it in, and has its part of the queue; `at`: when.
+    """
 
     id: str
     content: str
     replies: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    by: str = ""
+    at: float = 0.0
+    is_stored: bool = False
 
 
 @dataclass(slots=True)
@@ -103,6 +115,8 @@ class Intake:
     storage: Storage
     clock: Clock
     ids: Ids
+    #: This process among those of its queue, by a name that it has again after a restart.
+    name: str = ""
     _under_way: set[Key] = field(default_factory=set)
 
     async def hand_in(self, letter: Letter, client: Endpoint, account: Account, *, hello: str) -> HandedIn:
@@ -129,15 +143,39 @@ class Intake:
         kept = await self._first(key)
         if kept.content != key.content:
             return InUse("another message was handed in under the same key")
-        if kept.replies or await self.storage.history(MessageId(kept.id)):
+        if not (kept.replies or kept.is_stored) and await self.storage.history(MessageId(kept.id)):
+            kept = replace(kept, is_stored=True)  # others cannot look into our part of the queue
+            await self._keep(key, kept)
+        if kept.replies or kept.is_stored:
             return HandedIn(MessageId(kept.id), _replies(kept), repeated=True)
+        if kept.by != self.name and not await self._takes_over(key, kept):
+            return InUse("another process of this service has begun to take it; ask again", elsewhere=True)
         done = await self._hand_in(letter, client, Guest(account, MessageId(kept.id)), hello)
         if done.is_taken:
             said = tuple((reply.code, reply.lines) for reply in done.replies)
-            await self._keep(key, _Kept(kept.id, key.content, said))
+            await self._keep(key, _Kept(kept.id, key.content, said, self.name))
         else:
             await self.storage.drop(key.space, key.text)
         return done
+
+    async def _takes_over(self, key: Key, kept: _Kept) -> bool:
+        """Whether what another process began, and has not ended in all this time, is ours now; of two, one gets it.
+
+        Its part of the queue may not be ours to look into: should it come back with the message, that is there twice.
+        """
+        now = self.clock.now()
+        if now < kept.at + CLAIMED.total_seconds() or not await self.storage.drop(key.space, key.text):
+            return False
+        ours = replace(kept, by=self.name, at=now)
+        until = now + REMEMBERED.total_seconds()
+        return await self.storage.keep_new(key.space, key.text, msgspec.json.encode(ours), until=until, now=now)
+
+    async def asked(self, letter: Letter, client: Endpoint, account: Account, *, hello: str) -> tuple[Reply, ...]:
+        """What each recipient would be answered now; nothing is handed in."""
+        errand = Errand(letter, ClientSession(hello), WITHIN, unwatched, asks_only=True)
+        await self._speak(errand, client, Guest(account, self.ids.make()))
+        otherwise = Reply(250, ("2.1.5 OK",)) if errand.was_wanted else errand.rest
+        return tuple(errand.replies.get(index, otherwise) for index in range(len(letter.recipients)))
 
     async def forget(self, key: Key) -> None:
         """Let go of a key that nobody will come with again. Raises: StorageError."""
@@ -145,7 +183,8 @@ class Intake:
 
     async def _first(self, key: Key) -> _Kept:
         """What is kept under the key; a new name, where nothing was."""
-        new, now = _Kept(self.ids.make(), key.content), self.clock.now()
+        now = self.clock.now()
+        new = _Kept(self.ids.make(), key.content, by=self.name, at=now)
         until = now + REMEMBERED.total_seconds()
         if await self.storage.keep_new(key.space, key.text, msgspec.json.encode(new), until=until, now=now):
             return new
@@ -157,15 +196,18 @@ class Intake:
         await self.storage.keep(key.space, key.text, msgspec.json.encode(kept), until=until)
 
     async def _hand_in(self, letter: Letter, client: Endpoint, guest: Guest, hello: str) -> HandedIn:
-        near, far = connected_pair(client=client, server=self.door.endpoint)
         errand = Errand(letter, ClientSession(hello), WITHIN, unwatched)
+        await self._speak(errand, client, guest)
+        return HandedIn(guest.id, _all_replies(errand))
+
+    async def _speak(self, errand: Errand, client: Endpoint, guest: Guest) -> None:
+        near, far = connected_pair(client=client, server=self.door.endpoint)
         banner = Reply(220, (self.door.smtp.hostname,))
         session = asyncio.ensure_future(self.serve(self.door, banner, far, guest))
         try:
             await errand.speak(near)
         finally:
             await session
-        return HandedIn(guest.id, _all_replies(errand))
 
 
 def _all_replies(errand: Errand) -> tuple[Reply, ...]:

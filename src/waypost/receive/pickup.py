@@ -5,7 +5,8 @@ stand the envelope: `X-Sender: <ann@example.org>` once, and `X-Receiver: <bob@ex
 lines are taken out. Without them the header's From or Sender, To, Cc and Bcc count. Lines may end in LF.
 
 A file is removed after the message is durable, and not before; what was taken and not yet removed when the service was
-killed is known again by the name its message was given (intake.py), and not taken twice. A file that can never be
+killed is known again by the name its message was given (intake.py), and not taken twice; nor is its author told twice,
+or not at all, whom it was not taken for. A file that can never be
 taken goes to `bad/`, with the reason beside it in `NAME.eml.txt`. What only cannot be taken now stays, and is tried
 again. Not here: what is taken and what is not (session.py, by way of intake.py).
 """
@@ -147,26 +148,36 @@ class Pickup:
             case InUse(why):
                 raise Later(why)
             case HandedIn() as done:
-                await self._after(done, letter)
+                await self._after(done, letter, key, file.owner)
                 await asyncio.to_thread(_remove, path)
                 await self.intake.forget(key)
+                await self.intake.forget(_report_key(key))
             case never:
                 assert_never(never)
 
-    async def _after(self, done: HandedIn, letter: Letter) -> None:
+    async def _after(self, done: HandedIn, letter: Letter, key: Key, owner: str) -> None:
         """Tell the author whom it was not taken for."""
+        replies = done.replies
+        if done.repeated and not replies:  # the process was killed after the commit, and what it answered is not known
+            replies = await self.intake.asked(letter, NOWHERE, TRUSTED, hello=owner)
+            if any(reply.is_transient for reply in replies):
+                raise Later("it was taken, and whom it was not taken for cannot be told now")
         refused = [
-            (path, reply)
-            for path, reply in zip(letter.recipients, done.replies, strict=not done.repeated)
-            if not reply.is_positive
+            (path, reply) for path, reply in zip(letter.recipients, replies, strict=True) if not reply.is_positive
         ]
         later = [f"<{path}>: {reply}" for path, reply in refused if reply.is_transient]
         if later and not done.is_taken:
             raise Later("; ".join(later))
         if refused and letter.recipient_parameters.notify.wants_failure:
-            await self._report(done.id, letter, refused)
+            await self._report(done.id, letter, refused, key)
 
-    async def _report(self, id: MessageId, letter: Letter, refused: list[tuple[ForwardPath, Reply]]) -> None:  # noqa: A002 - the field's own name
+    async def _report(
+        self,
+        id: MessageId,  # noqa: A002 - the field's own name
+        letter: Letter,
+        refused: list[tuple[ForwardPath, Reply]],
+        key: Key,
+    ) -> None:
         """A report to the author; where he cannot be told, the file is kept for the administrator."""
         why = "; ".join(f"<{path}>: {reply}" for path, reply in refused)
         if not isinstance(letter.reverse_path, Mailbox):
@@ -175,7 +186,9 @@ class Pickup:
         note = Letter(
             NullPath(), (letter.reverse_path,), octets, recipient_parameters=RcptParameters(notify=Notify.NEVER)
         )
-        told = await self.intake.hand_in(note, NOWHERE, TRUSTED, hello="localhost")
+        told = await self.intake.hand_in_once(_report_key(key), note, NOWHERE, TRUSTED, hello="localhost")
+        if isinstance(told, InUse):
+            raise Later(told.why)
         if not told.is_taken:
             raise Bad(f"not taken for {why}; and <{letter.reverse_path}> cannot be told: {told.replies[0]}")
 
@@ -184,6 +197,11 @@ class Pickup:
         aside = self.directory / BAD / path.name
         aside.with_name(aside.name + ".txt").write_text(f"{why}\n", "utf-8")
         path.replace(aside)
+
+
+def _report_key(key: Key) -> Key:
+    """Under which a file's report is handed in: once, wherever the process is killed."""
+    return Key(key.space, f"{key.text} report")
 
 
 def _report_of(
