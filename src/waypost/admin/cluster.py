@@ -163,9 +163,9 @@ def move_spool(
 
 async def _move(source: str, destination: str) -> Tally:
     total = Tally()
-    async with _end(destination) as there:
+    async with spool_end(destination) as there:
         for place in _places(source):
-            async with _end(place) as here:
+            async with spool_end(place) as here:
                 moved = await move(here, there, SystemClock(), _progress)
             total.include(moved)
     return total
@@ -180,8 +180,12 @@ def _places(source: str) -> list[str]:
 
 
 @asynccontextmanager
-async def _end(place: str) -> AsyncIterator[SqliteEnd | PostgresEnd]:
-    owner = f"spool move:{os.getpid()}"
+async def spool_end(place: str) -> AsyncIterator[SqliteEnd | PostgresEnd]:
+    """The spool at `place`, a directory or postgresql://…, to take messages from or to put them in.
+
+    Raises: StorageError, where it cannot be opened, or somebody has it.
+    """
+    owner = f"command line:{os.getpid()}"
     if is_database(place):
         from waypost.queue.postgres.moving import PostgresEnd  # noqa: PLC0415 - not without its extra
         from waypost.queue.postgres.storage import PostgresStorage  # noqa: PLC0415 - likewise

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from waypost.admin import words
 from waypost.admin.answers import ActBody, Acted, Desk, FreezeBody, Froze, QueuePage
+from waypost.admin.archiving import export_queue, import_queue
 from waypost.admin.terminal import (
     DEFAULT_CONFIG,
     AddressOption,
@@ -525,4 +526,6 @@ def queue_commands() -> typer.Typer:
     app.command("freeze")(queue_freeze)
     app.command("thaw")(queue_thaw)
     app.command("frozen")(queue_frozen)
+    app.command("export")(export_queue)
+    app.command("import")(import_queue)
     return app

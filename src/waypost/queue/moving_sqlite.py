@@ -6,8 +6,10 @@ It is this process's alone meanwhile, so nobody delivers from it. Not here: the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from waypost.net.clock import Instant
@@ -32,6 +34,9 @@ _NAMES: Final = """
     SELECT id FROM (SELECT id FROM (SELECT id FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2)
     UNION SELECT message FROM (SELECT message FROM done WHERE message > ?1 ORDER BY message LIMIT ?2))
     ORDER BY id LIMIT ?2"""
+_QUEUED: Final = (
+    "SELECT id FROM messages WHERE id IN (SELECT message FROM recipients UNION SELECT message FROM reports) ORDER BY id"
+)
 _RECIPIENT: Final = (
     "number, address, domain, next_hop, parameters, attempts, delay_reported, doubt, due_at, priority, held,"
     " last_outcome, pinned"
@@ -40,6 +45,15 @@ _BINNED: Final = (
     "number, at, why, address, domain, next_hop, parameters, attempts, delay_reported, doubt, last_outcome, priority,"
     " pinned"
 )
+
+
+def queued_in(directory: Path) -> Iterator[Parcel]:
+    """What waits in a spool, as it is at one moment, while whoever has it goes on. Raises: sqlite3.Error."""
+    where = f"file:{directory / 'queue.db'}?mode=ro"
+    with closing(sqlite3.connect(where, uri=True, timeout=30, isolation_level=None)) as reading:
+        reading.execute("BEGIN")
+        for (message,) in reading.execute(_QUEUED).fetchall():
+            yield parcel_of(reading, message)
 
 
 class SqliteEnd:
