@@ -6,6 +6,8 @@ import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from inspect import signature
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,35 @@ def test_a_quick_value_is_what_it_was() -> None:
     with pytest.raises(ValueError, match="below zero"):
         Derived(-1)
     assert quicken([Slotted, Checked, Derived, Open]) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upper(Base):
+    word: str = "w"
+
+
+def test_other_threads_make_values_meanwhile() -> None:
+    """The first sample of the charts was lost to it: a guard stopped a constructor that was plain already."""
+    made: list[Base] = []
+
+    def at_each_line(frame: FrameType, _event: str, _arg: object) -> Any:
+        if frame.f_code is quicken.__code__:
+            made.extend([Base(1), Upper(2, "x")])
+        return at_each_line
+
+    before = sys.gettrace()
+    sys.settrace(at_each_line)
+    try:
+        assert quicken([Base, Upper]) == 2
+    finally:
+        sys.settrace(before)
+    assert len(made) > 10
+    assert made[-1] == Upper(2, "x")
 
 
 EVERY = """

@@ -19,10 +19,13 @@ from typing import Any
 def quicken(types: Iterable[type] | None = None) -> int:
     """Quicken these frozen dataclasses (by default all of ours that were imported); how many were."""
     found = [one for one in (_ours() if types is None else types) if _is_guarded(one)]
+    plain = [_plain(one) for one in found]
+    # In this order, for other threads make values meanwhile: a guard stops a plain constructor, also that of a class
+    # derived from its own, while the constructors that were there do without it.
     for one in found:
-        one.__init__ = _plain(one).__init__  # type: ignore[misc] # that is the point
-    for one in found:  # only now: a class's guard also guards those derived from it
         del one.__setattr__, one.__delattr__
+    for one, assigning in zip(found, plain, strict=True):
+        one.__init__ = assigning.__init__  # type: ignore[misc] # that is the point
     return len(found)
 
 
