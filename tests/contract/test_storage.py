@@ -360,6 +360,13 @@ async def test_octets_a_peer_sent_that_are_no_text_do_not_spoil_the_history(stor
 
 
 # ---- reports
+@pytest.mark.parametrize("notice", [each for each in Notice if each is not Notice.NONE])
+async def test_every_kind_of_report_is_kept(storage: Storage, notice: Notice) -> None:
+    (lease,) = (await accept(storage, 1, claim_for=60)).leases
+    await storage.settle(settlement(lease, notice=notice))
+    assert [report.notice for report in await storage.reports(limit=10)] == [notice]
+
+
 async def test_reports_are_grouped_by_message_and_kind_and_keep_the_octets(storage: Storage) -> None:
     org, com = (await accept(storage, 1, BERT, DORA, CARL, claim_for=60)).leases
     await storage.settle(settlement(org, outcome=NO_SUCH_USER, notice=Notice.FAILED))

@@ -215,6 +215,7 @@ def test_a_delay_says_until_when_it_will_be_tried() -> None:
     [
         (Action.DELIVERED, "Delivered: lunch", "was delivered to the recipients below"),
         (Action.RELAYED, "Passed on: lunch", "this may be the last you hear of it"),
+        (Action.EXPANDED, "Delivered to a list: lunch", "each of which stands for several recipients"),
     ],
 )
 def test_a_success_says_how_far_the_message_has_come(action: Action, subject: str, said: str) -> None:

@@ -149,6 +149,8 @@ def test_a_failure_of_a_notification_is_left_to_the_report_to_decide() -> None:
         (Notify.SUCCESS, OK, Notice.NONE),  # the next hop has taken the request over
         (Notify.SUCCESS, UNSUPPORTED, Notice.RELAYED),
         (Notify.SUCCESS, FINAL, Notice.DELIVERED),
+        (Notify.SUCCESS, replace(FINAL, expanded=True), Notice.EXPANDED),
+        (Notify.FAILURE, replace(FINAL, expanded=True), Notice.NONE),
         (Notify.SUCCESS, replace(FINAL, relayed_without_dsn=True), Notice.DELIVERED),  # LMTP: nobody comes behind it
         (Notify.UNSPECIFIED, FINAL, Notice.NONE),
         (Notify.FAILURE, UNSUPPORTED, Notice.NONE),

@@ -65,6 +65,51 @@ async def test_the_address_the_author_wrote_goes_along_for_reports() -> None:
         assert b"Original-Recipient: rfc822;team@ours.example" in report.replace(b"rfc822; ", b"rfc822;")
 
 
+def asks_for(notify: str, *to: str) -> list[str]:
+    rcpt = [f"RCPT TO:<{each}> NOTIFY={notify}" for each in to]
+    return [f"MAIL FROM:<{AUTHOR}>", *rcpt, "DATA"]
+
+
+@virtual
+async def test_an_author_who_asks_is_told_that_a_list_was_expanded_and_not_who_is_on_it() -> None:
+    """RFC 3461 §5.2.7, RFC 3464 §2.3.3: one report, of the alias; failures are told of all the same."""
+    inner, outer = Peer(), Peer(recipients={"carol@far.example": "550 5.1.1 no such user"})
+    async with whole(ROUTES + TEAM, {INNER: inner, OUTER: outer}) as service:
+        client = await service.client()
+        await client.say(*asks_for("SUCCESS,FAILURE", "team@ours.example"))
+        assert (await client.send(LETTER + b".\r\n")).startswith("250 ")
+        await asyncio.sleep(MINUTE)
+        expanded, failed = sorted(await service.inbox(), key=lambda each: b"Action: failed" in each)
+        assert b"Action: expanded" in expanded
+        assert b"Final-Recipient: rfc822; team@ours.example" in expanded
+        assert b"alice@ours" not in expanded
+        assert b"Action: failed" in failed
+        assert b"Final-Recipient: rfc822; carol@far.example" in failed
+        said = "\n".join(inner.connections[0] + outer.connections[0])
+        assert said.count("NOTIFY=FAILURE") == 3
+        assert "SUCCESS" not in said
+        assert await service.queue() == []
+
+
+@virtual
+async def test_an_alias_for_one_passes_the_wish_for_reports_on_and_so_does_one_that_keeps_a_copy() -> None:
+    aliases = TEAM.replace("team = [", "boss = 'alice', carol = ['carol', 'alice'], team = [")
+    inner = Peer()
+    async with whole(ROUTES + aliases, {INNER: inner}) as service:
+        client = await service.client()
+        for one in ("boss@ours.example", "carol@ours.example"):
+            await client.say(*asks_for("SUCCESS", one))
+            assert (await client.send(LETTER + b".\r\n")).startswith("250 ")
+        await asyncio.sleep(2)
+        said = [line for connection in inner.connections for line in connection if line.startswith("RCPT")]
+        assert sorted(said) == [
+            "RCPT TO:<alice@ours.example> NOTIFY=NEVER ORCPT=rfc822;carol@ours.example",
+            "RCPT TO:<alice@ours.example> NOTIFY=SUCCESS ORCPT=rfc822;boss@ours.example",
+            "RCPT TO:<carol@ours.example> NOTIFY=SUCCESS",
+        ]
+        assert await service.inbox() == []
+
+
 @virtual
 async def test_who_does_not_exist_is_refused_at_rcpt_and_nothing_is_reported_to_anyone() -> None:
     async with whole(ROUTES + TEAM, {INNER: Peer()}) as service:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.contract.letters import read, settlement
 from waypost.mail.envelope import NextHop
-from waypost.queue.database import migrations
+from waypost.queue.database import APPLICATION, migrations, prepare
 from waypost.queue.sqlite import SqliteStorage
 
 HERE = Path(__file__).parent
@@ -41,3 +43,21 @@ def test_the_schema_before_this_one_is_among_them() -> None:
     kept = {int(re.findall(r"\d+", name)[0]) for name in SPOOLS}
     assert kept
     assert max(kept) <= len(migrations())
+
+
+def test_reports_that_an_earlier_release_left_stay_and_new_kinds_are_kept_beside_them(tmp_path: Path) -> None:
+    """Schema 6 copies the table of reports, for SQLite changes no CHECK."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "queue.db")) as connection:
+        for step in migrations()[:5]:
+            connection.executescript(step)
+        connection.executescript(f"PRAGMA user_version = 5; PRAGMA application_id = {APPLICATION};")
+        for number in (7, 9):
+            connection.execute("INSERT INTO reports VALUES (?, ?, 'failed')", (number, number))
+        connection.commit()
+    prepare(tmp_path / "queue.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "queue.db")) as connection:
+        connection.execute("INSERT INTO reports (message, notice) VALUES (7, 'expanded')")
+        rows = connection.execute("SELECT number, message, notice FROM reports ORDER BY number").fetchall()
+        assert rows == [(7, 7, "failed"), (9, 9, "failed"), (10, 7, "expanded")]
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("INSERT INTO reports (message, notice) VALUES (7, 'unheard of')")

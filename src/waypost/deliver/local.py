@@ -13,6 +13,10 @@ from waypost.smtp.reply import Reply
 CAPTURED: Final = Delivered("the inbox that this service keeps", Reply.of(250, "2.0.0", "captured"), final=True)
 DISCARDED: Final = Delivered("nobody, as the route says", Reply.of(250, "2.0.0", "discarded"), final=True)
 
+EXPANDED: Final = Delivered(
+    "the recipients that it stands for", Reply.of(250, "2.0.0", "expanded"), final=True, expanded=True
+)
+
 
 def refused(reject: Reject) -> Rejected:
     """What a `reject:` route makes of mail that is in the queue already."""

@@ -39,6 +39,7 @@ from waypost.route.route import (
     AS_EVER,
     Capture,
     Discard,
+    Expansion,
     LmtpServers,
     Maildir,
     NoRoute,
@@ -270,6 +271,8 @@ class Runner:
                 local.record_all(fates, local.CAPTURED)
             case Discard():
                 local.record_all(fates, local.DISCARDED)
+            case Expansion():
+                local.record_all(fates, local.EXPANDED)
             case Reject():
                 local.record_all(fates, local.refused(route.transport))
             case _:

@@ -28,6 +28,8 @@ def headline(action: Action, recipients: Sequence[RecipientStatus]) -> str:
             return "Delivered"
         case Action.RELAYED:
             return "Passed on"
+        case Action.EXPANDED:
+            return "Delivered to a list"
         case _:
             assert_never(action)
 
@@ -64,6 +66,10 @@ _RELAYED: Final = (
     "was passed on to the mail systems of the recipients below. They do not send notices of delivery, so this may be "
     f"the last you hear of it. {_ASKED}"
 )
+_EXPANDED: Final = (
+    "has reached the addresses below, each of which stands for several recipients, and goes on to them. You will hear "
+    f"of those who cannot be reached, where you have asked for that, and of nobody else. {_ASKED}"
+)
 #: How the letter goes on after "Your message", by action and whether a recipient may hold a copy nobody confirmed.
 _OPENINGS: Final = {
     (Action.FAILED, False): "could not be delivered to the recipients below. It will not be tried again.",
@@ -80,6 +86,8 @@ _OPENINGS: Final = {
     (Action.DELIVERED, True): _DELIVERED,
     (Action.RELAYED, False): _RELAYED,
     (Action.RELAYED, True): _RELAYED,
+    (Action.EXPANDED, False): _EXPANDED,
+    (Action.EXPANDED, True): _EXPANDED,
 }
 
 

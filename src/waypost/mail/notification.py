@@ -22,6 +22,7 @@ class Action(Enum):
     DELAYED = "delayed"
     DELIVERED = "delivered"
     RELAYED = "relayed"
+    EXPANDED = "expanded"
 
 
 @dataclass(frozen=True, slots=True)

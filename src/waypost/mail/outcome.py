@@ -141,6 +141,7 @@ class Delivered:
 
     `final`: we were the last to carry it (Maildir, capture, LMTP), so that a report of success is ours to make.
     `traced`: it had a time to be delivered by, and its author is to hear that another has it now (RFC 2852).
+    `expanded`: it was an alias, and goes on to several recipients who are nobody else's to hear of (RFC 3461 §5.2.7).
     """
 
     where: str
@@ -148,6 +149,7 @@ class Delivered:
     relayed_without_dsn: bool = False
     final: bool = False
     traced: bool = False
+    expanded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 from waypost.mail.envelope import Recipient
 from waypost.policy.access import Network, client_address
 from waypost.policy.expansion import AS_SAID, Expanded, Expander, Goal, Moved, MovedAway, Step, Undecided, Unknown
-from waypost.route.route import NoRoute, Reject, Route
+from waypost.route.route import EXPANDED, NoRoute, Reject, Route
 from waypost.smtp.command import REFUSAL_WIDTH
 from waypost.smtp.extension import ORCPT_LIMIT, Notify, RcptParameters
 from waypost.smtp.path import ForwardPath, Mailbox, NullPath, ReversePath, is_ascii
@@ -198,7 +198,8 @@ class Admission:
         match self.router.named(route):
             case Route(next_hop=next_hop):
                 quiet = RcptParameters(notify=Notify.NEVER)
-                return tuple(Recipient(each.forward_path, next_hop, quiet) for each in recipients)
+                kept = (each for each in recipients if each.next_hop != EXPANDED.next_hop)
+                return tuple(Recipient(each.forward_path, next_hop, quiet) for each in kept)
             case NoRoute(detail):  # the configuration was checked for it: 451 is all that is left
                 raise LookupError(detail)
             case found:
@@ -283,10 +284,11 @@ class Admission:
     ) -> Admitted:
         """The goals that have a way. That the domain is ours is leave enough; an alias leads where it leads."""
         destined, left_out, reply = [], [], Reply.of(550, "5.1.2", f"no route leads to <{path}>")
+        others, of_list = _of_members(parameters) if len(goals) > 1 else (parameters, parameters)
         for goal, found in goals:
             match judge_recipient(goal.mailbox, found, trusted=True):
                 case Granted(route):
-                    kept = parameters if goal.mailbox == path else _with_original(parameters, path)
+                    kept = parameters if goal.mailbox == path else _with_original(others, path)
                     destined.append(Destined(Recipient(goal.mailbox, route.next_hop, kept), route))
                 case Denied(said):
                     left_out.append(f"<{goal.mailbox}>: {said}")
@@ -295,8 +297,21 @@ class Admission:
                     assert_never(verdict)
         if not destined:
             return Turned(reply, steps)
+        if others is not parameters and all(goal.mailbox != path for goal, _ in goals):
+            destined.append(Destined(Recipient(path, EXPANDED.next_hop, of_list), EXPANDED))
         said = _reply_of(251, "2.1.5", f"User not local; will forward to <{told}>") if told else AS_EVER
         return Taken(tuple(destined), steps, tuple(left_out), said)
+
+
+def _of_members(parameters: RcptParameters) -> tuple[RcptParameters, RcptParameters]:
+    """What reports the members of an alias, and the alias itself, are to have (RFC 3461 §5.2.7).
+
+    Success is the alias's to tell, once: who is behind it, and what becomes of each, is not the author's to know.
+    """
+    if not parameters.notify.wants_success:
+        return parameters, parameters
+    others = parameters.notify & ~Notify.SUCCESS
+    return replace(parameters, notify=others), replace(parameters, notify=Notify.SUCCESS)
 
 
 def _with_original(parameters: RcptParameters, path: Mailbox) -> RcptParameters:

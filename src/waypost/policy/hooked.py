@@ -29,7 +29,7 @@ from waypost.hooks.values import (
 from waypost.mail.envelope import Recipient
 from waypost.policy.admission import Admission, Admitted, Destined, Taken, Turned
 from waypost.policy.expansion import Step
-from waypost.route.route import NoRoute, Route
+from waypost.route.route import EXPANDED, NoRoute, Route
 from waypost.smtp.extension import RcptParameters
 from waypost.smtp.path import ForwardPath, Mailbox, ReversePath
 from waypost.smtp.reply import Reply
@@ -112,6 +112,9 @@ class Hooked:
         destined, steps = [], [*taken.steps]
         for one in taken.destined:
             path, route = one.recipient.forward_path, one.route
+            if route is EXPANDED:  # it goes nowhere
+                destined.append(one)
+                continue
             asked = Routing(client, reverse_path, path, route.name, route.next_hop)
             decided = await self.hooks.ask(Point.ROUTE, asked)
             match decided.verdict:

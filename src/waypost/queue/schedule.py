@@ -162,7 +162,7 @@ def _notice_of_success(message: QueuedMessage, recipient: QueuedRecipient, outco
     if not recipient.parameters.notify.wants_success:
         return Notice.NONE
     if outcome.final:
-        return Notice.DELIVERED
+        return Notice.EXPANDED if outcome.expanded else Notice.DELIVERED
     return (
         Notice.RELAYED if outcome.relayed_without_dsn else Notice.NONE
     )  # else the next hop has taken the request over

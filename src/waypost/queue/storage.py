@@ -106,6 +106,7 @@ class Notice(Enum):
     DELAYED = "delayed"
     DELIVERED = "delivered"
     RELAYED = "relayed"
+    EXPANDED = "expanded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ _REPORTS: Final = {
     Notice.DELAYED: "delay report",
     Notice.DELIVERED: "delivery report",
     Notice.RELAYED: "relay report",
+    Notice.EXPANDED: "report of an expansion",
 }
 
 

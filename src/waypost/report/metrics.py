@@ -28,7 +28,7 @@ _TRANSPORTS: Final = ("smtp", "mx", "lmtp", "maildir", "http", "https", "pipe", 
 _LOGINS: Final = ("accepted", "refused", "blocked", "unavailable")
 _SCREENED: Final = ("tag", "greylist", "quarantine", "refuse")
 _TLS_VERSIONS: Final = ("TLSv1.3", "TLSv1.2", "other", "failed")
-_REPORTED: Final = ("failed", "delayed", "delivered", "relayed")
+_REPORTED: Final = ("failed", "delayed", "delivered", "relayed", "expanded")
 
 
 class Countable(Protocol):

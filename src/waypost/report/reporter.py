@@ -141,7 +141,7 @@ def _wanted(notice: Notice, notify: Notify) -> bool:
             return notify.wants_failure
         case Notice.DELAYED:
             return notify.wants_delay
-        case Notice.DELIVERED:
+        case Notice.DELIVERED | Notice.EXPANDED:
             return notify.wants_success
         case Notice.RELAYED:  # asked for by NOTIFY, or by a time to deliver by (RFC 2852 §4)
             return notify is not Notify.NEVER
@@ -174,6 +174,7 @@ _ACTIONS: Final = {
     Notice.DELAYED: Action.DELAYED,
     Notice.DELIVERED: Action.DELIVERED,
     Notice.RELAYED: Action.RELAYED,
+    Notice.EXPANDED: Action.EXPANDED,
 }
 
 

@@ -121,6 +121,11 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class Expansion:
+    """An alias that stands for several, which are recipients of their own: to say so is all (RFC 3461 §5.2.7)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reject:
     """`reject:550 5.1.1 text`: refused at RCPT; for what is queued already, a failure."""
 
@@ -128,7 +133,7 @@ class Reject:
 
 
 Transport: TypeAlias = (
-    SmtpServers | SmtpMx | LmtpServers | Maildir | Webhook | Pipe | OnCall | Capture | Discard | Reject
+    SmtpServers | SmtpMx | LmtpServers | Maildir | Webhook | Pipe | OnCall | Capture | Discard | Expansion | Reject
 )
 
 
@@ -226,11 +231,17 @@ class Hosts:
 
 HostsAnswer: TypeAlias = Hosts | NoSuchHost | DnsFailed
 
+
+#: Where an alias goes whose author wants to hear of its expansion; no [[route]] has such a key.
+EXPANDED: Final = Route(NextHop("expanded:"), Expansion(), "an alias that stands for several recipients")
+
 __all__ = [
     "AS_EVER",
     "AS_OURSELVES",
+    "EXPANDED",
     "Capture",
     "Discard",
+    "Expansion",
     "HookFormat",
     "Hosts",
     "HostsAnswer",

@@ -24,6 +24,7 @@ from waypost.route.onward import STAY, Onward
 from waypost.route.route import (
     AS_EVER,
     AS_OURSELVES,
+    EXPANDED,
     Limits,
     Manner,
     NoRoute,
@@ -194,7 +195,11 @@ class RouteTable:
 
     def is_by_name(self, next_hop: NextHop) -> bool:
         """Whether a key is that of a route that mail is sent to by name, by its sender or recipient, not its domain."""
-        return next_hop in self._unpatterned or isinstance(self._chosen_mx(next_hop), Rule)
+        return (
+            next_hop in self._unpatterned
+            or next_hop == EXPANDED.next_hop
+            or isinstance(self._chosen_mx(next_hop), Rule)
+        )
 
     def _chosen_mx(self, next_hop: NextHop) -> Rule | NoRoute:
         """The rule in a key such as `mx:example.org#bulk`: by the recipient's domain, chosen by its sender."""
@@ -207,6 +212,8 @@ class RouteTable:
         """The route a key was made by (`mx:example.org` and the like name their domain in the key)."""
         if next_hop in self._by_key:
             return self._by_key[next_hop]
+        if next_hop == EXPANDED.next_hop:
+            return EXPANDED
         if next_hop.startswith("mx:") and "#" in next_hop:
             return self._by_chosen_mx(next_hop)
         if next_hop.startswith("mx:"):

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 
 from waypost.route.domain import host_name, literal
 from waypost.route.route import (
+    EXPANDED,
     Capture,
     Discard,
+    Expansion,
     LmtpServers,
     Maildir,
     OnCall,
@@ -107,6 +109,8 @@ def target_text(target: Target) -> str:
             return "capture:"
         case Discard():
             return "discard:"
+        case Expansion():
+            return EXPANDED.next_hop
         case Reject(reply):
             return f"reject:{reply}"
         case _:
