@@ -486,3 +486,33 @@ async def test_the_tls_that_a_proxy_ended_is_believed_and_stands_in_the_trace() 
         assert b"with ESMTPS (TLSv1.3) id " in octets
         assert b"\r\n\ttls TLS_AES_256_GCM_SHA384;" in octets
         assert b"REQUIRETLS" in client.said
+
+
+# ---- XCLIENT, as a client
+@virtual
+async def test_a_filter_hears_whose_mail_it_gets_and_each_client_s_comes_over_connections_of_its_own() -> None:
+    filter_ = Peer(extensions=("XCLIENT NAME ADDR PROTO HELO LOGIN",), always={"XCLIENT": "220 filter.example"})
+    async with whole(
+        to_host("far.example", ONE, "xclient = true", 'accept_from = "anyone"'), {ONE: filter_}
+    ) as service:
+        for client in (US, STRANGER, US):
+            session = await service.client(client)
+            assert (await session.letter("bob@far.example")).startswith("250 ")
+            await asyncio.sleep(1)
+        said = [line for connection in filter_.connections for line in connection if line.startswith("XCLIENT")]
+        assert said == [
+            f"XCLIENT NAME=[UNAVAILABLE] ADDR={client} PROTO=ESMTP HELO=client.example" for client in (US, STRANGER)
+        ]
+        assert [connection.count("DATA") for connection in filter_.connections] == [2, 1]
+        assert [verbs[:3] for verbs in filter_.verbs] == [["EHLO", "XCLIENT", "EHLO"]] * 2
+
+
+@virtual
+async def test_a_filter_that_refuses_to_hear_it_gets_no_mail() -> None:
+    filter_ = Peer(extensions=("XCLIENT ADDR",), always={"XCLIENT": "550 5.7.0 insufficient authorization"})
+    async with whole(to_host("far.example", ONE, "xclient = true"), {ONE: filter_}) as service:
+        await service.take("bob@far.example")
+        await asyncio.sleep(1)
+        (waiting,) = await service.queue()
+        assert "answered XCLIENT with 550 5.7.0 insufficient authorization" in waiting.last_outcome
+        assert filter_.accepted == []

@@ -78,7 +78,7 @@ def at_body(session: ClientSession) -> None:
 @pytest.mark.parametrize("table", [OPENING, OPENING_ESMTP, OPENING_HELO, OPENING_LMTP])
 def test_an_opening_table_is_total_and_every_stage_of_it_is_reached(table: dict[Stage, tuple[Stage, ...]]) -> None:
     resting = {Stage.READY, Stage.QUIT, Stage.HANDSHAKE}
-    wanted_by_the_route = {Stage.STARTTLS, Stage.AUTH}
+    wanted_by_the_route = {Stage.STARTTLS, Stage.XCLIENT, Stage.AUTH}
     reached = {Stage.GREETING} | wanted_by_the_route
     for _ in table:
         reached |= {cell for stage in reached & table.keys() for cell in table[stage]}
@@ -404,3 +404,60 @@ def test_what_nobody_fetches_does_not_grow_without_end() -> None:
         session.octets_to_send()
         session.receive(b"250 OK\r\n")
     assert len(session.said()) == len(session.heard()) == KEPT
+
+
+# ---- whose mail it is: Postfix's XCLIENT
+NO_CREDENTIALS = NoCredentials()
+THEM = (("NAME", "[UNAVAILABLE]"), ("ADDR", "192.0.2.9"), ("HELO", "them+us.example"), ("LOGIN", "ann"))
+
+
+def told_whose(
+    offered: str, tls: Tls = Tls.NEVER, credentials: Credentials | NoCredentials = NO_CREDENTIALS
+) -> ClientSession:
+    """A session for the mail of `THEM`, up to the reply to its first EHLO."""
+    session = ClientSession("us.example", client=THEM, tls=tls, credentials=credentials)
+    session.receive(b"220 hi\r\n")
+    session.octets_to_send()
+    session.receive(f"250-mx.example\r\n{offered}".encode())
+    return session
+
+
+def test_a_host_that_takes_xclient_hears_what_it_offers_to_hear_and_is_greeted_anew() -> None:
+    session = told_whose("250-PIPELINING\r\n250 XCLIENT ADDR HELO COLOUR\r\n")
+    assert session.octets_to_send() == b"XCLIENT ADDR=192.0.2.9 HELO=them+2Bus.example\r\n"
+    assert session.receive(b"220 mx.example again\r\n") == []
+    assert session.octets_to_send() == b"EHLO us.example\r\n"
+    (opened,) = session.receive(b"250-mx.example\r\n250-XCLIENT ADDR HELO\r\n250 SIZE\r\n")
+    assert isinstance(opened, Opened)
+    assert "SIZE" in opened.extensions
+    assert "PIPELINING" not in opened.extensions, "what was offered before is forgotten"
+
+
+@pytest.mark.parametrize("offered", ["250 SIZE\r\n", "250 XCLIENT COLOUR\r\n", "250 XCLIENT\r\n"])
+def test_a_host_that_offers_nothing_of_it_hears_nothing(offered: str) -> None:
+    session = told_whose(offered)
+    assert session.awaiting is Stage.READY
+    assert session.octets_to_send() == b""
+
+
+def test_xclient_comes_behind_tls_and_before_the_login() -> None:
+    session = told_whose("250-STARTTLS\r\n250 XCLIENT ADDR\r\n", tls=Tls.REQUIRED, credentials=Credentials("u", "p"))
+    assert session.octets_to_send() == b"STARTTLS\r\n"
+    session.receive(b"220 go\r\n")
+    session.tls_started()
+    session.octets_to_send()
+    session.receive(b"250-mx.example\r\n250-AUTH PLAIN\r\n250 XCLIENT ADDR\r\n")
+    assert session.octets_to_send() == b"XCLIENT ADDR=192.0.2.9\r\n"
+    session.receive(b"220 again\r\n")
+    session.octets_to_send()
+    session.receive(b"250-mx.example\r\n250 AUTH PLAIN\r\n")
+    assert session.octets_to_send().startswith(b"AUTH PLAIN ")
+
+
+@pytest.mark.parametrize("reply", ["550 5.7.0 not from you", "421 later", "250 fine", "354 go on"])
+def test_a_host_that_answers_xclient_otherwise_gets_no_mail_of_somebody_elses(reply: str) -> None:
+    session = told_whose("250 XCLIENT ADDR\r\n")
+    session.octets_to_send()
+    events = session.receive(f"{reply}\r\n".encode())
+    assert not any(isinstance(event, Opened) for event in events)
+    assert session.awaiting is not Stage.READY

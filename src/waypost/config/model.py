@@ -1114,6 +1114,11 @@ class Route(Going):
     external: bool = Field(
         default=False, description="Log in by that certificate (AUTH EXTERNAL), in place of a username and a password."
     )
+    xclient: bool = Field(
+        default=False,
+        description="Tell the server whose mail it is (address, HELO name, account) by Postfix's XCLIENT, as far as it "
+        "offers that to us: for a filter of yours that judges clients. Each client's mail has connections of its own.",
+    )
     deliver: Literal["at-once", "on-demand"] = Field(
         default="at-once",
         description="`on-demand`: mail waits until its host says ETRN (RFC 1985): for hosts that are not always "

@@ -55,7 +55,7 @@ def build_rule(found: Found[Route], reader: Reader, *, where: str, base: Path, e
         tls=tls_policy(route),
         credentials=_credentials(found, reader, base, environment),
         limits=Limits(**_limits(route)),
-        manner=Manner(**_manner(route), **_shown(found, reader, base)),
+        manner=Manner(**_manner(route), **_shown(found, reader, base), xclient=route.xclient),
         retries=_retries(route),
         onward=_onward(found, reader),
         on_demand=route.deliver == "on-demand",
@@ -289,6 +289,7 @@ def _check_own_settings(found: Found[Route], reader: Reader) -> None:
         ({"format", "secret_file", "secret_env", "ca"}, Webhook, "a webhook"),
         ({"run_as", "memory"}, Pipe, "a program (pipe:)"),
         ({"timeout"}, Webhook | Pipe, "a webhook or a program (pipe:)"),
+        ({"xclient"}, SmtpServers, "smtp:// servers"),
         ({"weights"}, SmtpServers, "a list of smtp:// servers"),
         ({"helo", "source"}, SmtpServers | SmtpMx | RecipientMx | LmtpServers, "smtp://, lmtp:// and mx:"),
     ):

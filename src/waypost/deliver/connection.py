@@ -28,6 +28,7 @@ from waypost.route.level import TlsDemand, TlsLevel
 from waypost.route.route import AS_OURSELVES, Manner
 from waypost.smtp.client import (
     Asked,
+    Attributes,
     ChunkDue,
     ClientEvent,
     ClientSession,
@@ -81,6 +82,7 @@ _TIME_OUT_OF: Final = {
     Stage.LHLO: "hello",
     Stage.STARTTLS: "starttls",
     Stage.HANDSHAKE: "handshake",
+    Stage.XCLIENT: "hello",
     Stage.AUTH: "auth",
     Stage.MAIL: "mail",
     Stage.RCPT: "rcpt",
@@ -336,8 +338,12 @@ async def open_connection(
     demand: TlsDemand,
     transcript: Transcript,
     manner: Manner = AS_OURSELVES,
+    client: Attributes = (),
 ) -> Connection | NotDialled | NotOpened:
-    """One connection to `host` and the opening of its session, tried once; whatever fails is closed."""
+    """One connection to `host` and the opening of its session, tried once; whatever fails is closed.
+
+    `client`: whose mail it carries, where the host is to hear that by XCLIENT.
+    """
     source = manner.source(host.endpoint.host) if manner.sources else ""
     transcript.add(ends.clock.monotonic(), "*", f"connecting to {host}{f' from {source}' if source else ''}")
     stream = await ends.dialer.dial(host.endpoint, ends.time_outs.connect, source)
@@ -351,6 +357,7 @@ async def open_connection(
         tls=approach.tls,
         credentials=credentials,
         mechanisms=lambda who: mechanisms(who, bindings, Endpoint(host.name, host.endpoint.port)),
+        client=client,
     )
     connection = Connection(
         host,

@@ -45,7 +45,7 @@ from waypost.net.stream import Fault, FaultKind
 from waypost.net.tls import client_context, context_showing
 from waypost.route.level import TlsDemand, TlsLevel
 from waypost.route.route import AS_OURSELVES, HeloFallback, Manner
-from waypost.smtp.client import Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
+from waypost.smtp.client import Attributes, Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
 from waypost.smtp.reply import EnhancedStatus
 
 
@@ -57,6 +57,8 @@ class Needs(NamedTuple):
     smtputf8: bool
     lmtp: bool
     manner: Manner = AS_OURSELVES
+    #: Whose mail it carries, where the host is to hear that (XCLIENT): no other client's goes over the same session.
+    client: Attributes = ()
 
     @property
     def extension(self) -> str:
@@ -239,6 +241,7 @@ class Opener:
                 demand=needs.tls,
                 transcript=transcript,
                 manner=needs.manner,
+                client=needs.client,
             )
             match opened:
                 case Connection():

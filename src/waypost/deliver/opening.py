@@ -36,6 +36,7 @@ class At(Enum):
     STARTTLS = "STARTTLS"
     HANDSHAKE = "TLS handshake"
     EHLO_AFTER_TLS = "EHLO under TLS"
+    XCLIENT = "XCLIENT"
     AUTH = "AUTH"
 
 
@@ -80,6 +81,7 @@ _EVERYWHERE: Final[Table] = {
     At.HELO_AFTER_EHLO:   _row(_HELO,  _NEXT,  _NEXT,  _NEXT, _NEXT, _NEXT, _NEXT, _NEXT),
     At.HELO:              _ON,
     At.LHLO:              _ON,
+    At.XCLIENT:           _ON,
     At.AUTH:              _row(_NEXT,  _NEXT,  _NEXT,  _NEXT, _NEXT, _HOLD, _NEXT, _NEXT),
 }  # fmt: skip
 
@@ -207,6 +209,8 @@ def where(stage: Stage, opening: Opening, *, secured: bool) -> At:
             return At.STARTTLS
         case Stage.HANDSHAKE:
             return At.HANDSHAKE
+        case Stage.XCLIENT:
+            return At.XCLIENT
         case Stage.AUTH:
             return At.AUTH
         case _:  # before the first reply; a stage past the opening cannot fail the opening

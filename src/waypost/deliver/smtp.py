@@ -19,7 +19,7 @@ from waypost.deliver.pool import Nothing, Pool
 from waypost.deliver.tls_watch import NoListener, TlsListener, TlsWatch, tell_barred
 from waypost.deliver.transaction import After, transact
 from waypost.mail.attempt import Transcript
-from waypost.mail.envelope import PossiblyAt, QueuedRecipient
+from waypost.mail.envelope import Origin, PossiblyAt, QueuedRecipient
 from waypost.mail.explain import describe_cause
 from waypost.mail.outcome import Cause, DnsFailed, Host, LocalTrouble, NoSuchHost, PolicyRefused, Rejected
 from waypost.mail.tls_report import ORIGIN
@@ -29,12 +29,14 @@ from waypost.queue.record import domain_of
 from waypost.queue.storage import Lease
 from waypost.route.level import ENCRYPTION_NEEDED, Barred, Choice, Chosen, describe_choice, fixed, is_fixed
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, SmtpMx, SmtpServers, TlsPolicy
-from waypost.smtp.client import NoCredentials
+from waypost.smtp.client import Attributes, NoCredentials
 from waypost.smtp.extension import Extensions
 
 #: How long one attempt may go on to another host, or another transaction; a time-out on each of many adds up.
 BUDGET: Final = timedelta(minutes=30)
 _NOBODY: Final = NoListener()
+#: Octets of a value that XCLIENT tells: with two such the command keeps to its length (RFC 5321 §4.5.3.1.4).
+LONGEST_VALUE: Final = 150
 
 
 class Finder(Protocol):
@@ -365,7 +367,10 @@ class _Attempt:
             return Needs(chosen.demand, NoCredentials(), self._parameters.smtputf8, lmtp=True, manner=self._manner)
         if self._parameters.requiretls or not is_fixed(chosen.why.policy):
             self._transcript_note(describe_choice(chosen)[0])
-        return Needs(chosen.demand, self._credentials, self._parameters.smtputf8, lmtp=False, manner=self._manner)
+        client = _client_of(self._lease.message.origin) if self._manner.xclient else ()
+        return Needs(
+            chosen.demand, self._credentials, self._parameters.smtputf8, lmtp=False, manner=self._manner, client=client
+        )
 
     def _barred_from(self, host: Host, due: Sequence[QueuedRecipient], barred: Barred) -> Reach:
         self._transcript_note(f"{host}: {describe_choice(barred)[0]}")
@@ -405,6 +410,26 @@ class _Attempt:
         for recipient in self._fates.open():
             self._fates.record(recipient, Open(deferred(trouble)))
         return True
+
+
+def _client_of(origin: Origin) -> Attributes:
+    """Whose mail it is, as XCLIENT tells it; nobody's, where it is our own. What cannot be said in it is left out."""
+    if not origin.client_host[:1].isalnum() and ":" not in origin.client_host:
+        return ()
+    address = f"IPV6:{origin.client_host}" if ":" in origin.client_host else origin.client_host
+    protocol = "ESMTP" if "ESMTP" in origin.protocol or "UTF8SMTP" in origin.protocol else "SMTP"
+    known = (
+        ("NAME", "[UNAVAILABLE]"),
+        ("ADDR", address),
+        ("PROTO", protocol),
+        ("HELO", origin.client_name),
+        ("LOGIN", origin.account),
+    )
+    return tuple((name, value) for name, value in known if 0 < len(value) <= LONGEST_VALUE and _is_plain(value))
+
+
+def _is_plain(value: str) -> bool:
+    return value.isascii() and value.isprintable()
 
 
 def _encryption_needed(cause: Cause) -> Rejected:

@@ -163,6 +163,7 @@ class Manner(NamedTuple):
 
     `helo`: the name we give, "" the service's; `sources`: addresses to come from; `fallback`: whether HELO follows a
     broken EHLO; `certificate` and `key`: the files of the one we show under TLS, "" for none.
+    `xclient`: whether it hears whose mail we bring, where it takes XCLIENT.
     """
 
     helo: str = ""
@@ -170,6 +171,7 @@ class Manner(NamedTuple):
     fallback: HeloFallback = HeloFallback.UNLESS_TLS
     certificate: str = ""
     key: str = ""
+    xclient: bool = False
 
     def source(self, host: str) -> str:
         """The address to come from to a numeric address, of the same family; "": the system's choice."""

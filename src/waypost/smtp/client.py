@@ -37,7 +37,7 @@ from typing import Final, Protocol, TypeAlias
 
 from waypost.smtp.command import Mail, NoResponse, Rcpt
 from waypost.smtp.errors import LocalProtocolError
-from waypost.smtp.extension import Extensions, MailParameters, RcptParameters, read_extensions
+from waypost.smtp.extension import Extensions, MailParameters, RcptParameters, encode_xtext, read_extensions
 from waypost.smtp.framing import INCOMPLETE, BadReply, ChunkSender, DotStuffer, ReplyReader
 from waypost.smtp.path import ForwardPath, ReversePath, is_ascii
 from waypost.smtp.reply import Reply
@@ -61,6 +61,7 @@ class Stage(Enum):
     LHLO = "LHLO"
     STARTTLS = "STARTTLS"
     HANDSHAKE = "TLS handshake"
+    XCLIENT = "XCLIENT"
     AUTH = "AUTH"
     READY = "ready"
     MAIL = "MAIL"
@@ -137,6 +138,10 @@ class ClientExchange(Protocol):
     def is_satisfied(self) -> bool:
         """Whether a 235 may be believed: the server has proven itself, where the mechanism has it do so."""
         ...
+
+
+#: What XCLIENT tells: names of attributes in upper case, with their values, in order.
+Attributes: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Spoken:
@@ -307,6 +312,7 @@ OPENING: Final[dict[Stage, _Row]] = {
     Stage.EHLO: (Stage.READY, Stage.QUIT, Stage.QUIT, Stage.HELO),  # RFC 5321 §3.2: an older server; ask again
     Stage.HELO: (Stage.READY, Stage.QUIT, Stage.QUIT, Stage.QUIT),
     Stage.STARTTLS: (Stage.HANDSHAKE, Stage.QUIT, Stage.READY, Stage.READY),  # refused: go on in clear
+    Stage.XCLIENT: (Stage.EHLO, Stage.QUIT, Stage.QUIT, Stage.QUIT),  # the session begins anew, as another's
     Stage.AUTH: (Stage.READY, Stage.AUTH, Stage.QUIT, Stage.QUIT),
 }
 #: On a route that needs an extension, and after STARTTLS: HELO offers no extension.
@@ -338,13 +344,13 @@ def after(stage: Stage, reply: Reply, table: Mapping[Stage, _Row]) -> Stage:
 
 
 #: What these commands ask for has one code only (RFC 3207 §4, RFC 4954 §4, RFC 5321 §4.3.2), by stage and first digit.
-_ONLY: Final = {(Stage.STARTTLS, 2): 220, (Stage.AUTH, 3): 334, (Stage.DATA, 3): 354}
+_ONLY: Final = {(Stage.STARTTLS, 2): 220, (Stage.XCLIENT, 2): 220, (Stage.AUTH, 3): 334, (Stage.DATA, 3): 354}
 
 
 def can_answer(stage: Stage, code: int) -> bool:
-    """Whether `code` can be said at `stage`: 220 greets or begins TLS, 221 takes leave, and neither answers more."""
+    """Whether `code` can be said at `stage`: 220 greets or begins TLS, 221 takes leave; neither answers more."""
     if code in {220, 221}:
-        return code == 220 and stage in {Stage.GREETING, Stage.STARTTLS}
+        return code == 220 and stage in {Stage.GREETING, Stage.STARTTLS, Stage.XCLIENT}
     return _ONLY.get((stage, code // 100), code) == code
 
 
@@ -394,8 +400,11 @@ class ClientSession:
         tls: Tls = Tls.NEVER,
         credentials: Credentials | NoCredentials = NoCredentials(),
         mechanisms: Callable[[Credentials], Mechanisms] = by_password,
+        client: Attributes = (),
     ) -> None:
+        """`client`: whose mail it is, for a host that takes XCLIENT: attributes with their values, each not empty."""
         self._hello_name = hello_name
+        self._client = client
         self._lmtp = opening is Opening.LHLO
         self._tls = tls
         self._credentials = credentials
@@ -646,6 +655,16 @@ class ClientSession:
             self._enter(Stage.STARTTLS)
         elif self._tls is Tls.REQUIRED:
             self._refuse(stage, reply, "the route requires TLS, and STARTTLS is not offered", events)
+        elif self._client and "XCLIENT" in offered:
+            told = [
+                f"{name}={encode_xtext(value)}" for name, value in self._client if name in offered.offered["XCLIENT"]
+            ]
+            self._client = ()
+            if not told:
+                self._go_on(stage, reply, events)
+                return
+            self._stage = Stage.XCLIENT
+            self._say(f"XCLIENT {' '.join(told)}")
         elif isinstance(self._credentials, Credentials) and stage is not Stage.AUTH:
             ours = self._mechanisms_of(self._credentials)
             self._mechanisms = deque((name, ours[name]) for name in ours if name in offered.auth_mechanisms)
