@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli.service import asked
-from waypost.admin.postfix_queue import Queued, QueueFileError, read
+from waypost.admin.foreign import Asked, Foreign, QueueFileError, parcel_of
+from waypost.admin.postfix_queue import read
+from waypost.queue import record as records
+from waypost.queue.archive import read as read_archive
+from waypost.queue.moving import Parcel
 from waypost.receive.pickup import understood
 
 
@@ -52,9 +56,59 @@ WHOLE = queue_file(
 
 def test_who_was_delivered_to_is_left_out_and_lines_are_put_together() -> None:
     found = read(WHOLE)
-    assert found == Queued(
-        "ann@example.org", ("bob@example.net", "carl@example.net"), b"Subject: hi\n\nhello and more\n"
+    assert found == Foreign(
+        "",
+        "ann@example.org",
+        (Asked("bob@example.net"), Asked("carl@example.net")),
+        b"Subject: hi\n\nhello and more\n",
+        1767225600.0,
     )
+
+
+def with_wishes() -> bytes:
+    """As Postfix 3.7 wrote it, but for what does not count."""
+    return b"".join(
+        record(kind, octets)
+        for kind, octets in (
+            ("T", b"1767225600 806218"),
+            ("A", b"envelope_id=QQ+31"),
+            ("A", b"ret_flags=2"),
+            ("S", b"ann@far.example"),
+            ("A", b"notify_flags=10"),
+            ("A", b"dsn_orig_rcpt=rfc822;bob+alias@example.test"),
+            ("O", b"bob@example.test"),
+            ("R", b"bob@example.test"),
+            ("A", b"notify_flags=1"),
+            ("D", b"done@example.test"),
+            ("A", b"notify_flags=1"),
+            ("R", b"carl@example.test"),
+            ("R", b"dora@example.test"),
+            ("M", b""),
+            ("N", "Subject: bödy".encode()),
+            ("X", b""),
+            ("E", b""),
+        )
+    )
+
+
+def test_what_was_asked_of_reports_is_kept_for_each_recipient() -> None:
+    found = read(with_wishes(), "CBACAEA2030")
+    assert found.recipients == (
+        Asked("bob@example.test", "SUCCESS,DELAY", "rfc822;bob+alias@example.test"),
+        Asked("carl@example.test", "NEVER"),
+        Asked("dora@example.test"),
+    )
+    assert (found.ret, found.envelope_id, found.received_at) == ("HDRS", "QQ+31", 1767225600.0)
+
+
+def test_a_message_is_the_same_one_however_often_it_is_read() -> None:
+    found = read(with_wishes(), "CBACAEA2030")
+    once, twice = parcel_of(found, "postfix", 1.9e9), parcel_of(found, "postfix", 2.0e9)
+    assert once.id == twice.id
+    (stored,) = once.stored
+    assert stored.received_at == 1767225600.0
+    assert records.decode(stored.envelope)["parameters"] == {"body": "8BITMIME", "ret": "HDRS", "envelope_id": "QQ+31"}
+    assert [part.parameters for part in once.recipients][1:] == ['{"notify":0}', ""]
 
 
 def test_a_long_record_has_a_length_of_several_octets() -> None:
@@ -66,7 +120,7 @@ def test_pointers_are_followed() -> None:
     elsewhere = record("R", b"bob@example.net") + record("M", b"") + record("N", b"a") + record("E", b"")
     jump = record("p", b"%15d" % (len(start) + 17 + 30))
     found = read(start + jump + b"w" * 30 + elsewhere)
-    assert (found.recipients, found.octets) == (("bob@example.net",), b"a\n")
+    assert (found.recipients, found.octets) == ((Asked("bob@example.net"),), b"a\n")
 
 
 def test_pointers_in_circles_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +165,44 @@ def test_the_queue_is_moved_into_the_pickup_directory(tmp_path: Path) -> None:
     assert str(message.reverse_path) == "ann@example.org"
     assert not (spool / "deferred/A/AB1").exists()
     assert (spool / "active/CD2").exists()
+
+
+def queue_of(tmp_path: Path) -> Path:
+    file = tmp_path / "postfix/hold/AB1"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(with_wishes())
+    file.chmod(0o700)
+    return tmp_path / "postfix"
+
+
+def test_who_asked_for_other_reports_gets_a_file_of_his_own(tmp_path: Path) -> None:
+    box = tmp_path / "box"
+    box.mkdir()
+    asked("import", "postfix-queue", "--from", str(queue_of(tmp_path)), "--into", str(box))
+    found = [understood(file.read_bytes()) for file in box.glob("*.eml")]
+    assert sorted((str(one.recipients[0]), one.recipient_parameters.notify.value) for one in found) == [
+        ("bob@example.test", 5),
+        ("carl@example.test", 0),
+        ("dora@example.test", 8),
+    ]
+    assert {(one.parameters.envelope_id, one.parameters.ret.value) for one in found} == {("QQ+31", "HDRS")}
+
+
+def test_an_archive_is_written_in_the_stead_of_the_pickup_directory(tmp_path: Path) -> None:
+    archive = tmp_path / "queue.tar"
+    said = asked("import", "postfix-queue", "--from", str(queue_of(tmp_path)), "--archive", str(archive))
+    assert f"waypost queue import {archive}" in said
+    (parcel,) = [part for part in read_archive(archive) if isinstance(part, Parcel)]
+    assert {part.held for part in parcel.recipients} == {"it was on hold in Postfix"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--into", ".", "--archive", "a.tar"), ("--archive", "a.tar", "--delete"), ("--into", "nowhere")],
+)
+def test_a_way_that_is_none_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert asked("import", "postfix-queue", "--from", str(queue_of(tmp_path)), *words, code=1) == ""
+    assert not Path("a.tar").exists()
 
 
 def test_a_queue_that_is_in_use_is_let_alone(tmp_path: Path) -> None:

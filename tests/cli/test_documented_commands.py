@@ -41,7 +41,7 @@ def test_no_text_of_ours_names_a_command_that_is_not_there() -> None:
     groups = {name.rpartition(" ")[0] for name in known} - {"waypost"}
     texts = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
     for text in texts:
-        for name in re.findall(r"`(waypost [a-z]+(?: [a-z]+)?)", text.read_text("utf-8")):
+        for name in re.findall(r"`(waypost [a-z]+(?: [a-z-]+)?)", text.read_text("utf-8")):
             command = name if name.rpartition(" ")[0] in groups else " ".join(name.split(" ")[:2])
             assert command in known | groups, f"{text}: {name}"
 

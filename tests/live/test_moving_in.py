@@ -1,16 +1,20 @@
-"""Coming from a Postfix that runs: its configuration, and the mail it could not deliver."""
+"""Coming from a Postfix or an Exim that runs: its configuration, and the mail it could not deliver."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.live.exim import exim
+from tests.live.mail import to_port
 from tests.live.postfix import postfix
 from tests.live.process import free_port, must_run, run, until
-from tests.live.service import waypost
-from tests.live.sink import sink
+from tests.live.service import prepare, running, waypost
+from tests.live.sink import Sink, sink
+from waypost.net.clock import SystemClock
 
 pytestmark = pytest.mark.live
 
@@ -48,3 +52,88 @@ async def test_what_waits_in_postfix_is_delivered_by_us(place: Path, peer_place:
     )
     assert translated.code == 0, translated.output + translated.errors
     assert f'to = "smtp://127.0.0.1:{nowhere}"' in (place / "out/waypost.toml").read_text()
+
+
+#: What one client says to either of them, with all that DSN lets it ask for.
+SAID = (
+    "EHLO x.test",
+    "MAIL FROM:<ann@far.example> RET=HDRS ENVID=QQ314",
+    "RCPT TO:<bob@example.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;bob+2Balias@example.test",
+    "RCPT TO:<carl@example.test> NOTIFY=NEVER",
+    "RCPT TO:<dora@example.test>",
+    "DATA",
+    "Subject: hi\r\nFrom: ann@far.example\r\n\r\nbödy\r\n..dot\r\n.",
+)
+
+
+async def say(port: int) -> None:
+    """Hand the message in. Raises: AssertionError, at the first refusal."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for line in ("", *SAID):
+        if line:
+            writer.write(f"{line}\r\n".encode())
+        while (heard := await reader.readline())[3:4] == b"-":
+            pass
+        assert heard[:1] in (b"2", b"3"), heard
+    writer.close()
+
+
+async def arrived_by_archive(archive: Path, place: Path, by: str) -> None:
+    """Put the archive into a new service's queue, twice, and see all of it arrive once, as it was asked for."""
+    async with sink() as new:
+        service = prepare(place, to_port(new.port))
+        first = await service.cli("queue", "import", str(archive))
+        assert (first.code, "1 message put in, for 3 recipients." in first.output) == (0, True), first
+        again = await service.cli("queue", "import", str(archive))
+        assert "1 message of it had been put in before" in again.output
+        waiting = await service.queue()
+        assert all(SystemClock().now() - float(str(entry["received_at"])) < 300 for entry in waiting)
+        async with running(service):
+            await new.until(lambda: len(arrived_at(new)) == 3, "all three recipients")
+            told = (await service.cli("trace", "bob@example.test")).output
+        assert f"imported from {by}" in told
+        assert arrived_at(new) == ["bob@example.test", "carl@example.test", "dora@example.test"]
+        assert all("bödy\r\n.dot".encode() in message.octets for message in new.taken)
+        assert {message.reverse_path for message in new.taken} == {"ann@far.example"}
+
+
+def arrived_at(new: Sink) -> list[str]:
+    return sorted(path for message in new.taken for path in message.forward_paths)
+
+
+async def test_what_waits_in_postfix_goes_by_an_archive_with_all_that_was_asked(place: Path, peer_place: Path) -> None:
+    async with postfix(peer_place, {"relayhost": f"[127.0.0.1]:{free_port()}"}) as old:
+        await say(old.port)
+
+        async def waits() -> bool:
+            return any(path.is_file() for path in (peer_place / "queue/deferred").rglob("*"))
+
+        await until(waits, "it waits", log=old.log)
+    await to_archive("postfix-queue", peer_place / "queue", place)
+    await arrived_by_archive(place / "queue.tar", place, "postfix")
+
+
+async def test_what_waits_in_exim_goes_by_an_archive_with_all_that_was_asked(place: Path, peer_place: Path) -> None:
+    options = "tls_advertise_hosts =\nqueue_only = true\ndsn_advertise_hosts = *\n"
+    async with exim(peer_place, "example.test", "bob", "carl", "dora", tls=options) as old:
+        await say(old.port)
+
+        async def waits() -> bool:
+            return len(list((peer_place / "spool/input").rglob("*-H"))) == 1
+
+        await until(waits, "it waits")
+    await to_archive("exim-queue", peer_place / "spool", place)
+    await arrived_by_archive(place / "queue.tar", place, "exim")
+
+
+async def to_archive(command: str, spool: Path, place: Path) -> None:
+    words = ("import", command, "--from", spool, "--archive", place / "queue.tar")
+    said: list[str] = []
+
+    async def is_moved() -> bool:
+        ran = await run(sys.executable, "-m", "waypost", *words)
+        said[:] = [ran.output + ran.errors]
+        return "stop it first" not in ran.errors  # its master takes a moment to end
+
+    await until(is_moved, "the old one to have ended")
+    assert "1 messages, for 3 recipients" in said[0]

@@ -8,40 +8,27 @@ execute it. Not here: which files there are, and where the mail goes (moving.py)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from waypost.admin.foreign import Asked, Foreign, QueueFileError
 
 #: Records one file may have: a pointer that leads back would never end.
 _RECORDS: Final = 10_000_000
 _LINE: Final = ord("N")
 _POINTER: Final = ord("p")
+#: Attributes that are of the recipient behind them; and the bits of NOTIFY and RET, as Postfix has them.
+_OF_RECIPIENTS: Final = frozenset({"notify_flags", "dsn_orig_rcpt"})
+_NOTIFY: Final = {2: "SUCCESS", 4: "FAILURE", 8: "DELAY"}
+_RETURN: Final = {"1": "FULL", "2": "HDRS"}
 
 
-class QueueFileError(ValueError):
-    """The file is no queue file, or not a whole one; the text says where."""
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """A message that waits in Postfix. `recipients`: those that are still to be delivered to; may be none."""
-
-    sender: str
-    recipients: tuple[str, ...]
-    octets: bytes  # lines end in LF
-
-
-def read(octets: bytes) -> Queued:
-    """The message in the octets of a queue file. Raises: QueueFileError."""
-    senders: list[str] = []
-    recipients: list[str] = []
-    content = bytearray()
+def read(octets: bytes, name: str = "", held: str = "") -> Foreign:
+    """The message in the octets of a queue file; `name`: what Postfix calls it. Raises: QueueFileError."""
+    found, content = _Envelope(), bytearray()
     is_content = is_whole = False
     for kind, data in _records(octets):
         match chr(kind):
-            case "S":
-                senders.append(_text(data))
-            case "R" if not is_content:
-                recipients.append(_text(data))
             case "M":
                 is_content = True
             case "X":
@@ -50,11 +37,66 @@ def read(octets: bytes) -> Queued:
                 content += data + (b"\n" if kind == _LINE else b"")
             case "E":
                 is_whole = True
+            case letter if not is_content:
+                found.note(letter, _text(data))
             case _:
                 pass
-    if not is_whole or not senders:
+    if not is_whole or not found.senders:
         raise QueueFileError("it is not whole: no end of the file, or no sender")
-    return Queued(senders[0], tuple(dict.fromkeys(recipients)), bytes(content))
+    return found.whole(name, held, bytes(content))
+
+
+@dataclass(slots=True)
+class _Envelope:
+    """What the records before the content say. Attributes stand before the recipient they are of, or the sender."""
+
+    senders: list[str] = field(default_factory=list)
+    recipients: dict[str, Asked] = field(default_factory=dict)
+    received_at: float = 0.0
+    said: dict[str, str] = field(default_factory=dict)
+    said_of_next: dict[str, str] = field(default_factory=dict)
+
+    def note(self, letter: str, text: str) -> None:
+        match letter:
+            case "T":
+                self.received_at = _seconds(text)
+            case "S":
+                self.senders.append(text)
+            case "A":
+                name, _, value = text.partition("=")
+                (self.said_of_next if name in _OF_RECIPIENTS else self.said)[name] = value
+            case "R" | "D":
+                asked = Asked(text, self._notify(), self.said_of_next.get("dsn_orig_rcpt", ""))
+                if letter == "R":
+                    self.recipients.setdefault(text, asked)
+                self.said_of_next.clear()
+            case _:
+                pass
+
+    def _notify(self) -> str:
+        flags = _number(self.said_of_next.get("notify_flags", "0"))
+        return "NEVER" if flags & 1 else ",".join(word for bit, word in _NOTIFY.items() if flags & bit)
+
+    def whole(self, name: str, held: str, octets: bytes) -> Foreign:
+        return Foreign(
+            name,
+            self.senders[0],
+            tuple(self.recipients.values()),
+            octets,
+            self.received_at,
+            ret=_RETURN.get(self.said.get("ret_flags", ""), ""),
+            envelope_id=self.said.get("envelope_id", ""),
+            held=held,
+        )
+
+
+def _seconds(text: str) -> float:
+    """Of a record with seconds and microseconds."""
+    return float(_number(text.split(maxsplit=1)[0] if text.split() else ""))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
 
 
 def _records(octets: bytes) -> Iterator[tuple[int, bytes]]:
