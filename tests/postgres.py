@@ -163,6 +163,8 @@ async def kill(storage: PostgresStorage) -> None:
     await asyncio.gather(opened.beating, return_exceptions=True)
     assert opened.database._pool is not None
     opened.database._pool.terminate()
+    for store in opened.stores:
+        await store.close()
 
 
 async def forget_signs_of_life(dsn: str) -> None:

@@ -549,3 +549,40 @@ def test_a_queue_in_a_database_needs_its_package(monkeypatch: pytest.MonkeyPatch
     complaint = only(SERVICE.replace('"spool"', '"postgresql://db"') + LISTENER)
 
     assert "pip install 'waypost[postgres]'" in complaint.remedy
+
+
+# ---- the object store of a cluster
+CLUSTER = GOOD.replace('"spool"', '"postgresql://h/w"') + "[cluster]\n"
+STORE = 'bodies = "s3://mail/queue?endpoint=https://s3.example.net"\n'
+
+
+def test_a_store_has_its_key_from_a_file_or_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s3.secret").write_text("hush\n")
+    (store,) = accepted(CLUSTER + STORE + 'bodies_key = "us"\nbodies_secret_file = "s3.secret"\n', tmp_path).stores
+    assert (str(store.bucket), store.keys.access, store.keys.secret) == ("s3://mail/queue/", "us", "hush")
+    assert store.inline == 64 * 1024
+    for name, value in (("ACCESS_KEY_ID", "they"), ("SECRET_ACCESS_KEY", "know"), ("SESSION_TOKEN", "it")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    (store,) = accepted(CLUSTER + STORE + 'bodies_above = "16K"\n', tmp_path).stores
+    assert (store.keys.access, store.keys.secret, store.keys.session) == ("they", "know", "it")
+    assert store.inline == 16 * 1024
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        (STORE, "the store asks who we are, and there is no key", "Write bodies_key and bodies_secret_file"),
+        (STORE + 'bodies_key = "us"\n', "needs one secret", "Write one of bodies_secret_file and bodies_secret_env"),
+        ('bodies_key = "us"\n', "is for a store, and there is none", 'Write bodies = "s3://…" too'),
+        ('bodies = "ftp://x"\nbodies_key = "us"\nbodies_secret_env = "HUSH"\n', "'ftp://x' is no bucket", "Write one"),
+        (STORE + 'bodies_key = "us"\nbodies_secret_env = "GONE"\n', "the environment has no GONE", "Set it"),
+    ],
+)
+def test_what_a_store_lacks_is_told(text: str, problem: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUSH", "hush")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    complaint = only(CLUSTER + text)
+    assert problem in complaint.problem
+    assert complaint.remedy.startswith(remedy)

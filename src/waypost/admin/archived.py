@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from waypost import __version__
 from waypost.admin.cluster import spool_end
 from waypost.config import Config
+from waypost.config.parts import stores
 from waypost.net.clock import Instant
 from waypost.queue import record
 from waypost.queue.archive import Head, Writer, read
@@ -61,7 +62,7 @@ async def _queued(config: Config) -> AsyncIterator[Parcel]:
             for parcel in queued_in(shard(config.spool, index)):
                 yield parcel
         return
-    async with spool_end(config.database) as end:
+    async with spool_end(config.database, stores(config)) as end:
         after = -1
         while names := await end.names(after, _PAGE):
             for name in names:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -26,6 +26,7 @@ from waypost.queue.sqlite import SqliteStorage
 from waypost.queue.storage import StorageError
 
 if TYPE_CHECKING:
+    from waypost.net.s3 import S3
     from waypost.queue.postgres.cluster import Status
     from waypost.queue.postgres.moving import PostgresEnd
 
@@ -136,6 +137,10 @@ def _status(answer: Status) -> Iterator[Text | Table]:
 def move_spool(
     source: Annotated[str, typer.Option("--from", help="A directory, or postgresql://….")],
     destination: Annotated[str, typer.Option("--to", help="A directory, or postgresql://….")],
+    bodies: Annotated[
+        str,
+        typer.Option(help="The store of a database's large messages, s3://…; the environment has its key (AWS_…)."),
+    ] = "",
     json: JsonOption = False,  # noqa: FBT002 - a flag of the CLI
 ) -> None:
     """Move mail, history and captured copies from one spool to another.
@@ -146,7 +151,7 @@ def move_spool(
     Example: waypost spool move --from /var/spool/waypost --to postgresql://waypost@db.example.net/waypost
     """
     try:
-        tally = asyncio.run(_move(source, destination))
+        tally = asyncio.run(_move(source, destination, _stores(bodies, json=json)))
     except (StorageError, MoveError) as error:
         why = error.fault.detail if isinstance(error, StorageError) else str(error)
         fail(why, "what was moved is moved; run the same command again for the rest", as_json_value=json)
@@ -161,11 +166,28 @@ def move_spool(
     show(answer, lambda _: (_told(tally),), as_json_value=json)
 
 
-async def _move(source: str, destination: str) -> Tally:
+def _stores(bodies: str, *, json: bool) -> list[S3]:
+    """The store that was named."""
+    if not bodies:
+        return []
+    from waypost.net.bucket import Keys, parse_bucket  # noqa: PLC0415 - few need it
+    from waypost.net.s3 import S3  # noqa: PLC0415 - and it brings much with it
+
+    try:
+        keys = Keys(*(os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")))
+        return [S3(parse_bucket(bodies), keys, SystemClock())]
+    except KeyError as error:
+        fail(f"the environment has no {error.args[0]}", "set the key that the store knows us by", as_json_value=json)
+    except ValueError as error:
+        problem, _, remedy = str(error).partition("; ")
+        fail(problem, remedy, as_json_value=json)
+
+
+async def _move(source: str, destination: str, stores: Sequence[S3]) -> Tally:
     total = Tally()
-    async with spool_end(destination) as there:
+    async with spool_end(destination, stores) as there:
         for place in _places(source):
-            async with spool_end(place) as here:
+            async with spool_end(place, stores) as here:
                 moved = await move(here, there, SystemClock(), _progress)
             total.include(moved)
     return total
@@ -180,7 +202,7 @@ def _places(source: str) -> list[str]:
 
 
 @asynccontextmanager
-async def spool_end(place: str) -> AsyncIterator[SqliteEnd | PostgresEnd]:
+async def spool_end(place: str, stores: Sequence[S3] = ()) -> AsyncIterator[SqliteEnd | PostgresEnd]:
     """The spool at `place`, a directory or postgresql://…, to take messages from or to put them in.
 
     Raises: StorageError, where it cannot be opened, or somebody has it.
@@ -190,7 +212,7 @@ async def spool_end(place: str) -> AsyncIterator[SqliteEnd | PostgresEnd]:
         from waypost.queue.postgres.moving import PostgresEnd  # noqa: PLC0415 - not without its extra
         from waypost.queue.postgres.storage import PostgresStorage  # noqa: PLC0415 - likewise
 
-        shared = PostgresStorage(place, SystemClock(), connections=4)
+        shared = PostgresStorage(place, SystemClock(), connections=4, stores=stores)
         await shared.open(owner=owner)
         try:
             yield PostgresEnd(shared, SystemClock())

@@ -33,6 +33,7 @@ _FIXED: Final = {
     "log": "the log is open",
     "dns": "answers are remembered by it",
     "tls_reporting": "a day's counts are under way",
+    "cluster": "the database and the store are being worked with by it",
     "notices": "what is to be told is being gathered",
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from waypost.config.authorisations import Authorisations, build_authorisations, check_alarms
+from waypost.config.bodies import Store, build_stores
 from waypost.config.check import (
     check_admin,
     check_destinations,
@@ -126,6 +127,8 @@ class Config:
     log: Log
     helo_memory: HeloMemory
     cluster: Cluster
+    #: Of large messages' octets; at most one.
+    stores: tuple[Store, ...]
     tls: Tls
     dkim: Dkim
     tls_reporting: TlsReporting
@@ -268,7 +271,10 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_tls_reporting(tls_reporting, reader)
     check_dkim(dkim, base, reader)
     oauth = reader.array("oauth", OAuth)
-    providers = build_providers(reader.array("fetch", Fetch), oauth, reader, base=base, environment=os.environ)
+    providers, stores = (
+        build_providers(reader.array("fetch", Fetch), oauth, reader, base=base, environment=os.environ),
+        build_stores(cluster, reader, base=base, environment=os.environ),
+    )
     check_on_call(routes, auth, reader)
     spool = _directory(service[0], base) if service else base
     authorisations = build_authorisations(oauth, auth, routes, reader, base=base, spool=spool)
@@ -322,6 +328,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         log=log[0],
         helo_memory=helo_memory[0],
         cluster=cluster[0],
+        stores=stores,
         tls=tls[0],
         dkim=dkim[0],
         tls_reporting=tls_reporting[0],

@@ -1431,6 +1431,25 @@ class Cluster(Section):
         description="For how long a client waits for its 250 while the database does not answer (a fail-over), before "
         "it gets a 451.",
     )
+    bodies: Words = Field(
+        default="",
+        description="An object store that speaks S3, for the octets of large messages: `s3://BUCKET/PREFIX`, with "
+        "`?endpoint=URL` where it is not Amazon's, and `region`. Empty: they are in the database. The same on all "
+        "nodes, and not before all of them know it: what is there, an older release holds as unreadable.",
+        examples=["s3://mail/queue?endpoint=https://s3.example.net&region=eu-1"],
+    )
+    bodies_above: Annotated[int, PlainValidator(_judged(_size_from(1024), "size in quotes")), _SIZE] = Field(
+        default=64 * 1024,
+        description="Messages larger than this have their octets in the store; smaller ones cost less in the database. "
+        "No more than 256 KiB counts.",
+    )
+    bodies_key: Words = Field(
+        default="",
+        description="The access key. Empty: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, and "
+        "AWS_SESSION_TOKEN, if there is one.",
+    )
+    bodies_secret_file: Words = Field(default="", description="A file with that key's secret, on one line.")
+    bodies_secret_env: Words = Field(default="", description="Environment variable with it, in its place.")
 
 
 _NameOrNothing = Annotated[str, PlainValidator(_judged(_or_empty(host_name), "name")), Kind("name, may be empty")]

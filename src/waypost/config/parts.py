@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from waypost.auth.account import Account, own_address
 from waypost.auth.attempts import Attempts, Limits
@@ -53,6 +53,9 @@ from waypost.queue.storage import Storage
 from waypost.route.hosts import HostFinder
 from waypost.route.sts_keeper import DirectoryShelf, StsKeeper
 from waypost.smtp.path import parse_mailbox
+
+if TYPE_CHECKING:
+    from waypost.net.s3 import S3
 
 
 def resolver_settings(config: Config) -> ResolverSettings:
@@ -251,9 +254,17 @@ def spool(config: Config) -> Storage:
     )
 
 
+def stores(config: Config) -> list[S3]:
+    """The object store of large messages, where there is one."""
+    from waypost.net.s3 import S3  # noqa: PLC0415 - not where there is a directory
+
+    return [S3(store.bucket, store.keys, SystemClock()) for store in config.stores]
+
+
 def shared_queue(config: Config, *, visits: bool = False) -> Storage:
     """The storage in a database, not yet opened."""
-    from waypost.queue.postgres.storage import PostgresStorage  # noqa: PLC0415 - not where there is a directory
+    from waypost.queue.postgres.bodies import CHUNK  # noqa: PLC0415 - likewise
+    from waypost.queue.postgres.storage import PostgresStorage  # noqa: PLC0415 - likewise
 
     chosen = config.cluster
     return PostgresStorage(
@@ -263,4 +274,6 @@ def shared_queue(config: Config, *, visits: bool = False) -> Storage:
         time_to_live=chosen.time_to_live,
         patience=chosen.patience,
         visits=visits,
+        stores=stores(config),
+        inline=min((store.inline for store in config.stores), default=CHUNK),
     )

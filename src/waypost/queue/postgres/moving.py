@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from waypost.net.clock import Clock, Instant
+from waypost.net.s3 import S3
 from waypost.queue import record
 from waypost.queue.moving import (
     MARK,
@@ -25,8 +26,9 @@ from waypost.queue.moving import (
 )
 from waypost.queue.moving_sqlite import addresses_of
 from waypost.queue.postgres import writes
+from waypost.queue.postgres.bodies import CHUNK, in_store
 from waypost.queue.postgres.database import Connection
-from waypost.queue.postgres.storage import CHUNK, PostgresStorage
+from waypost.queue.postgres.storage import PostgresStorage
 
 _NAMES: Final = """
     SELECT id FROM ((SELECT id FROM messages WHERE id > $1 ORDER BY id LIMIT $2)
@@ -61,10 +63,11 @@ class PostgresEnd:
         )
 
     async def parcel(self, message: int) -> Parcel:
-        return await self._storage.in_transaction(partial(_parcel, message=message))
+        parcel = partial(_parcel, message=message, stores=self._storage.stores)
+        return await self._storage.in_transaction(parcel)
 
     async def remove(self, message: int) -> None:
-        await self._storage.in_transaction(partial(_remove, message=message))
+        await self._storage.in_transaction(partial(_remove, message=message, stores=self._storage.stores))
 
     async def kept(self) -> Sequence[tuple[str, str, bytes, Instant]]:
         return await self._storage.in_transaction(_kept)
@@ -108,7 +111,7 @@ async def _mark(connection: Connection, message: int, now: Instant, epoch: int) 
     return Marked.DONE
 
 
-async def _parcel(connection: Connection, message: int) -> Parcel:
+async def _parcel(connection: Connection, message: int, stores: Sequence[S3] = ()) -> Parcel:
     recipients = await connection.fetch(
         f"SELECT {_RECIPIENT} FROM recipients WHERE message = $1 ORDER BY number",  # noqa: S608 - a constant
         message,
@@ -124,7 +127,7 @@ async def _parcel(connection: Connection, message: int) -> Parcel:
     )
     return Parcel(
         message,
-        await _stored(connection, message),
+        await _stored(connection, message, stores),
         tuple(RecipientPart(*row) for row in recipients),
         await _reports(connection, message),
         tuple((at, addresses) for at, addresses in captured),
@@ -134,19 +137,21 @@ async def _parcel(connection: Connection, message: int) -> Parcel:
     )
 
 
-async def _stored(connection: Connection, message: int) -> tuple[StoredPart, ...]:
+async def _stored(connection: Connection, message: int, stores: Sequence[S3]) -> tuple[StoredPart, ...]:
     rows = await connection.fetch(
         "SELECT received_at, size, envelope, draft, octets FROM messages WHERE id = $1", message
     )
     return tuple(
         [
-            StoredPart(received_at, size, envelope, await _chunks(connection, draft) if draft else octets)
+            StoredPart(received_at, size, envelope, await _chunks(connection, draft, stores) if draft else octets)
             for received_at, size, envelope, draft, octets in rows
         ]
     )
 
 
-async def _chunks(connection: Connection, draft: int) -> bytes:
+async def _chunks(connection: Connection, draft: int, stores: Sequence[S3]) -> bytes:
+    if draft < 0:
+        return b"".join([octets async for octets in in_store(stores, draft)])
     rows = await connection.fetch("SELECT octets FROM chunks WHERE draft = $1 ORDER BY number", draft)
     return b"".join(row["octets"] for row in rows)
 
@@ -219,9 +224,13 @@ async def _put_stored(connection: Connection, message: int, stored: StoredPart, 
         await connection.executemany("INSERT INTO chunks VALUES ($1, $2, $3)", chunks)
 
 
-async def _remove(connection: Connection, message: int) -> None:
+async def _remove(connection: Connection, message: int, stores: Sequence[S3]) -> None:
     await connection.execute("SELECT 1 FROM messages WHERE id = $1 FOR UPDATE", message)
-    parcel = await _parcel(connection, message)
+    parcel = await _parcel(connection, message, stores)
+    await connection.execute(
+        "INSERT INTO unwanted SELECT draft, size FROM messages WHERE id = $1 AND draft < 0 ON CONFLICT DO NOTHING",
+        message,
+    )
     await connection.execute(
         "DELETE FROM reported WHERE report IN (SELECT number FROM reports WHERE message = $1)", message
     )

@@ -59,7 +59,7 @@ _FREE: Final = """
     UPDATE recipients SET ready_at = due_at
     WHERE lease BETWEEN $1 AND $2 AND lease > 0 AND ready_at <> due_at RETURNING 1"""
 _RELEASE: Final = "UPDATE recipients SET lease = 0, ready_at = due_at WHERE lease BETWEEN $1 AND $2 AND lease > 0"
-_DRAFTS: Final = "SELECT number FROM drafts WHERE number BETWEEN $1 AND $2"
+_DRAFTS: Final = "SELECT number FROM drafts WHERE number BETWEEN $1 AND $2 OR number BETWEEN -$2 AND -$1"
 #: A writer of a node that has ended adds to its row again, should it still be at work: sums stay right.
 _MERGE: Final = """
     WITH old AS (DELETE FROM counts WHERE shard BETWEEN $1 AND $2 RETURNING messages, recipients, held, reports)

@@ -98,6 +98,16 @@ async def chunk(connection: Connection, message: int, draft: int, number: int) -
     return await connection.fetchval("SELECT octets FROM messages WHERE id = $1", message) or b""
 
 
+async def unknown_drafts(connection: Connection, drafts: Sequence[int]) -> list[int]:
+    """Those of which there is no message, and none on its way. May read every message's row."""
+    rows = await connection.fetch(
+        "SELECT draft FROM unnest($1::bigint[]) AS u (draft) EXCEPT SELECT draft FROM messages WHERE draft < 0"
+        " EXCEPT SELECT number FROM drafts",
+        drafts,
+    )
+    return [row["draft"] for row in rows]
+
+
 # ---- for reports
 async def due_reports(
     connection: Connection, limit: int

@@ -26,8 +26,10 @@ import structlog
 from waypost import __version__
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
 from waypost.net.clock import Clock, Instant
+from waypost.net.s3 import S3, S3Error
 from waypost.queue import ids, record
 from waypost.queue.postgres import reads, shelf_rows, writes
+from waypost.queue.postgres.bodies import CHUNK, YOUNG, Bodies, InDatabase, InStore, Sweeper, in_store
 from waypost.queue.postgres.database import (
     Connection,
     Database,
@@ -74,8 +76,6 @@ from waypost.queue.storage import (
 
 T = TypeVar("T")
 
-#: Octets up to here stand in the message's own row; larger messages are kept as chunks of this size.
-CHUNK: Final = 256 * 1024
 #: Octets of bodies one `claim` reads; what goes beyond is read when it is sent.
 CLAIMED_OCTETS: Final = 4 * 2**20
 #: Recipients an operator's act changes in one transaction, so that mail is not kept waiting by a large one.
@@ -87,6 +87,9 @@ CONNECTIONS: Final = 8
 #: between two tries. Clients wait ten minutes for the reply to a final dot (RFC 5321 §4.5.3.2.6).
 PATIENCE: Final = timedelta(seconds=20)
 PAUSE: Final = timedelta(milliseconds=300)
+#: The space on the shelf that tells that somebody has looked through the store, and how often it is asked.
+LOOKED_THROUGH: Final = "store looked through"
+LOOK_THROUGH: Final = timedelta(hours=1)
 #: How often it is asked what a commit is worth.
 DURABILITY_LOOK: Final = timedelta(seconds=2)
 #: Why a message is held that is not whole in the database.
@@ -103,27 +106,37 @@ def _failed(detail: str) -> StorageError:
 
 @dataclass(frozen=True, slots=True)
 class StoredOctets:
-    """Octets in the database, read a chunk at a time when they are wanted."""
+    """Octets in the database, or in the store, read piece by piece when they are wanted."""
 
     database: Database
+    stores: Sequence[S3]
     message: int
     draft: int
     size: int
     gaps: set[int]  # told where the octets are not whole
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self.size
-        for number in itertools.count():
-            if left <= 0:
+        left, is_in_store = self.size, self.draft < 0
+        pieces = in_store(self.stores, self.draft) if is_in_store else self._in_database()
+        async for octets in pieces:
+            left -= len(octets)
+            if left < 0:
+                break
+            yield octets
+            if not left:
                 return
+        if self.size:
+            self.gaps.add(self.message)
+            name, place = ids.from_number(self.message), "store" if is_in_store else "database"
+            raise _failed(f"the octets of {name} are not whole in the {place}: {left} of {self.size} are missing")
+
+    async def _in_database(self) -> AsyncIterator[bytes]:
+        for number in itertools.count():
             octets = await self.database.run(
                 partial(reads.chunk, message=self.message, draft=self.draft, number=number)
             )
-            if not octets or len(octets) > left:
-                self.gaps.add(self.message)
-                name = ids.from_number(self.message)
-                raise _failed(f"the octets of {name} are not whole in the database: {left} of {self.size} are missing")
-            left -= len(octets)
+            if not octets:
+                return
             yield octets
 
 
@@ -139,9 +152,10 @@ class _Body:
 class PostgresDraft:
     """The octets of a large message on their way into the database. Holds less than a chunk in memory."""
 
-    def __init__(self, database: Database, number: int) -> None:
+    def __init__(self, database: Database, bodies: Bodies, token: int) -> None:
         self._database = database
-        self._number = number
+        self._bodies = bodies
+        self._number = bodies.number(token)
         self._buffer = bytearray()
         self._size = 0
         self._chunks = 0  # in the database
@@ -150,17 +164,15 @@ class PostgresDraft:
     async def write(self, octets: bytes) -> None:
         self._buffer += octets
         self._size += len(octets)
-        while len(self._buffer) > CHUNK and not self._is_over:
+        while len(self._buffer) > self._bodies.chunk and not self._is_over:
             await self._write_chunk()
 
     async def _write_chunk(self) -> None:
-        chunk = bytes(self._buffer[:CHUNK])
-        del self._buffer[:CHUNK]
+        chunk = bytes(self._buffer[: self._bodies.chunk])
+        del self._buffer[: self._bodies.chunk]
         number, self._chunks = self._chunks, self._chunks + 1
         try:
-            written = await self._database.run(
-                partial(writes.write_chunk, draft=self._number, number=number, octets=chunk)
-            )
+            written = await self._bodies.write(self._number, number, chunk)
         except StorageError:
             await self.discard()
             raise
@@ -179,7 +191,7 @@ class PostgresDraft:
 
     async def take(self) -> _Body:
         """What it becomes as a message's octets; a small one never was in the database. Raises: StorageError."""
-        if not self._chunks:
+        if not self._chunks and self._size <= self._bodies.inline:
             self._is_over = True
             return _Body(self._size, 0, bytes(self._buffer))
         if self._buffer:
@@ -207,6 +219,8 @@ class _Open:
     accepts: Lane[Accepting, StoreFault | None]
     settles: Lane[Settling, bool]
     owner: str
+    bodies: Bodies
+    stores: Sequence[S3]  # at most one
     gaps: set[int]  # messages whose octets turned out not to be whole
 
 
@@ -225,8 +239,15 @@ class PostgresStorage:
         time_to_live: timedelta = TIME_TO_LIVE,
         patience: timedelta = PATIENCE,
         visits: bool = False,
+        stores: Sequence[S3] = (),
+        inline: int = CHUNK,
     ) -> None:
-        """`visits`: for who asks and changes what waits, but takes in and delivers nothing, and is no node."""
+        """`visits`: for who asks and changes what waits, but takes in and delivers nothing, and is no node.
+
+        `stores`, at most one: where octets of messages are that are larger than `inline`.
+        """
+        self.stores = stores
+        self._inline = min(inline, CHUNK)
         self._visits = visits
         self._dsn = dsn
         self._clock = clock
@@ -260,10 +281,28 @@ class PostgresStorage:
         database.lost = members.lost
         await members.join()
         beating = asyncio.get_running_loop().create_task(self._live(members, database), name="sign of life")
-        return _Open(database, members, beating, Lane(self._accept, LANE), Lane(self._settle, LANE), owner, set())
+        accepts, settles = Lane(self._accept, LANE), Lane(self._settle, LANE)
+        in_stores: list[Bodies] = [InStore(database, store, self._inline) for store in self.stores]
+        bodies = in_stores or [InDatabase(database)]
+        return _Open(database, members, beating, accepts, settles, owner, bodies[0], self.stores, set())
 
     async def _live(self, members: Membership, database: Database) -> None:
-        await asyncio.gather(members.run(), self._watch_durability(database))
+        sweepers = [] if self._visits else [Sweeper(database, store, self._clock) for store in self.stores]
+        await asyncio.gather(
+            members.run(),
+            self._watch_durability(database),
+            *(one.run() for one in sweepers),
+            *(self._look_through(one) for one in sweepers),
+        )
+
+    async def _look_through(self, sweeper: Sweeper) -> None:
+        """Once a day one of the nodes looks for objects that no message has."""
+        while True:
+            now = self._clock.now()
+            with contextlib.suppress(StorageError, S3Error):  # another day
+                if await self.keep_new(LOOKED_THROUGH, "", b"", until=now + YOUNG.total_seconds(), now=now):
+                    await sweeper.look_through()
+            await self._clock.sleep(LOOK_THROUGH)
 
     async def _watch_durability(self, database: Database) -> None:
         """What a commit is worth may change while we run: another primary, a synchronous standby that is gone."""
@@ -285,6 +324,8 @@ class PostgresStorage:
                     await asyncio.wait(self._later)
                 self._state = _Closed()
                 await self._leave(opened)
+                for store in opened.stores:
+                    await store.close()
             case _Closed():
                 pass
             case _:
@@ -349,7 +390,7 @@ class PostgresStorage:
     # ---- receiving
     async def draft(self) -> Draft:
         opened = self._at_work()
-        return PostgresDraft(opened.database, self._tokens(opened))
+        return PostgresDraft(opened.database, opened.bodies, self._tokens(opened))
 
     async def accept(
         self,
@@ -408,10 +449,10 @@ class PostgresStorage:
 
     async def _body(self, octets: InMemory | Draft, opened: _Open) -> _Body:
         match octets:
-            case InMemory() if octets.size <= CHUNK:
+            case InMemory() if octets.size <= opened.bodies.inline:
                 return _Body(octets.size, 0, octets.octets)
             case InMemory():
-                draft = PostgresDraft(opened.database, self._tokens(opened))
+                draft = PostgresDraft(opened.database, opened.bodies, self._tokens(opened))
                 await draft.write(octets.octets)
                 return await draft.take()
             case PostgresDraft():
@@ -821,11 +862,11 @@ def _octets(octets: InMemory | Draft, body: _Body, id: MessageId, opened: _Open)
         return octets
     if not body.draft:
         return InMemory(body.inline)
-    return StoredOctets(opened.database, ids.to_number(id), body.draft, body.size, opened.gaps)
+    return StoredOctets(opened.database, opened.stores, ids.to_number(id), body.draft, body.size, opened.gaps)
 
 
 def _stored(opened: _Open, message: QueuedMessage, draft: int) -> Octets:
-    return StoredOctets(opened.database, ids.to_number(message.id), draft, message.size, opened.gaps)
+    return StoredOctets(opened.database, opened.stores, ids.to_number(message.id), draft, message.size, opened.gaps)
 
 
 def _is_ours(opened: _Open, lease: Lease) -> bool:

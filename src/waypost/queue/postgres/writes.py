@@ -29,8 +29,10 @@ _COUNT: Final = """
     ON CONFLICT (shard) DO UPDATE SET messages = c.messages + excluded.messages,
         recipients = c.recipients + excluded.recipients, held = c.held + excluded.held,
         reports = c.reports + excluded.reports"""
+#: Objects that are needed no longer: see bodies.py.
+_UNWANTED: Final = "INSERT INTO unwanted SELECT draft, size FROM {rows} WHERE draft < 0 ON CONFLICT DO NOTHING"
 _ACCEPT: Final = f"""
-    WITH whole AS (DELETE FROM drafts WHERE number = ANY($5::bigint[]) AND number > 0 RETURNING number),
+    WITH whole AS (DELETE FROM drafts WHERE number = ANY($5::bigint[]) AND number <> 0 RETURNING number),
     m AS (
         INSERT INTO messages (id, received_at, size, sender, draft, envelope, acceptance, octets)
         SELECT id, received_at, size, sender, draft, envelope, acceptance, octets
@@ -64,10 +66,11 @@ _RECOGNISE: Final = """
 _DISOWN: Final = f"""
     WITH m AS (
         DELETE FROM messages USING unnest($1::bigint[], $2::bigint[]) AS u (name, number)
-        WHERE id = name AND acceptance = number RETURNING id, draft
+        WHERE id = name AND acceptance = number RETURNING id, draft, size
     ), r AS (DELETE FROM recipients USING m WHERE message = m.id RETURNING 1),
     a AS (DELETE FROM addresses USING m WHERE period = m.id >> 43 AND message = m.id),
     c AS (DELETE FROM chunks USING m WHERE chunks.draft = m.draft AND m.draft > 0),
+    o AS ({_UNWANTED.format(rows="m")}),
     n AS ({_COUNT.format(rows="SELECT 0::bigint, -(SELECT count(*) FROM m), -(SELECT count(*) FROM r), 0, 0")})
     SELECT id FROM m"""
 #: Who is claimed before whom.
@@ -138,16 +141,17 @@ _FINISH: Final = f"""
     ), buried AS (
         DELETE FROM messages USING ended WHERE messages.id = ended.id
         AND NOT EXISTS (SELECT 1 FROM captured WHERE captured.message = ended.id)
-        AND NOT EXISTS (SELECT 1 FROM binned WHERE binned.message = ended.id) RETURNING messages.draft
+        AND NOT EXISTS (SELECT 1 FROM binned WHERE binned.message = ended.id) RETURNING messages.draft, messages.size
     ), c AS (DELETE FROM chunks USING buried WHERE chunks.draft = buried.draft AND buried.draft > 0),
+    o AS ({_UNWANTED.format(rows="buried")}),
     n AS ({_COUNT.format(rows="SELECT $4::bigint, -(SELECT count(*) FROM ended), $5::bigint, $6::bigint, $7::bigint")})
     SELECT id FROM ended"""
 _BURY: Final = f"""
     WITH buried AS (
         DELETE FROM messages AS m WHERE m.id = ANY($1::bigint[]) AND NOT {_IS_NEEDED}
         AND NOT EXISTS (SELECT 1 FROM captured WHERE captured.message = m.id)
-        AND NOT EXISTS (SELECT 1 FROM binned WHERE binned.message = m.id) RETURNING m.draft
-    )
+        AND NOT EXISTS (SELECT 1 FROM binned WHERE binned.message = m.id) RETURNING m.draft, m.size
+    ), o AS ({_UNWANTED.format(rows="buried")})
     DELETE FROM chunks USING buried WHERE chunks.draft = buried.draft AND buried.draft > 0"""
 _EVENTS: Final = """
     INSERT INTO events (message, at, kind, text, details)
@@ -235,10 +239,34 @@ async def write_chunk(connection: Connection, draft: int, number: int, octets: b
     return bool(await connection.fetch(_CHUNK if number else _FIRST_CHUNK, draft, number, octets))
 
 
+async def register(connection: Connection, draft: int) -> None:
+    """Say that there will be objects of a draft, before there are."""
+    await connection.execute("INSERT INTO drafts VALUES ($1)", draft)
+
+
+async def take_unwanted(connection: Connection, limit: int) -> list[tuple[int, int]]:
+    """Drafts whose objects are to be deleted, with their sizes: nobody else takes them."""
+    rows = await connection.fetch(
+        "DELETE FROM unwanted WHERE draft IN (SELECT draft FROM unwanted LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        " RETURNING draft, size",
+        limit,
+    )
+    return [(row["draft"], row["size"]) for row in rows]
+
+
+async def put_back_unwanted(connection: Connection, rows: Sequence[tuple[int, int]]) -> None:
+    """They could not be deleted now."""
+    await connection.execute(
+        "INSERT INTO unwanted SELECT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING",
+        *_columns(rows, 2),
+    )
+
+
 async def discard(connection: Connection, drafts: Sequence[int]) -> None:
     """Drop drafts and their chunks."""
     await connection.execute(
-        "WITH d AS (DELETE FROM drafts WHERE number = ANY($1::bigint[]) RETURNING number)"
+        "WITH d AS (DELETE FROM drafts WHERE number = ANY($1::bigint[]) RETURNING number),"
+        " o AS (INSERT INTO unwanted SELECT number, -1 FROM d WHERE number < 0 ON CONFLICT DO NOTHING)"
         " DELETE FROM chunks USING d WHERE draft = d.number",
         drafts,
     )
