@@ -8,7 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 
+from tests.certificates import write_certificate
 from waypost.config import Config, load
 from waypost.testing.peer import Peer
 from waypost.testing.service import REFUSES, Hosts, Service, Stage
@@ -51,12 +53,29 @@ def got(peer: Peer) -> list[str]:
     return [recipient for recipients, _ in peer.accepted for recipient in recipients]
 
 
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the certificate that examples name."""
+    place = tmp_path_factory.mktemp("certificates")
+    write_certificate(trustme.CA(), place, "hub.example.net", file="mx")
+    return place
+
+
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def copied(tmp_path: Path, certificates: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The examples with what they need beside them."""
+    for name in ("WEBHOOK_SECRET", "HUB_PASSWORD"):
+        monkeypatch.setenv(name, "a secret")
+    place = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, place, ignore=shutil.ignore_patterns(".run", "__pycache__"))
+    shutil.copytree(certificates, place, dirs_exist_ok=True)
+    return place
+
+
+@pytest.fixture
+def play(copied: Path) -> Callable[..., None]:
     """Runs an example, in a copy of the directory."""
-    monkeypatch.setenv("WEBHOOK_SECRET", "a secret")
-    shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns(".run", "__pycache__"))
-    stage = Stage(tmp_path / "examples")
+    stage = Stage(copied)
 
     def run(example: str, scene: Callable[[Service], Awaitable[None]], hosts: Hosts) -> None:
         stage.run(f"{example}.toml", scene, hosts=hosts, zone=ZONE)
@@ -65,11 +84,32 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.toml")))
-def test_each_example_is_in_order_and_listed(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBHOOK_SECRET", "a secret")
-    found = load(EXAMPLES / example)
+def test_each_example_is_in_order_and_listed(example: str, copied: Path) -> None:
+    found = load(copied / example)
     assert isinstance(found, Config), str(found)
     assert f"[{example}]({example})" in (EXAMPLES / "README.md").read_text("utf-8")
+
+
+def test_the_hub_keeps_what_its_branch_calls_for_and_the_branch_s_own_mail_waits_for_the_hub(
+    play: Callable[..., None],
+) -> None:
+    async def at_the_hub(service: Service) -> None:
+        client = await service.client(OUTSIDE)
+        assert (await client.letter("ann@branch.example.net")).startswith("250")
+        assert (await client.letter("bob@far.example")).startswith("550 5.7.1")
+        await service.clock.sleep(timedelta(hours=1))
+        (waiting,) = await service.queue()
+        assert waiting.next_hop == "atrn:branch"
+
+    async def at_the_branch(service: Service) -> None:
+        client = await service.client()
+        assert (await client.letter("bob@far.example")).startswith("250")
+        await service.clock.sleep(timedelta(hours=1))
+        (waiting,) = await service.queue()
+        assert "hub.example.net" in waiting.last_outcome
+
+    play("atrn-hub", at_the_hub, {})
+    play("atrn-spoke", at_the_branch, {})
 
 
 def test_the_null_client_sends_by_the_second_hub_while_the_first_is_away(play: Callable[..., None]) -> None:

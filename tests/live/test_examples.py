@@ -7,24 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import json
 import shutil
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import trustme
 from aiohttp import web
 
+from tests.auth.token_house import TokenHouse, TokenPeer
+from tests.certificates import write_certificate
 from tests.live.dovecot import dovecot
 from tests.live.process import free_port, must_run, run, until
 from tests.live.service import Service, running
 from tests.live.sink import Sink, sink
 from tests.postgres import server
+from waypost.auth.users import hashed, save_users
+from waypost.net.stream import Fault, FaultKind, Stream
 
 pytestmark = pytest.mark.live
 
@@ -52,7 +60,13 @@ class Example:
 
 @asynccontextmanager
 async def as_written(
-    name: str, place: Path, instead: Mapping[str, object], *, pause: str = "1s", spool: str = "/var/spool/waypost"
+    name: str,
+    place: Path,
+    instead: Mapping[str, object],
+    *,
+    pause: str = "1s",
+    spool: str = "/var/spool/waypost",
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Example]:
     """The service of an example, on free ports; each of `instead` must be in it."""
     text, ports = (EXAMPLES / f"{name}.toml").read_text("utf-8"), dict[str, int]()
@@ -71,7 +85,9 @@ async def as_written(
     (place / "waypost.toml").write_text(text, "utf-8")
     shutil.copytree(EXAMPLES / "hooks", place / "hooks")
     first = next(iter(ports.values()))
-    service = Service(place, place / "waypost.toml", first, admin, environment={"WEBHOOK_SECRET": SECRET})
+    service = Service(
+        place, place / "waypost.toml", first, admin, environment={"WEBHOOK_SECRET": SECRET, **(environment or {})}
+    )
     async with running(service):
         yield Example(service, ports)
 
@@ -266,3 +282,96 @@ async def test_what_a_dead_node_has_taken_is_delivered_by_the_other(place: Path,
                 await store.messages(1)
                 assert recipients(store) == ["ann@example.com"]
             await first.service.start()
+
+
+async def test_a_branch_fetches_its_mail_and_sends_by_the_hub_over_the_connections_it_makes(
+    place: Path, peer_place: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(place / "ca.pem"))
+    write_certificate(authority, place, "localhost", file="mx")
+    save_users(place / "users", {"branch": hashed("branch", "sesame", ("branch.example.net",))})
+    async with sink() as world:
+        outward = {'to = "mx:"': f'to = "smtp://127.0.0.1:{world.port}"'}
+        async with as_written("atrn-hub", place, outward) as hub:
+            assert "250 2.0.0" in await hub.swaks("--from", "x@far.example", "--to", "ann@branch.example.net")
+            at_hub = f"localhost:{hub.ports['0.0.0.0:366']}"
+            inward = {"hub.example.net:366": at_hub, "/var/mail": peer_place / "mail", 'every = "5m"': 'every = "1s"'}
+            trusting = {"HUB_PASSWORD": "sesame", "SSL_CERT_FILE": str(place / "ca.pem")}
+            async with as_written("atrn-spoke", peer_place, inward, environment=trusting) as branch:
+
+                async def arrived() -> bool:
+                    return len(list((peer_place / "mail/branch.example.net/ann").glob("new/*"))) == 1
+
+                await until(arrived, "the branch has its mail", log=branch.service.log)
+                assert not await hub.service.queue()
+                sent = await branch.swaks("--from", "ann@branch.example.net", "--to", "bob@far.example")
+                assert "250 2.0.0" in sent
+                (taken,) = await world.messages(1)
+                assert taken.forward_paths == ("bob@far.example",)
+                assert b"with ESMTPSA (TLSv1.3)" in taken.octets
+
+
+class _Wire:
+    """A connection of asyncio as TokenPeer wants one."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    def write(self, octets: bytes) -> None:
+        self._writer.write(octets)
+
+    async def read(self, within: timedelta) -> bytes | Fault:
+        async with asyncio.timeout(within.total_seconds()):
+            return await self._reader.read(65536) or Fault(FaultKind.CLOSED)
+
+
+@asynccontextmanager
+async def provider(house: TokenHouse, context: ssl.SSLContext) -> AsyncIterator[tuple[TokenPeer, int]]:
+    """A smart host under TLS that takes the tokens of that house, and its port."""
+    peer = TokenPeer(house)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            await peer(cast("Stream", _Wire(reader, writer)))
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        yield peer, listening.sockets[0].getsockname()[1]
+
+
+async def test_mail_for_a_smart_host_waits_for_a_login_and_goes_with_the_token(place: Path) -> None:
+    authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.cert_pem.write_to_path(str(place / "ca.pem"))
+    authority.issue_cert("localhost").configure_cert(context)
+    (place / "client.secret").write_text("canary-secret\n")
+    house = TokenHouse()
+    async with house.open(), provider(house, context) as (peer, port):
+        instead = {
+            'tenant = "example.net"': f'token_url = "{house.url}/token"\ndevice_url = "{house.url}/device"\n'
+            'client_secret_file = "client.secret"',
+            "smtp://smtp.office365.com:587": f"smtps://localhost:{port}",
+            'username = "relay@example.net"': 'username = "us@provider.example"',
+        }
+        trusting = {"SSL_CERT_FILE": str(place / "ca.pem")}
+        async with as_written("smart-host-oauth", place, instead, environment=trusting) as example:
+            assert "250 2.0.0" in await example.swaks("--from", "app@example.net", "--to", "bob@far.example")
+
+            async def is_held() -> bool:
+                return "authorisation ended" in example.service.log.read_text()
+
+            await until(is_held, "it is told that somebody has to log in", log=example.service.log)
+            why = await example.service.cli("queue", "why", "bob@far.example", "--json")
+            assert "waypost oauth login microsoft" in why.output, why.errors
+            assert (peer.bodies, peer.logins) == ([], [])
+            login = await example.service.cli("oauth", "login", "microsoft", "--flow", "device")
+            assert login.code == 0, login.errors
+            assert "type ABCD-EFGH there" in " ".join(login.errors.split())
+
+            async def gone() -> bool:
+                return len(peer.bodies) == 1
+
+            await until(gone, "the mail has gone", log=example.service.log)
+            assert peer.logins == [house.good]
+            assert (await example.service.cli("oauth", "status")).code == 0

@@ -9,8 +9,9 @@ import pytest
 from tests.config.test_config import GOOD, refused
 from tests.deliver.peer import Peer
 from tests.scenarios.test_recipients import rcpt
-from tests.scenarios.whole import MINUTE, STRANGER, accepted_by, to_host, whole
+from tests.scenarios.whole import MINUTE, STRANGER, Whole, accepted_by, to_host, whole
 from tests.virtual import virtual
+from waypost.queue.memory import MemoryStorage
 
 HOST, OTHER = "192.0.2.1", "192.0.2.2"
 OURS = to_host("ours.example", HOST)
@@ -75,3 +76,25 @@ def test_each_mistake_is_told(text: str, key: str, problem: str) -> None:
     (complaint,) = refused(GOOD + text)
     assert complaint.key == key
     assert problem in complaint.problem
+
+
+@virtual
+async def test_what_was_gathered_when_the_service_stops_is_told_at_once_or_by_the_next_process() -> None:
+    storage, text = MemoryStorage(), OURS + '[notices]\npolicy = ["admin@home.example"]\n'
+
+    async def refused_once(service: Whole, domain: str) -> None:
+        assert (await rcpt(await service.client(STRANGER), f"x@{domain}")).startswith("550 5.7.1 ")
+
+    async with whole(text, {HOST: Peer()}, storage=lambda _: storage) as service:
+        await refused_once(service, "first.example")  # and the service stops in the same second
+    async with whole(text, {HOST: Peer()}, storage=lambda _: storage) as service:
+        await asyncio.sleep(5)
+        (told,) = [body for body in await service.inbox() if b"Subject: Notice" in body]
+        assert b"first.example" in told
+        await refused_once(service, "second.example")
+    async with whole(text, {HOST: Peer()}, storage=lambda _: storage) as service:
+        await asyncio.sleep(5)
+        assert sum(b"Subject: Notice" in body for body in await service.inbox()) == 1  # not within the hour
+        await asyncio.sleep(62 * MINUTE)
+        _, later = [body for body in await service.inbox() if b"Subject: Notice" in body]
+        assert b"second.example" in later
