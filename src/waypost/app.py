@@ -61,6 +61,7 @@ from waypost.config.parts import (
     sts_keeper,
     tls_reporter,
 )
+from waypost.deliver.authorisations import ShelvedTokens
 from waypost.deliver.calls import Callers, Calls
 from waypost.deliver.calls import Means as CallMeans
 from waypost.deliver.connection import Ends, TimeOuts
@@ -323,6 +324,7 @@ def _begin(watch: _Watch, base: _Base, dispatcher: Dispatcher, reporter: Reporte
 def _share(base: _Base, dispatcher: Dispatcher, exchange: Exchange) -> None:
     """Let what is learnt here be known to the other processes of the queue, and the other way round."""
     attempts, policies = base.logins.attempts, base.policies
+    base.keeper.fellows = ShelvedTokens(base.storage, base.clock)
     dispatcher.share(exchange)
     base.helo.share(exchange)
     base.health.share(exchange)

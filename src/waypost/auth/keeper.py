@@ -1,8 +1,12 @@
 """Keeps access tokens fresh, and knows when an authorisation has died: then its mail is held until somebody logs in.
 
 `token` is asked before each session that needs one; `run` renews tokens ahead of their end, so that it rarely waits,
-and notices a new login that another process (`waypost oauth login`) has put into the store. Not here: what holding
-means (deliver/), and who is told (`Alarm`).
+and notices a new login that another process (`waypost oauth login`) has put into the store.
+
+Where several processes share the queue (`Fellows`), one at a time renews, and all have what it got: a token server that
+gives a new refresh token with each access token takes the old one for stolen when somebody comes with it once more.
+
+Not here: what holding means (deliver/), and who is told (`Alarm`).
 """
 
 from __future__ import annotations
@@ -26,6 +30,11 @@ LOOK: Final = timedelta(seconds=15)
 PAUSE: Final = timedelta(minutes=1)
 #: After a token server has refused the program itself: too many failures lock accounts.
 LONG_PAUSE: Final = timedelta(minutes=15)
+#: While another process renews: between two looks at what came of it, and how many.
+ASK: Final = timedelta(seconds=0.5)
+ASKS: Final = 60
+#: Seconds that a token has to live for to be of use.
+LIVES: Final = AHEAD.total_seconds() / 5
 #: Errors that pass by themselves (RFC 6749 §4.1.2.1); all others need somebody.
 _PASSING: Final = frozenset({"temporarily_unavailable", "server_error"})
 _DAY: Final = 86400.0
@@ -74,6 +83,42 @@ class NoAlarm:
         pass
 
 
+class Fellows(Protocol):
+    """The other processes that use the same authorisations. None of this raises: who is not reached tells nothing."""
+
+    async def begin(self, name: str) -> bool:
+        """Whether we may renew now, and nobody else; until `end`, or for a minute."""
+        ...
+
+    async def end(self, name: str) -> None:
+        """Others may."""
+        ...
+
+    async def tell(self, name: str, since: int, sealed: bytes) -> None:
+        """Let all have what we have at rest."""
+        ...
+
+    async def hear(self, name: str) -> tuple[int, bytes]:
+        """What all have, and since when (nanoseconds); (0, b""): nothing was told."""
+        ...
+
+
+class NoFellows:
+    """There are none."""
+
+    async def begin(self, name: str) -> bool:  # noqa: ARG002 - whichever
+        return True
+
+    async def end(self, name: str) -> None:
+        pass
+
+    async def tell(self, name: str, since: int, sealed: bytes) -> None:
+        pass
+
+    async def hear(self, name: str) -> tuple[int, bytes]:  # noqa: ARG002 - whichever
+        return 0, b""
+
+
 @dataclass(frozen=True, slots=True)
 class AuthorisationState:
     """One authorisation, for those who look. `ends_at`: when a person has to log in again; 0: nobody knows."""
@@ -116,6 +161,7 @@ class Keeper:
         self._server = server
         self._clock = clock
         self.alarm: Alarm = NoAlarm()
+        self.fellows: Fellows = NoFellows()
 
     async def token(self, name: str) -> TokenAnswer:
         """An access token that is good for a while yet."""
@@ -123,7 +169,7 @@ class Keeper:
         async with account.lock:
             self._read(account)
             kept, now = account.kept, self._clock.now()
-            if isinstance(kept, Live) and kept.tokens.expires_at > now + AHEAD.total_seconds() / 5:
+            if isinstance(kept, Live) and kept.tokens.expires_at > now + LIVES:
                 return Token(kept.tokens.access, is_fresh=False)
             return await self._renew(account)
 
@@ -161,7 +207,7 @@ class Keeper:
         return self.states()
 
     async def _look_after(self, account: _Account) -> None:
-        self._read(account)
+        await self._meet(account)
         now, kept = self._clock.now(), account.kept
         if now < account.asks_again_at:
             return
@@ -172,6 +218,20 @@ class Keeper:
                 await self._renew(account)
             case _:
                 pass
+
+    async def _meet(self, account: _Account) -> None:
+        """Have what all have, or let all have what somebody put into the store here: the later of the two."""
+        name = account.authorisation.name
+        told_since, told = await self.fellows.hear(name)
+        since, sealed = self._store.sealed(name)
+        if told_since > since:
+            try:
+                self._store.put(name, told_since, told)
+            except TokenStoreError as error:
+                account.trouble = str(error)
+        elif sealed and sealed != told:
+            await self.fellows.tell(name, since, sealed)
+        self._read(account)
 
     def _read(self, account: _Account) -> None:
         """What the store holds now; another process may have written it."""
@@ -193,6 +253,36 @@ class Keeper:
         who, kept = account.authorisation, account.kept
         if isinstance(kept, Dead) and (who.grant == "user" or self._clock.now() < account.asks_again_at):
             return kept
+        if not await self.fellows.begin(who.name):
+            return await self._renewed_elsewhere(account)
+        try:
+            await self._meet(account)
+            return self._news(account, kept) or await self._ask(account)
+        finally:
+            await self.fellows.end(who.name)
+
+    def _news(self, account: _Account, before: Live | Dead) -> Token | Dead | None:
+        """What another process got meanwhile, if it did."""
+        match account.kept:
+            case Live(tokens) if account.kept != before and tokens.expires_at > self._clock.now() + LIVES:
+                return Token(tokens.access, is_fresh=True)
+            case Dead() if account.kept != before:
+                return account.kept
+            case _:
+                return None
+
+    async def _renewed_elsewhere(self, account: _Account) -> TokenAnswer:
+        """Another process is just renewing: it is waited for."""
+        before = account.kept
+        for _ in range(ASKS):
+            await self._clock.sleep(ASK)
+            await self._meet(account)
+            if news := self._news(account, before):
+                return news
+        return self._not_now(account, "another process of this queue renews the token, and does not come to an end")
+
+    async def _ask(self, account: _Account) -> TokenAnswer:
+        who, kept = account.authorisation, account.kept
         if who.grant == "client":
             answer = await self._server.as_client(who)
         elif isinstance(kept, Dead) or not kept.tokens.refresh:
@@ -202,7 +292,7 @@ class Keeper:
         match answer:
             case Tokens():
                 was_dead = isinstance(kept, Dead)
-                self._keep(account, Live(answer))
+                await self._keep(account, Live(answer))
                 if was_dead:
                     self.alarm.revived(who.name)
                 return Token(answer.access, is_fresh=True)
@@ -226,12 +316,12 @@ class Keeper:
         dead, was_alive = Dead(why), not isinstance(account.kept, Dead)
         account.trouble = why
         account.asks_again_at = self._clock.now() + LONG_PAUSE.total_seconds()
-        self._keep(account, dead)
+        await self._keep(account, dead)
         if was_alive:
             await self.alarm.died(account.authorisation.name, why)
         return dead
 
-    def _keep(self, account: _Account, kept: Live | Dead) -> None:
+    async def _keep(self, account: _Account, kept: Live | Dead) -> None:
         """In memory whatever happens: a store that cannot be written costs a login after the next start."""
         account.kept = kept
         if isinstance(kept, Live):
@@ -241,6 +331,8 @@ class Keeper:
             account.stamp = self._store.stamp(account.authorisation.name)
         except TokenStoreError as error:
             account.trouble = str(error)
+        else:
+            await self.fellows.tell(account.authorisation.name, *self._store.sealed(account.authorisation.name))
 
 
 def _state(account: _Account) -> AuthorisationState:

@@ -98,6 +98,24 @@ class TokenStore:
         except OSError as error:
             raise TokenStoreError(f"{self._path(name)} cannot be written: {error.strerror}") from error
 
+    def sealed(self, name: str) -> tuple[int, bytes]:
+        """What is kept, as it is at rest, and since when (nanoseconds); (0, b""): nothing."""
+        path = self._path(name)
+        try:
+            return path.stat().st_mtime_ns, path.read_bytes()
+        except OSError:
+            return 0, b""
+
+    def put(self, name: str, since: int, sealed: bytes) -> None:
+        """Keep what another process of the queue has at rest, since then. Raises: TokenStoreError."""
+        path = self._path(name)
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            put_in_place(path, sealed)
+            os.utime(path, ns=(since, since))
+        except OSError as error:
+            raise TokenStoreError(f"{path} cannot be written: {error.strerror}") from error
+
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.token"
 
