@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +37,7 @@ from waypost.net.shared import SharedNumbers
 from waypost.queue.spool import SpoolInUseError
 from waypost.queue.storage import Counts, StorageError
 from waypost.report.metrics import totals_in
-from waypost.report.summed import summed
+from waypost.report.summed import Gone, summed
 
 #: Seconds the desk waits for a worker's answer: a person waits, too.
 PATIENCE: Final = 30.0
@@ -148,12 +148,17 @@ class _Metrics:
 
     workers: Sequence[ServiceDesk]
     numbers: SharedNumbers
+    gone: Gone = field(default_factory=Gone)
 
     async def collect(self) -> bytes:
-        """In Prometheus' text format. A worker that does not answer is left out, and counted as down."""
+        """In Prometheus' text format. Of a worker that does not answer, what it had counted is told; it is down."""
         heard = await asyncio.gather(*(_metrics(worker) for worker in self.workers))
-        texts = [text.decode() for text in heard if text]
-        return await asyncio.to_thread(summed, texts, self._of_workers(len(texts)))
+        texts = [text.decode() for text in heard]
+        return await asyncio.to_thread(self._summed, texts)
+
+    def _summed(self, texts: Sequence[str]) -> bytes:
+        up = [text for text in texts if text]
+        return summed([*up, self.gone.text(dict(enumerate(texts)))], self._of_workers(len(up)))
 
     async def totals(self) -> Mapping[str, float]:
         """What has flowed through all of them since they began, by the names of a Sample's fields."""
