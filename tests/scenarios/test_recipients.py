@@ -83,6 +83,7 @@ async def test_an_author_who_asks_is_told_that_a_list_was_expanded_and_not_who_i
         assert b"Action: expanded" in expanded
         assert b"Final-Recipient: rfc822; team@ours.example" in expanded
         assert b"alice@ours" not in expanded
+        assert b"other server" not in expanded, "nobody else had a say"
         assert b"Action: failed" in failed
         assert b"Final-Recipient: rfc822; carol@far.example" in failed
         said = "\n".join(inner.connections[0] + outer.connections[0])

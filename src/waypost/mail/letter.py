@@ -94,7 +94,7 @@ _OPENINGS: Final = {
 def _about(action: Action, recipient: RecipientStatus) -> str:
     lines = [f"<{plain(str(recipient.forward_path))}>", f"    {plain(recipient.explanation)}"]
     said = plain(recipient.diagnostic).removeprefix("smtp; ")
-    if said:
+    if said and action is not Action.EXPANDED:  # that was our own doing
         lines.append(f"    What the other server said: {said}")
     match recipient.doubt:
         case PossiblyAt(host) if action in {Action.FAILED, Action.DELAYED}:
