@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -117,6 +118,30 @@ async def test_workers_go_on_by_another_configuration_without_ending_a_session(
             async with load(service, second) as clients:
                 await clients.flows()
             assert workers(service.pid) == began
+
+
+async def test_with_workers_a_preview_says_what_a_reload_would_and_a_rollback_goes_back(place: Path) -> None:
+    """A preview said that nothing could change: it held the file of all against the part of one."""
+    async with sink(keep=identity) as far_end:
+        service = with_workers(prepare(place, to_port(far_end.port)), 2)
+        good = service.config.read_text()
+        async with running(service):
+            new = place / "new.toml"
+            new.write_text(good + "\n[limits]\nrecipients = 177\n")
+            assert "would refuse" not in await said(service, "preview", str(new))
+            new.write_text(good.replace('"127.0.0.1:', '"127.0.0.2:', 1))
+            assert "all workers share their sockets" in await said(service, "preview", str(new), code=1)
+            (first,) = json.loads(await said(service, "config", "history", "--json"))["revisions"]
+            service.config.write_text(good + "\n[limits]\nrecipients = 177\n")
+            await by_command(service)
+            assert "In force: revision " + first["id"] in await said(service, "config", "rollback", first["id"])
+            assert service.config.read_text() == good
+
+
+async def said(service: Service, *words: str, code: int = 0) -> str:
+    ran = await service.cli(*words)
+    assert ran.code == code, ran.output + ran.errors
+    return ran.output
 
 
 async def in_force(service: Service, times: int) -> bool:

@@ -112,7 +112,8 @@ def rollback(
 
 
 def _write(file: Path, octets: bytes, *, as_json_value: bool) -> None:
-    """Put a text in the place of the file's, whole, with the same mode and owner."""
+    """Put a text in the place of the file's, whole, with the same mode and owner; a link to it stays one."""
+    file = file.resolve()
     try:
         was = file.stat()
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")

@@ -60,7 +60,7 @@ _Fate: TypeAlias = _Goes | _Refused | _Nowhere
 
 async def preview(proposal: Proposal, old: Config, storage: Storage, *, now: Instant) -> Preview:
     """What the proposal would do. Raises: OperationError, with every complaint about it; StorageError."""
-    new = await asyncio.to_thread(_parsed, proposal)
+    new = await asyncio.to_thread(parsed, proposal)
     if isinstance(new, Complaints):
         raise OperationError(FailureKind.REFUSED, str(new), "mend the file; nothing has changed")
     if not 0 <= proposal.hours <= 24 * 366:
@@ -80,7 +80,8 @@ async def preview(proposal: Proposal, old: Config, storage: Storage, *, now: Ins
     )
 
 
-def _parsed(proposal: Proposal) -> Config | Complaints:
+def parsed(proposal: Proposal) -> Config | Complaints:
+    """The configuration that is proposed."""
     return parse(proposal.text, where=proposal.where, base=Path(proposal.where).absolute().parent)
 
 

@@ -74,6 +74,10 @@ async def _not_running(_by: str) -> Reloaded:
     )
 
 
+async def _nothing(_: Proposal) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Together:
     """The desk of all workers; `workers` are those there are at the moment of a question."""
@@ -81,6 +85,8 @@ class Together:
     workers: Callable[[], Sequence[Worker]]
     #: How the configuration is read anew, for somebody.
     renew: Callable[[str], Awaitable[Reloaded]] = _not_running
+    #: What a reload would refuse another one for: a worker knows its own part of it alone.
+    refused_for: Callable[[Proposal], Awaitable[Sequence[str]]] = _nothing
 
     async def status(self) -> Status:
         answers, failures = await self._ask(lambda worker: worker.desk.status())
@@ -227,6 +233,7 @@ class Together:
         heard = await self._all(lambda worker: worker.desk.preview(proposal))
         return replace(
             heard[0],
+            needs_restart=tuple(await self.refused_for(proposal)),
             queue=_shifted(shift for each in heard for shift in each.queue),
             traffic=_shifted(shift for each in heard for shift in each.traffic),
             queue_looked_at=sum(each.queue_looked_at for each in heard),

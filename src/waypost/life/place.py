@@ -101,15 +101,21 @@ def accept(runtime: str, old: Config) -> Config:
     new = load(Path(old.where))
     if isinstance(new, Complaints):
         raise OperationError(FailureKind.REFUSED, str(new), "nothing has changed; mend the file")
-    fixed = list(needs_restart(old, new))
-    if [one.address for one in old.listeners] != [one.address for one in new.listeners]:
-        fixed.append("the listeners' addresses changed, and all workers share their sockets: that needs a restart")
+    fixed = refused_for(old, new)
     if fixed:
         raise OperationError(FailureKind.REFUSED, "; ".join(fixed), "nothing has changed; start again")
     replaced = text_of(runtime).with_suffix(".new")
     replaced.write_text(new.text, "utf-8")
     replaced.replace(text_of(runtime))
     return new
+
+
+def refused_for(old: Config, new: Config) -> Sequence[str]:
+    """What differs that cannot change while workers run, a sentence each."""
+    fixed = list(needs_restart(old, new))
+    if [one.address for one in old.listeners] != [one.address for one in new.listeners]:
+        fixed.append("the listeners' addresses changed, and all workers share their sockets: that needs a restart")
+    return fixed
 
 
 def admin_of(runtime: str, index: int) -> Endpoint:

@@ -18,18 +18,19 @@ import structlog
 import uvloop
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from waypost.admin.answers import OperationError, Reloaded
+from waypost.admin.answers import OperationError, Proposal, Reloaded
 from waypost.admin.client import ServiceDesk
 from waypost.admin.face import board_of, guard_of, tls_of
 from waypost.admin.flow import FlowKeeper
 from waypost.admin.http import AdminServer
+from waypost.admin.preview import parsed
 from waypost.admin.together import Together, Worker
 from waypost.app import log_of
 from waypost.config import Complaints, Config
 from waypost.config.change import revision
 from waypost.config.parts import keyring
 from waypost.life.control import Failed, Leash, Ready
-from waypost.life.place import Place, accept, admin_of, desk_row, numbers_of
+from waypost.life.place import Place, accept, admin_of, desk_row, numbers_of, refused_for
 from waypost.life.serving import raise_descriptor_limit, serve
 from waypost.net.clock import SystemClock
 from waypost.net.listener import ListenError
@@ -79,7 +80,7 @@ async def _answer(config: Config, place: Place, shards: Sequence[int], leash: Le
     services = [ServiceDesk(admin_of(place.runtime, index), PATIENCE) for index in shards]
     workers = [Worker(index, service) for index, service in zip(shards, services, strict=True)]
     renewal = _Renewal(config, place.runtime, workers)
-    desk = Together(lambda: workers, renewal.reload)
+    desk = Together(lambda: workers, renewal.reload, renewal.refused_for)
     numbers = SharedNumbers.open(Path(numbers_of(place.runtime)), desk_row(shards))
     metrics = _Metrics(services, numbers)
     try:
@@ -111,6 +112,11 @@ class _Renewal:
                 why = f"{worker.name} did not follow: {failure.error}"
                 raise OperationError(failure.kind, why, "ask again; a worker that is begun again has it") from failure
         return reloaded
+
+    async def refused_for(self, proposal: Proposal) -> Sequence[str]:
+        """What a reload would refuse it for, as it is judged for all workers at once."""
+        new = await asyncio.to_thread(parsed, proposal)
+        return () if isinstance(new, Complaints) else refused_for(self.config, new)
 
 
 @asynccontextmanager
