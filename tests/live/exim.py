@@ -51,6 +51,7 @@ users:
   local_parts = {users}
   transport = maildir
 
+{routers}
 begin transports
 maildir:
   driver = appendfile
@@ -78,17 +79,24 @@ class Exim:
 
 @contextlib.asynccontextmanager
 async def exim(
-    directory: Path, domain: str, *users: str, tls: str = "tls_advertise_hosts =\n", more: str = ""
+    directory: Path, domain: str, *users: str, tls: str = "tls_advertise_hosts =\n", more: str = "", routers: str = ""
 ) -> AsyncIterator[Exim]:
     """A daemon in `directory` (empty, and open to other users) that takes mail for `users` of `domain` alone.
 
-    `more`: further sections of its configuration.
+    `more`: further transports, and sections, of its configuration; `routers`: for other domains.
     """
     port = free_port()
     config = directory / "exim.conf"
     config.write_text(
         CONFIG.format(
-            binary=BINARY, directory=directory, port=port, domain=domain, users=" : ".join(users), tls=tls, more=more
+            binary=BINARY,
+            directory=directory,
+            port=port,
+            domain=domain,
+            users=" : ".join(users),
+            tls=tls,
+            more=more,
+            routers=routers,
         )
     )
     for path in (directory / "spool", directory / "mail"):

@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from tests.certificates import write_certificate
-from tests.live.exim import exim
+from tests.live.exim import BINARY, exim
 from tests.live.mail import MESSAGES, route, send, to_port
 from tests.live.postfix import postfix, relay_to
 from tests.live.process import free_port, must_run, run, until
@@ -187,6 +187,43 @@ async def test_exim_takes_our_login_over_tls(place: Path, peer_place: Path) -> N
             await until(lambda: _has_mail(peer.mailbox("bob")), "the message is there", log=service.log)
             (message,) = peer.mailbox("bob").iterdir()
             assert "with esmtpsa" in message.read_text()
+
+
+SMART_HOST = """
+onward:
+  driver = manualroute
+  domains = ! +ours
+  route_list = * 127.0.0.1::{port} byname
+  transport = onward
+  self = send
+"""
+TRANSPORT = """
+onward:
+  driver = smtp
+  hosts_require_tls = *
+  hosts_require_auth = *
+  tls_tempfail_tryclear = false
+
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  client_send = ^{user}^{password}
+"""
+
+
+async def test_exim_logs_in_and_relays_to_us_over_tls(place: Path, peer_place: Path) -> None:
+    async with house(place) as it:
+        password = PASSWORD.replace(" ", "")
+        save_users(place / "users", {USER: hashed(USER, password)})
+        onward = SMART_HOST.format(port=it.port)
+        more = TRANSPORT.format(user=USER, password=password)
+        async with exim(peer_place, "exim.test", "carl", more=more, routers=onward) as peer:
+            send_by = (str(BINARY), "-C", str(peer.directory / "exim.conf"), "-f", USER, "-odf", "bob@example.test")
+            await must_run(*send_by, stdin=b"From: alice@house.test\nSubject: by Exim\n\nhello\n")
+            (taken,) = await it.far_end.messages(1)
+            assert b"with ESMTPSA (TLSv1.3)" in taken.octets
+            await told_of(it, "PLAIN")
 
 
 async def _has_mail(mailbox: Path) -> bool:
