@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -43,6 +43,7 @@ class Setting:
     sink_port: int
     build: Build = field(default_factory=Build)
     wrapper: tuple[str, ...] = ("-m", "waypost")
+    workers: int = 1
 
 
 Contestant: TypeAlias = Callable[[Setting], contextlib.AbstractAsyncContextManager[Relay]]
@@ -67,6 +68,9 @@ async def waypost_relay(setting: Setting) -> AsyncIterator[Relay]:
         files = write_certificate(trustme.CA(key_type=trustme.KeyType.ECDSA), directory, "relay.test")
         routes = WAYPOST.format(certificate=files.certificate, key=files.key, port=setting.sink_port)
         service = prepare(directory, routes, pause="1m")
+        if setting.workers > 1:
+            own = service.config.read_text().replace("[service]", f"[service]\nworkers = {setting.workers}", 1)
+            service.config.write_text(own)
         service.python, service.wrapper = setting.build.python, setting.wrapper
         service.environment = setting.build.environment
         async with running(service):
@@ -178,12 +182,23 @@ async def no_relay(setting: Setting) -> AsyncIterator[Relay]:
 
 
 def _compiled(setting: Setting) -> contextlib.AbstractAsyncContextManager[Relay]:
-    return waypost_relay(Setting(setting.sink_port, Build(setting.build.python, compiled=True), setting.wrapper))
+    return waypost_relay(replace(setting, build=Build(setting.build.python, compiled=True)))
+
+
+def _workers(setting: Setting) -> contextlib.AbstractAsyncContextManager[Relay]:
+    """A process for each processor, each with its part of the spool: docs/howto/workers.md."""
+    return waypost_relay(replace(setting, workers=os.cpu_count() or 1))
+
+
+def _compiled_workers(setting: Setting) -> contextlib.AbstractAsyncContextManager[Relay]:
+    return _workers(replace(setting, build=Build(setting.build.python, compiled=True)))
 
 
 CONTESTANTS: Final[Mapping[str, Contestant]] = {
     "waypost": waypost_relay,
     "compiled": _compiled,
+    "workers": _workers,
+    "compiled workers": _compiled_workers,
     "postfix": postfix_relay,
     "exim": exim_relay,
     "haraka": haraka_relay,
