@@ -31,8 +31,8 @@ from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Hear, Speaks
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Storage
+from waypost.receive.house import House
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
 from waypost.receive.settings import Door
 from waypost.smtp.reply import Reply
 

@@ -113,6 +113,7 @@ from waypost.queue.storage import Durability, Notice, Selection, Settled, Storag
 from waypost.queue.watching import Dialogues, Watching
 from waypost.receive.authorship import FromField
 from waypost.receive.body import InFlight
+from waypost.receive.house import House
 from waypost.receive.http import Guard, HttpDoor
 from waypost.receive.intake import NOWHERE, Intake
 from waypost.receive.overheard import Ears
@@ -120,8 +121,8 @@ from waypost.receive.pickup import Pickup
 from waypost.receive.probe import NoProbe, Probe
 from waypost.receive.resent import Resent
 from waypost.receive.server import Receiver
-from waypost.receive.session import MAX_RECIPIENTS, House
 from waypost.receive.settings import Door, ReceiveSettings, Relaying
+from waypost.receive.transactions import MAX_RECIPIENTS
 from waypost.receive.turns import QueueTurns
 from waypost.report.alarm import AuthorisationAlarm
 from waypost.report.common_notices import Class

@@ -29,9 +29,10 @@ from waypost.net.memory import CLIENT_HELLO, THERE, connected_pair
 from waypost.net.stream import Endpoint
 from waypost.policy.admission import NOBODY
 from waypost.queue.storage import Selection
+from waypost.receive.house import House
 from waypost.receive.login import NoLogins
 from waypost.receive.server import Receiver
-from waypost.receive.session import House, Session
+from waypost.receive.session import Session
 from waypost.receive.settings import Door
 from waypost.route.route import Capture, NoRoute, Reject, Route
 from waypost.smtp.command import NoResponse

@@ -14,7 +14,8 @@ from waypost.mail.envelope import MessageId, NextHop
 from waypost.net.memory import connected_pair
 from waypost.policy.hooked import Hooked
 from waypost.queue.storage import QueueEntry, Selection
-from waypost.receive.session import House, Session
+from waypost.receive.house import House
+from waypost.receive.session import Session
 from waypost.route.route import Capture, NoRoute, Route
 from waypost.smtp.path import parse_mailbox
 

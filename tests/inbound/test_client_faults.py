@@ -23,8 +23,8 @@ from waypost.net.stream import Endpoint
 from waypost.net.stream import Fault as StreamFault
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Selection
+from waypost.receive.house import House
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
 from waypost.receive.settings import Door
 from waypost.smtp.server import ServerSettings
 

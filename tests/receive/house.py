@@ -21,9 +21,10 @@ from waypost.queue.ids import MessageIds
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Draft, Lease, Selection, StorageError, Stored, StoreFault, StoreFaultKind
 from waypost.receive.body import InFlight
+from waypost.receive.house import House
 from waypost.receive.ports import NoLog
 from waypost.receive.resent import Resent
-from waypost.receive.session import House, Session
+from waypost.receive.session import Session
 from waypost.receive.settings import Door, ReceiveSettings
 from waypost.route.route import Capture, NoRoute, Reject, Route
 from waypost.smtp.path import ForwardPath, Postmaster, ReversePath, parse_mailbox

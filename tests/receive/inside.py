@@ -9,9 +9,9 @@ from waypost.mail.envelope import MessageId
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import QueueEntry, Selection, StorageError, StoreFault, StoreFaultKind
+from waypost.receive.house import House
 from waypost.receive.intake import Intake
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
 from waypost.receive.settings import Door
 from waypost.smtp.server import ServerSettings
 

@@ -13,7 +13,7 @@ from tests.receive.house import HOSTNAME, MESSAGE, Talk, begin, make_house
 from tests.virtual import virtual
 from waypost.auth.attempts import Limits
 from waypost.net.stream import Endpoint, is_local
-from waypost.receive.session import House
+from waypost.receive.house import House
 from waypost.receive.settings import Door
 from waypost.smtp.server import ServerSettings
 

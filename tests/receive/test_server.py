@@ -19,9 +19,9 @@ from waypost.net.listener import ListenError
 from waypost.net.shared import SharedNumbers
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
+from waypost.receive.house import House
 from waypost.receive.places import SharedCrowd
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings, client_key
 from waypost.smtp.server import ServerSettings
 

@@ -25,9 +25,9 @@ from waypost.net.certificates import Keyring, NoCertificate
 from waypost.net.clock import SystemClock
 from waypost.net.stream import Endpoint, Fault, FaultKind
 from waypost.net.tls import TlsFacts
+from waypost.receive.house import House
 from waypost.receive.login import NO_LOGINS, Logins
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
 from waypost.receive.settings import Door, ReceiveSettings
 from waypost.smtp.server import ServerSettings
 

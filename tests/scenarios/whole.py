@@ -29,8 +29,8 @@ from waypost.net.stream import Endpoint, Fault
 from waypost.queue import space
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import HistoryEvent, QueueEntry, Selection, Storage
+from waypost.receive.house import House
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
 from waypost.receive.settings import Door
 from waypost.smtp.reply import Reply
 

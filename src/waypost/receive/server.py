@@ -20,10 +20,11 @@ from waypost.net.stream import Endpoint, Fault, Stream
 from waypost.net.tls import IN_CLEAR, TlsState
 from waypost.policy.access import DRAINING, NOT_FROM_YOU
 from waypost.policy.admission import RelayPolicy
+from waypost.receive.house import House
 from waypost.receive.login import STRANGER, Guest
 from waypost.receive.overheard import DEAF, Listening
 from waypost.receive.places import Crowd, OwnCrowd
-from waypost.receive.session import House, Session
+from waypost.receive.session import Session
 from waypost.receive.settings import Door, client_key, network_key
 from waypost.smtp.reply import Reply
 

@@ -28,8 +28,8 @@ from waypost.net.stream import Endpoint, Fault, FaultKind
 from waypost.queue import space
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import HistoryEvent, QueueEntry, Selection
+from waypost.receive.house import House
 from waypost.receive.server import Receiver
-from waypost.receive.session import House
 from waypost.receive.settings import Door
 from waypost.smtp.reply import Reply
 from waypost.testing.clock import VirtualClock, run_virtual
