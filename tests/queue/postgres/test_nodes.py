@@ -93,6 +93,23 @@ async def test_what_a_dead_node_had_leased_is_anothers_at_once_when_its_silence_
     assert (await claim_one(heir)).message.id == lease.message.id
 
 
+async def test_the_history_of_what_was_taken_over_says_so_once_and_that_it_may_come_twice(node: Node, dsn: str) -> None:
+    one, two = await node("one:1"), await node("two:2")
+    await accept(one, 0, to("a@example.org"), to("b@example.org"), claim_for=3600)
+    await accept(one, 1, to("a@example.org"))
+    await kill(one)
+    await forget_signs_of_life(dsn)
+    for _ in range(2):
+        await look(two)
+
+    events = [event for event in await two.history(name(0)) if event.kind == "operator"]
+    assert [event.text for event in events] == [
+        "taken over from one:1, which fell silent; if it was just sending this, a second copy may arrive"
+    ]
+    assert events[0].details["recipients"] == ["a@example.org", "b@example.org"]
+    assert [event.kind for event in await two.history(name(1))] == ["received"]
+
+
 async def test_a_node_that_dies_is_found_out_without_anybody_asking(node: Node) -> None:
     dead, heir = await node("dead:1", time_to_live=SHORT), await node("heir:2", time_to_live=SHORT)
     told = asyncio.Event()

@@ -40,6 +40,8 @@ BEATS: Final = 5
 CHANNEL: Final = "waypost"
 #: At most so often.
 NOTIFY_EVERY: Final = timedelta(milliseconds=200)
+#: What the history of a message says that was taken over. Where its final dot had left, nobody but the host knows.
+TAKEN_OVER: Final = "taken over from {}, which fell silent; if it was just sending this, a second copy may arrive"
 #: Bits of a token below its epoch.
 TOKEN_BITS: Final = 32
 
@@ -57,7 +59,8 @@ _SILENT: Final = f"""
 _BURIED: Final = f"UPDATE nodes SET ended_at = {_NOW} WHERE epoch = $1 AND ended_at = 0"  # noqa: S608 - constants
 _FREE: Final = """
     UPDATE recipients SET ready_at = due_at
-    WHERE lease BETWEEN $1 AND $2 AND lease > 0 AND ready_at <> due_at RETURNING 1"""
+    WHERE lease BETWEEN $1 AND $2 AND lease > 0 AND ready_at <> due_at
+    RETURNING message, number, address"""
 _RELEASE: Final = "UPDATE recipients SET lease = 0, ready_at = due_at WHERE lease BETWEEN $1 AND $2 AND lease > 0"
 _DRAFTS: Final = "SELECT number FROM drafts WHERE number BETWEEN $1 AND $2 OR number BETWEEN -$2 AND -$1"
 #: A writer of a node that has ended adds to its row again, should it still be at work: sums stay right.
@@ -244,7 +247,7 @@ class Membership:
                 continue
             try:
                 async with connection.transaction():
-                    recipients = await self._take_over(connection, epoch)
+                    recipients = await self._take_over(connection, epoch, owner)
             except asyncpg.LockNotAvailableError:
                 continue  # a transaction of its own is still open: the database ends it soon, and we come again
             taken += recipients
@@ -254,9 +257,10 @@ class Membership:
             self.tell()
             self.news()
 
-    async def _take_over(self, connection: Connection, epoch: int) -> int:
+    async def _take_over(self, connection: Connection, epoch: int, owner: str) -> int:
         await connection.execute(f"SET LOCAL lock_timeout = {self._lives / BEATS * 1000:.0f}")
         freed = await connection.fetch(_FREE, *tokens_of(epoch))
+        await writes.operated(connection, writes.in_order(freed), self._clock.now(), TAKEN_OVER.format(owner))
         await self._clear_up(connection, epoch)
         return len(freed)
 

@@ -471,7 +471,7 @@ async def retry(connection: Connection, keys: Sequence[Key], now: Instant, said:
         now,
     )
     if said:
-        await operated(connection, _in_order(due), now, said)
+        await operated(connection, in_order(due), now, said)
     return len(due)
 
 
@@ -561,7 +561,7 @@ async def reroute(connection: Connection, keys: Sequence[Key], next_hop: str, no
         now,
         text(next_hop),
     )
-    await operated(connection, _in_order(moved), now, said)
+    await operated(connection, in_order(moved), now, said)
     return len(moved)
 
 
@@ -575,7 +575,7 @@ async def hold(connection: Connection, keys: Sequence[Key], now: Instant, reason
         text(reason),
     )
     await count(connection, held=len(held))
-    await operated(connection, _in_order(held), now, said)
+    await operated(connection, in_order(held), now, said)
     return len(held)
 
 
@@ -588,7 +588,7 @@ async def unhold(connection: Connection, keys: Sequence[Key], now: Instant, said
         now,
     )
     await count(connection, held=-len(released))
-    await operated(connection, _in_order(released), now, said)
+    await operated(connection, in_order(released), now, said)
     return len(released)
 
 
@@ -604,7 +604,8 @@ async def rehop(connection: Connection, keys: Sequence[Key], old: str, new: str)
     return len(rows)
 
 
-def _in_order(rows: Iterable[Any]) -> list[tuple[int, str]]:
+def in_order(rows: Iterable[Any]) -> list[tuple[int, str]]:
+    """Messages and addresses of recipients, in the order of the queue."""
     ordered = sorted(rows, key=lambda row: (row["message"], row["number"]))
     return [(row["message"], row["address"]) for row in ordered]
 
