@@ -1,6 +1,6 @@
 """What all sessions share: where mail is kept, who may send what, and who is told.
 
-Not here: what belongs to one client (caller.py), or to one door (settings.py).
+Not here: what belongs to one client (client.py), or to one door (settings.py).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from waypost.queue.shelf import FOR_EVER
 from waypost.queue.storage import CLAIM, Draft, StorageError, Stored, StoreFault
 from waypost.receive.authorship import Author, NoAuthor
 from waypost.receive.body import Body
-from waypost.receive.caller import Caller
+from waypost.receive.client import ConnectedClient
 from waypost.receive.completion import Completion
 from waypost.receive.judge import LOCAL_ERROR, LOOPING, NO_MEMORY, judge_body, judge_fault
 from waypost.receive.login import Anonymous
@@ -79,19 +79,19 @@ class Kept:
 class Incoming:
     """A message that is being read, and what becomes of it."""
 
-    def __init__(self, caller: Caller, transaction: Transaction) -> None:
-        house, hostname = caller.house, caller.door.smtp.hostname
+    def __init__(self, client: ConnectedClient, transaction: Transaction) -> None:
+        house, hostname = client.house, client.door.smtp.hostname
         now = house.clock.now()
         self.told_to_leave = False  # while it was stored
-        self._caller = caller
+        self._client = client
         self._transaction = transaction
-        self._id = caller.guest.id or house.ids.make()
-        self._origin = origin_of(caller, smtputf8=transaction.parameters.smtputf8)
-        spill = house.in_flight.limit if caller.hooked.data else house.settings.spill  # hooks see a message whole
+        self._id = client.guest.id or house.ids.make()
+        self._origin = origin_of(client, smtputf8=transaction.parameters.smtputf8)
+        spill = house.in_flight.limit if client.hooked.data else house.settings.spill  # hooks see a message whole
         self._body = Body(house.storage, house.in_flight, spill=spill)
         self._refusal: tuple[Reply, ...] = ()  # at most one, a 4yz: it cannot be kept any more
         self._completion = (
-            (Completion(self._id, hostname, now, self._author()),) if caller.door.submission else ()
+            (Completion(self._id, hostname, now, self._author()),) if client.door.submission else ()
         )  # likewise
         trace = received_line(
             self._origin,
@@ -113,10 +113,10 @@ class Incoming:
 
     def _author(self) -> Author | NoAuthor:
         """Whose address is to stand in From."""
-        client = self._caller.login.client
-        if isinstance(client, Anonymous):
+        who = self._client.login.client
+        if isinstance(who, Anonymous):
             return NoAuthor()
-        return Author(client, self._transaction.reverse_path, self._caller.door.from_field)
+        return Author(who, self._transaction.reverse_path, self._client.door.from_field)
 
     # ---- while it is read
     def gather(self, octets: bytes) -> bool:
@@ -134,10 +134,10 @@ class Incoming:
             await self._body.spill()
         except StorageError as error:
             self._refusal = (judge_fault(error.fault),)
-            self._caller.trouble("spool", error)
+            self._client.trouble("spool", error)
         except Exception as error:  # noqa: BLE001 - a bug of ours is a 4yz to one message, and no more
             self._refusal = (LOCAL_ERROR,)
-            self._caller.trouble("body", error)
+            self._client.trouble("body", error)
         if self._refusal:
             self._body.release()
 
@@ -146,7 +146,7 @@ class Incoming:
         try:
             await self._body.discard()
         except Exception as error:  # noqa: BLE001 - a draft left behind is swept at the next start
-            self._caller.trouble("draft", error)
+            self._client.trouble("draft", error)
 
     # ---- at its final dot
     async def end(self, fault: BodyFault) -> Kept | Reply:
@@ -162,23 +162,23 @@ class Incoming:
                     return self._refuse(completion.authorship)
             octets = await self._body.finish()
         except StorageError as error:
-            self._caller.trouble("spool", error)
+            self._client.trouble("spool", error)
             return self._refuse(judge_fault(error.fault))
-        if self._body.hops > self._caller.house.settings.hops:  # ours is one of them
+        if self._body.hops > self._client.house.settings.hops:  # ours is one of them
             return self._refuse(LOOPING)
-        return await (self._revised(octets) if self._caller.hooked.data else self._commit(octets))
+        return await (self._revised(octets) if self._client.hooked.data else self._commit(octets))
 
     def _refuse(self, reply: Reply) -> Reply:
-        return self._caller.refuse("final dot", reply)
+        return self._client.refuse("final dot", reply)
 
     async def _revised(self, octets: InMemory | Draft) -> Kept | Reply:
         """Show the message to hooks, and store what they make of it. It is whole in memory for that, or waits."""
         if not isinstance(octets, InMemory):
             return self._refuse(NO_MEMORY)
-        caller, transaction, trace = self._caller, self._transaction, octets.octets[: self._trace]
+        client, transaction, trace = self._client, self._transaction, octets.octets[: self._trace]
         whole, recipients = octets.octets[self._trace :], tuple(transaction.recipients)
-        found = await caller.hooked.message(
-            caller.house.admission, caller.as_client(), transaction.reverse_path, recipients, whole
+        found = await client.hooked.message(
+            client.house.admission, client.as_client(), transaction.reverse_path, recipients, whole
         )
         if isinstance(found, Reply):
             return self._refuse(found)
@@ -186,8 +186,8 @@ class Incoming:
         return await self._commit(InMemory(trace + found.octets))
 
     async def _commit(self, octets: InMemory | Draft) -> Kept | Reply:
-        house, envelope = self._caller.house, self._envelope()
-        sent = Sent(self._caller.peer.host, envelope, octets, self._trace)
+        house, envelope = self._client.house, self._envelope()
+        sent = Sent(self._client.peer.host, envelope, octets, self._trace)
         for name in house.resent.names(sent):
             return self._known(name)
         now = house.clock.now()
@@ -197,7 +197,7 @@ class Incoming:
             case Stored() as stored:
                 return Kept(envelope, sent, stored)
             case StoreFault() as fault:
-                self._caller.trouble("spool", StorageError(fault))
+                self._client.trouble("spool", StorageError(fault))
                 return self._refuse(judge_fault(fault))
             case other:
                 assert_never(other)
@@ -208,7 +208,7 @@ class Incoming:
     def _known(self, name: MessageId) -> Reply:
         """It was stored before, and its client did not hear of it: it is told again, and nothing is stored."""
         with _UNHEARD:
-            self._caller.house.log.resent(self._caller.peer, name)
+            self._client.house.log.resent(self._client.peer, name)
         return queued(name)
 
     # ---- its envelope
@@ -228,7 +228,7 @@ class Incoming:
     def _marked(self, envelope: Envelope, marks: HeaderScan) -> Envelope:
         """With what the header asks for: TLS-Required (RFC 8689 §3), and the priority of a client that we trust."""
         parameters = envelope.parameters
-        if not parameters.priority and marks.priority and (marks.priority < 0 or self._caller.trusted()):
+        if not parameters.priority and marks.priority and (marks.priority < 0 or self._client.trusted()):
             parameters = replace(parameters, priority=marks.priority)
         return replace(envelope, parameters=parameters, tls_optional=marks.tls_optional)
 
@@ -236,14 +236,14 @@ class Incoming:
         """Why the message is held in quarantine; "" where it is not."""
         if transaction.screened.action is Action.QUARANTINE:
             return f"{QUARANTINE}{transaction.screened.words} ({transaction.screened.place})"
-        senders = self._caller.house.senders
+        senders = self._client.house.senders
         if senders.quarantine == HELD_BACK and is_blocked(transaction.reverse_path, senders):
             return f"{QUARANTINE}mail from <{transaction.reverse_path}> is blocked"
         return ""
 
     def _all_recipients(self, transaction: Transaction) -> tuple[Recipient, ...]:
         """The recipients and the copies; or, where the reverse-path is blocked, all of them in quarantine."""
-        house, recipients = self._caller.house, tuple(transaction.recipients)
+        house, recipients = self._client.house, tuple(transaction.recipients)
         if is_blocked(transaction.reverse_path, house.senders) and house.senders.quarantine != HELD_BACK:
             return house.admission.aside(recipients, house.senders.quarantine)
         if not house.copies.copies:
@@ -254,24 +254,24 @@ class Incoming:
     # ---- once it is durable
     async def hand_over(self, kept: Kept) -> None:
         """Tell of a message that is safe. Nothing that goes wrong here changes the 250 it has earned."""
-        house, stored = self._caller.house, kept.stored
+        house, stored = self._client.house, kept.stored
         if kept.envelope.held:
             await self._set_aside(stored)
         try:
-            house.log.accepted(self._caller.peer, stored.id, kept.envelope, self._body.size)
+            house.log.accepted(self._client.peer, stored.id, kept.envelope, self._body.size)
             if stored.leases:
                 house.onward.take(stored.leases)
         except Exception as error:  # noqa: BLE001 - see above
-            self._caller.trouble("hand-over", error)
+            self._client.trouble("hand-over", error)
             if stored.leases:
                 await house.storage.release(stored.leases)
 
     async def _set_aside(self, stored: Stored) -> None:
         """Remember which messages are in quarantine: in the queue they are held among others."""
         try:
-            await self._caller.house.storage.keep(QUARANTINED, stored.id, b"", until=FOR_EVER)
+            await self._client.house.storage.keep(QUARANTINED, stored.id, b"", until=FOR_EVER)
         except StorageError as error:
-            self._caller.trouble("quarantine", error)
+            self._client.trouble("quarantine", error)
 
 
 def is_blocked(path: ReversePath, senders: Senders) -> bool:
@@ -284,18 +284,18 @@ def queued(name: MessageId) -> Reply:
     return Reply(250, (f"2.0.0 Ok: queued as {name}",))
 
 
-def origin_of(caller: Caller, *, smtputf8: bool) -> Origin:
+def origin_of(client: ConnectedClient, *, smtputf8: bool) -> Origin:
     """Where a message comes from, as its trace and its history tell it."""
-    tls, account, door = caller.tls, caller.account, caller.door
+    tls, account, door = client.tls, client.account, client.door
     secured = isinstance(tls, TlsFacts)
     return Origin(
-        door.protocol or protocol(caller.hello.verb, smtputf8=smtputf8, secured=secured, authenticated=bool(account)),
-        caller.peer.host,
-        caller.hello.client_name,
+        door.protocol or protocol(client.hello.verb, smtputf8=smtputf8, secured=secured, authenticated=bool(account)),
+        client.peer.host,
+        client.hello.client_name,
         door.address,
         account,
         str(tls) if secured else "",
-        caller.house.revision,
+        client.house.revision,
     )
 
 

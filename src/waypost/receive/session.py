@@ -6,7 +6,7 @@ answered at once is answered as it comes (`_hear`): most commands cost no switch
 An error of ours is a 4yz to one command, and the session goes on (RFC 5321 §4.1.1.4).
 
 Not here: what a line means (waypost.smtp.server), who may send what (transactions.py), the message and the 250 that
-promises it (incoming.py), or what is known of the client (caller.py).
+promises it (incoming.py), or what is known of the client (client.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Speaks, Stre
 from waypost.net.tls import IN_CLEAR, TlsFacts, TlsState
 from waypost.policy.admission import RelayPolicy
 from waypost.policy.hooked import Unturned
-from waypost.receive.caller import Caller
+from waypost.receive.client import ConnectedClient
 from waypost.receive.house import House
 from waypost.receive.judge import (
     BEGIN_TLS,
@@ -108,10 +108,10 @@ class Session:
         self._stream = stream
         self._door = door
         self._house = house
-        self._caller = Caller(stream, door, house, guest, tls)
-        self._transactions = Transactions(self._caller)
+        self._client = ConnectedClient(stream, door, house, guest, tls)
+        self._transactions = Transactions(self._client)
         self._smtp = ServerSession(door.smtp, secured=door.implicit_tls or isinstance(tls, TlsFacts))
-        self._smtp.permit_auth(self._caller.login.permitted(tls))
+        self._smtp.permit_auth(self._client.login.permitted(tls))
         if door.xclient and RelayPolicy(door.xclient).trusts(stream.peer.host):
             self._smtp.permit_xclient()
         self._call: Call = NO_CALL
@@ -130,36 +130,36 @@ class Session:
         reason = "an error of ours"
         try:
             with _UNHEARD:
-                self._house.log.connected(self._caller.peer, self._door.name)
+                self._house.log.connected(self._client.peer, self._door.name)
             reason = await self._serve(greeting)
         except asyncio.CancelledError:
             reason = "cut off"
             await self._cut_off(Reply.of(421, "4.3.2", f"{self._door.smtp.hostname} {self._parting.words}"))
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours ends one session, never the listener
-            self._caller.trouble("session", error)
+            self._client.trouble("session", error)
             await self._cut_off(Reply.of(421, "4.3.0", "local error in processing; try again later"))
         finally:
             for last_call in self._last_call:
                 last_call.cancel()
             await self._transactions.close()
             with _UNHEARD:
-                self._house.log.ended(self._caller.peer, reason, self._transactions.messages)
+                self._house.log.ended(self._client.peer, reason, self._transactions.messages)
 
     async def _serve(self, greeting: Reply) -> str:
         """The reason of the end."""
-        if self._door.implicit_tls and not isinstance(self._caller.tls, TlsFacts):
+        if self._door.implicit_tls and not isinstance(self._client.tls, TlsFacts):
             if not greeting.is_positive:  # no handshake for whom there is no room: that is most of what he costs
                 self._stream.abort()
                 return f"turned away: {greeting}"
             failed = await self._shake_hands()
             if failed:
                 return failed
-            self._smtp.permit_auth(self._caller.begin_anew())
+            self._smtp.permit_auth(self._client.begin_anew())
         self._hear_early_talker()
-        if self._caller.hooked.connects and greeting.is_positive:
-            verdict = await self._caller.hooked.connect(self._caller.as_client())
-            greeting = greeting if isinstance(verdict, Unturned) else self._caller.refuse("connection", verdict)
+        if self._client.hooked.connects and greeting.is_positive:
+            verdict = await self._client.hooked.connect(self._client.as_client())
+            greeting = greeting if isinstance(verdict, Unturned) else self._client.refuse("connection", verdict)
         self._smtp.greet(greeting)
         return await self._converse()
 
@@ -172,10 +172,10 @@ class Session:
         within = self._house.settings.handshake
         shaken = await self._stream.accept_tls(context, within, implicit=self._door.implicit_tls)
         with _UNHEARD:
-            self._house.log.handshake(self._caller.peer, self._door.name, shaken)
+            self._house.log.handshake(self._client.peer, self._door.name, shaken)
         if isinstance(shaken, Fault):
             return f"TLS handshake: {shaken}"
-        self._caller.tls = shaken
+        self._client.tls = shaken
         self._since = self._house.clock.monotonic()
         return ""
 
@@ -185,13 +185,13 @@ class Session:
         failed = await self._shake_hands()
         if not failed:
             self._smtp.tls_started()
-            self._smtp.permit_auth(self._caller.begin_anew())
+            self._smtp.permit_auth(self._client.begin_anew())
         return failed
 
     def adopt(self, house: House) -> None:
         """Go on by these rules. What this session has counted must be counted in the same places there."""
         self._house = house
-        self._caller.adopt(house)
+        self._client.adopt(house)
 
     def leave(self) -> None:
         """End soon: at once where nothing is under way, else after this transaction (RFC 5321 §3.8)."""
@@ -262,10 +262,10 @@ class Session:
             match event:  # what comes most often is asked for first
                 case NeedOctets():
                     return event
-                case Mail() if self._caller.hooked.mails or self._house.gate.watches:
+                case Mail() if self._client.hooked.mails or self._house.gate.watches:
                     return event
                 case Rcpt(path) if (
-                    self._caller.hooked.recipients or self._house.gate.watches or self._house.admission.asks(path)
+                    self._client.hooked.recipients or self._house.gate.watches or self._house.admission.asks(path)
                 ):
                     return event
                 case Mail() | Rcpt() | DataStart() | Hello():
@@ -273,7 +273,7 @@ class Session:
                 case StartTls():
                     self._smtp.reply(NO_TLS_NOW if isinstance(self._door.context(), NoCertificate) else BEGIN_TLS)
                 case Refused(line, reply):
-                    self._caller.refuse(line, reply)
+                    self._client.refuse(line, reply)
                 case DataChunk(octets):
                     if self._transactions.gather(octets):
                         return event
@@ -375,19 +375,19 @@ class Session:
                 case DataStart():
                     return self._transactions.data()
                 case Hello():
-                    self._caller.hello = event
+                    self._client.hello = event
                     return self._smtp.hello_reply(self._house.clock.now())
                 case _:
                     assert_never(event)
         except Exception as error:  # noqa: BLE001 - a bug of ours is a 4yz to one command, and no more
-            self._caller.trouble(type(event).__name__, error)
+            self._client.trouble(type(event).__name__, error)
             return LOCAL_ERROR
 
     async def _authenticate(self, event: Auth | AuthResponse) -> None:
         try:
-            answer = await self._caller.login.answer(event)
+            answer = await self._client.login.answer(event)
         except Exception as error:  # noqa: BLE001 - as in `_answer`
-            self._caller.trouble("AUTH", error)
+            self._client.trouble("AUTH", error)
             answer = LOCAL_ERROR
         if isinstance(answer, Challenge):
             self._smtp.challenge(answer.octets)
@@ -399,19 +399,19 @@ class Session:
         try:
             reply = await answer
         except Exception as error:  # noqa: BLE001 - see above
-            self._caller.trouble(what, error)
+            self._client.trouble(what, error)
             reply = LOCAL_ERROR
         for _ in range(replies):
             self._smtp.reply(reply)
 
     async def _start_queue(self, etrn: Etrn) -> Reply:
-        return await self._house.turns.start(etrn.name) if self._caller.trusted() else NODE_NOT_ALLOWED
+        return await self._house.turns.start(etrn.name) if self._client.trusted() else NODE_NOT_ALLOWED
 
     async def _turn_round(self, atrn: Atrn) -> Reply:
         """Whether there is mail for this account to be had over its own connection (RFC 2645 §5.2)."""
-        called = await self._house.turns.call(self._caller.account, atrn.domains)
+        called = await self._house.turns.call(self._client.account, atrn.domains)
         if isinstance(called, Reply):
-            return self._caller.refuse("ATRN", called)
+            return self._client.refuse("ATRN", called)
         self._call = called
         return TURNED_ROUND
 
@@ -425,21 +425,21 @@ class Session:
 
     async def _named_by(self, xclient: Xclient) -> Reply:
         """Take the session for that of whom a trusted client names."""
-        house, peer = self._house, self._caller.peer
+        house, peer = self._house, self._client.peer
         account: Account | NotKnown | CannotTell = NotKnown("")
         if xclient.login:
             account = await house.logins.vouched(xclient.login)
             if isinstance(account, CannotTell):
-                self._caller.trouble("XCLIENT", OSError(account.why))
+                self._client.trouble("XCLIENT", OSError(account.why))
                 return LOCAL_ERROR
             if isinstance(account, NotKnown):
-                return self._caller.refuse("XCLIENT", NO_SUCH_ACCOUNT)
+                return self._client.refuse("XCLIENT", NO_SUCH_ACCOUNT)
         if xclient.address:
-            self._caller.stand_for(Endpoint(xclient.address, xclient.port))
+            self._client.stand_for(Endpoint(xclient.address, xclient.port))
             if not house.access.of(xclient.address).accepts:
-                return self._caller.refuse("XCLIENT", NOT_SERVED)
-        self._smtp.permit_auth(self._caller.begin_anew())
+                return self._client.refuse("XCLIENT", NOT_SERVED)
+        self._smtp.permit_auth(self._client.begin_anew())
         if isinstance(account, Account):
-            self._caller.login.client = account
-            house.log.logged_in(self._caller.peer, account.name, f"XCLIENT from {peer.host}")
+            self._client.login.client = account
+            house.log.logged_in(self._client.peer, account.name, f"XCLIENT from {peer.host}")
         return Reply(220, (f"{self._door.smtp.hostname} ESMTP",))

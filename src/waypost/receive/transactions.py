@@ -16,7 +16,7 @@ from waypost.policy.admission import Admitted, Taken
 from waypost.policy.admission import Turned as TurnedAway
 from waypost.policy.gate import UNOPPOSED, Action, Unopposed, is_postmaster, not_wanted
 from waypost.policy.hooked import Unturned
-from waypost.receive.caller import Caller
+from waypost.receive.client import ConnectedClient
 from waypost.receive.incoming import Incoming, Kept, Transaction, is_blocked, queued
 from waypost.receive.judge import (
     HELD_TOO_LONG,
@@ -55,8 +55,8 @@ _NO_TRANSACTION: Final = Transaction(NullPath(), MailParameters(), [])
 class Transactions:
     """One session's, one after another."""
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def __init__(self, client: ConnectedClient) -> None:
+        self._client = client
         self._transaction = _NO_TRANSACTION
         self._incoming: Incoming | _Nothing = _NOTHING
         self._unheard: Unheard | _Nothing = _NOTHING  # a message whose 250 the client may not have read
@@ -80,16 +80,16 @@ class Transactions:
         refusal = self._refusal_of(mail.reverse_path)
         if isinstance(refusal, Reply):
             return refusal if refusal.code == 421 else self._refuse_mail(mail, refusal)
-        parameters = believed(mail.parameters, self._caller.login.client)
-        now = self._caller.house.clock.now()
+        parameters = believed(mail.parameters, self._client.login.client)
+        now = self._client.house.clock.now()
         released_at = release_of(parameters, now)
-        if released_at > now + self._caller.door.smtp.future_release.total_seconds():
+        if released_at > now + self._client.door.smtp.future_release.total_seconds():
             return self._refuse_mail(mail, HELD_TOO_LONG)
         if _is_late(parameters, released_at - now):
             return self._refuse_mail(mail, LATE_ALREADY)
         if parameters.prdr:  # a matter of this session alone
             parameters = replace(parameters, prdr=False)
-        lowered = parameters.priority > 0 and not self._caller.trusted()
+        lowered = parameters.priority > 0 and not self._client.trusted()
         if lowered:
             parameters = replace(parameters, priority=0)
         self._transaction = Transaction(mail.reverse_path, parameters, [], released_at=released_at)
@@ -109,101 +109,101 @@ class Transactions:
 
     async def _opinion_of(self, mail: Mail) -> Reply | Unturned | Unopposed:
         """What the gate says of MAIL, then what hooks do: what may begin at all counts for the rates."""
-        caller = self._caller
-        if caller.house.gate.watches and isinstance(opinion := await caller.house.gate.sends(caller.visitor()), Reply):
+        client = self._client
+        if client.house.gate.watches and isinstance(opinion := await client.house.gate.sends(client.visitor()), Reply):
             return opinion
-        if not caller.hooked.mails:
+        if not client.hooked.mails:
             return UNOPPOSED
-        return await caller.hooked.mail(caller.as_client(), mail.reverse_path, mail.parameters.size)
+        return await client.hooked.mail(client.as_client(), mail.reverse_path, mail.parameters.size)
 
     def _refusal_of(self, path: ReversePath) -> Reply | _Nothing:
         """Why this client may send nothing now, or not under this reverse-path."""
-        caller = self._caller
-        client, door, house = caller.login.client, caller.door, caller.house
+        client = self._client
+        who, door, house = client.login.client, client.door, client.house
         if self.messages >= (door.messages or house.settings.messages):
             return TOO_MANY_MESSAGES
-        if door.demands_login and isinstance(client, Anonymous):
+        if door.demands_login and isinstance(who, Anonymous):
             return LOGIN_FIRST
-        if not isinstance(client, Anonymous) and not client.may_use(path):
-            return not_yours(client.name, path)
-        if door.relay_clients_only and not caller.trusted():
+        if not isinstance(who, Anonymous) and not who.may_use(path):
+            return not_yours(who.name, path)
+        if door.relay_clients_only and not client.trusted():
             return RELAY_CLIENTS_ONLY
         if is_blocked(path, house.senders) and not house.senders.quarantine:
             return refusal_of(path)
         return SPOOL_FULL if house.space.is_low else _NOTHING
 
     def _refuse_mail(self, mail: Mail, reply: Reply) -> Reply:
-        return self._caller.refuse(f"MAIL FROM:<{mail.reverse_path}>", reply)
+        return self._client.refuse(f"MAIL FROM:<{mail.reverse_path}>", reply)
 
     # ---- RCPT
     def rcpt(self, rcpt: Rcpt) -> Reply:
         """Take a recipient of whom all is known here."""
-        caller = self._caller
+        client = self._client
         return self._admitted(
             rcpt.forward_path,
-            caller.house.admission.at_once(
+            client.house.admission.at_once(
                 rcpt.forward_path,
                 rcpt.parameters,
-                trusted=caller.trusted(),
+                trusted=client.trusted(),
                 reverse_path=self._transaction.reverse_path,
-                account=caller.account,
+                account=client.account,
             ),
         )
 
     async def consider_rcpt(self, rcpt: Rcpt) -> Reply:
         """As `rcpt`, for a recipient of whom maps, hooks or the gate have to be asked, each with its time-out."""
-        if self._caller.house.gate.watches:
+        if self._client.house.gate.watches:
             return await self._screened(rcpt)
         return self._admitted(rcpt.forward_path, await self._judged(rcpt))
 
     async def _judged(self, rcpt: Rcpt) -> Admitted:
-        caller, author = self._caller, self._transaction.reverse_path
-        path, parameters, admission = rcpt.forward_path, rcpt.parameters, caller.house.admission
-        if not caller.hooked.recipients:
+        client, author = self._client, self._transaction.reverse_path
+        path, parameters, admission = rcpt.forward_path, rcpt.parameters, client.house.admission
+        if not client.hooked.recipients:
             return await admission.admit(
-                path, parameters, trusted=caller.trusted(), reverse_path=author, account=caller.account
+                path, parameters, trusted=client.trusted(), reverse_path=author, account=client.account
             )
-        return await caller.hooked.recipient(
-            admission, caller.as_client(), author, path, parameters, trusted=caller.trusted()
+        return await client.hooked.recipient(
+            admission, client.as_client(), author, path, parameters, trusted=client.trusted()
         )
 
     async def _screened(self, rcpt: Rcpt) -> Reply:
         """What a recipient is answered where there is a gate: a listed client learns of no recipient who exists."""
-        path, gate, transaction = rcpt.forward_path, self._caller.house.gate, self._transaction
-        visitor, line = self._caller.visitor(), f"RCPT TO:<{path}>"
+        path, gate, transaction = rcpt.forward_path, self._client.house.gate, self._transaction
+        visitor, line = self._client.visitor(), f"RCPT TO:<{path}>"
         if not transaction.is_screened:
             transaction.screened, transaction.is_screened = await gate.screen(visitor, transaction.reverse_path), True
         if transaction.screened.action is Action.REFUSE and not is_postmaster(path):
-            return self._caller.refuse(line, not_wanted(transaction.screened, visitor.host))
+            return self._client.refuse(line, not_wanted(transaction.screened, visitor.host))
         admitted = await self._judged(rcpt)
         if isinstance(admitted, Taken):
             opinion = await gate.names(visitor, transaction.reverse_path, path, transaction.screened)
             if isinstance(opinion, Reply):
-                return self._caller.refuse(line, opinion)
+                return self._client.refuse(line, opinion)
         return self._admitted(path, admitted)
 
     def _admitted(self, path: ForwardPath, admitted: Admitted) -> Reply:
-        caller, transaction = self._caller, self._transaction
+        client, transaction = self._client, self._transaction
         match admitted:
             case Taken(destined, _, left_out, reply):
                 for one in destined:
                     if 0 < one.route.limits.size < transaction.parameters.size:
-                        return caller.refuse(f"RCPT TO:<{path}>", TOO_LARGE_FOR_ROUTE)
+                        return client.refuse(f"RCPT TO:<{path}>", TOO_LARGE_FOR_ROUTE)
                 if len(transaction.recipients) > MAX_RECIPIENTS:
-                    return caller.refuse(f"RCPT TO:<{path}>", TOO_MANY_RECIPIENTS)
+                    return client.refuse(f"RCPT TO:<{path}>", TOO_MANY_RECIPIENTS)
                 transaction.take(admitted)
-                caller.undecided(path, "; ".join(left_out))
+                client.undecided(path, "; ".join(left_out))
                 return reply
             case TurnedAway(reply, _, trouble):
-                caller.undecided(path, trouble)
-                return caller.refuse(f"RCPT TO:<{path}>", reply)
+                client.undecided(path, trouble)
+                return client.refuse(f"RCPT TO:<{path}>", reply)
             case _:
                 assert_never(admitted)
 
     # ---- the message
     def data(self) -> Reply:
         """Begin to read a message."""
-        self._incoming, self.reads_body = Incoming(self._caller, self._transaction), True
+        self._incoming, self.reads_body = Incoming(self._client, self._transaction), True
         return SEND_BODY
 
     def gather(self, octets: bytes) -> bool:
@@ -226,7 +226,7 @@ class Transactions:
                 return kept
             self.messages += 1
             self.was_heard()  # of two messages in one segment only the last is remembered
-            self._unheard = Unheard(kept.sent, kept.stored.id, self._caller.house.in_flight)
+            self._unheard = Unheard(kept.sent, kept.stored.id, self._client.house.in_flight)
             await incoming.hand_over(kept)
             return queued(kept.stored.id)
         finally:
@@ -250,7 +250,7 @@ class Transactions:
         """The session is over: its client may not have heard of what was stored last."""
         await self.forget()
         if isinstance(self._unheard, Unheard):
-            self._unheard.lost(self._caller.house.resent)
+            self._unheard.lost(self._client.house.resent)
 
 
 def believed(parameters: MailParameters, client: Client) -> MailParameters:

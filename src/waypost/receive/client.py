@@ -23,7 +23,7 @@ from waypost.smtp.server import Hello
 _UNHEARD: Final = suppress(Exception)
 
 
-class Caller:
+class ConnectedClient:
     """One client on its connection. `hello`, `tls` and `login` are what they are now: each may change."""
 
     def __init__(self, stream: Stream, door: Door, house: House, guest: Guest, tls: TlsState) -> None:
