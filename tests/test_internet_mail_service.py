@@ -23,6 +23,9 @@ def test_each_row_is_shown_by_a_test_or_says_why_not(there: str, here: str, show
     if shown == "none":
         assert here.startswith(("not yet", "no:")), f"{there}: nothing shows it, and no reason is given"
         return
+    if shown.startswith("`dialogue/"):  # a script that is played (tests/dialogue)
+        assert (ROOT / "tests/dialogue/scripts" / f"{shown.strip('`').removeprefix('dialogue/')}.dialogue").exists()
+        return
     file, _, name = shown.strip("`").partition("::")
     assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE), shown
 
