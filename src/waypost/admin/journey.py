@@ -389,7 +389,8 @@ class Explainer:
     def _too_large(self, route: Route, size: int) -> Iterator[Fact]:
         """What its route makes of a message that is too large for it."""
         if 0 < route.limits.size < size:
-            text = f"{size} octets, and the route takes no more than {route.limits.size}: it is returned"
+            most = route.limits.size
+            text = f"{size} octets, and the route takes {most}: 552 5.3.4 to a declared SIZE, else it is returned"
             yield Fact("size", text, self._key(route, "size"), stops=True)
 
     def _rewriting(self, route: Route, turns: Sequence[str]) -> Iterator[Fact]:
