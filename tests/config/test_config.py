@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.net.certificates import make
 from waypost.config import Complaint, Complaints, Config, load, parse, reference
 from waypost.config.model import ARRAYS, TABLES
 from waypost.config.parts import mechanisms, resolver_settings
@@ -120,6 +121,18 @@ def test_a_loopback_server_may_have_its_password_in_clear(tmp_path: Path) -> Non
 )
 def test_whose_mail_a_route_takes(route: str, relay_only: bool) -> None:  # noqa: FBT001 - a column of the table above
     assert accepted(f"{GOOD}[[route]]\n{route}\n").rules[0].relay_only is relay_only
+
+
+def test_a_route_that_logs_in_by_a_certificate_shows_it_and_takes_mail_of_our_own_networks_alone(
+    tmp_path: Path,
+) -> None:
+    made = make("us.example", names=["us.example"])
+    (tmp_path / "client.pem").write_bytes(made.pem + made.key_pem)
+    route = ROUTE + "to = 'smtp://a'\nclient_certificate = 'client.pem'\nexternal = true\nact_as = 'sales'\n"
+    (rule,) = accepted(GOOD + route, tmp_path).rules
+    assert rule.means.credentials == Credentials("", "", external=True, act_as="sales")
+    assert rule.means.manner.certificate == rule.means.manner.key == str(tmp_path / "client.pem")
+    assert rule.relay_only
 
 
 def test_a_maildir_begins_at_the_files_directory() -> None:

@@ -1077,7 +1077,7 @@ class Route(Going):
     accept_from: Literal["anyone", "relay", ""] = Field(
         default="",
         description="Whose mail this route takes: `anyone`'s (the domains are ours) or that of `relay.networks` alone. "
-        'Empty: `relay` for `"*"`, for `mx:` and where there is a username; else `anyone`.',
+        'Empty: `relay` for `"*"`, for `mx:` and where we log in; else `anyone`.',
     )
     tls: Literal["", "none", "opportunistic", "required", "verify", "dane", "mta-sts", "auto"] = Field(
         default="",

@@ -347,7 +347,8 @@ def _relay_only(found: Found[Route], reader: Reader) -> bool:
             return False
         case _:
             only_catch_all = catch_all and len(route.domains) == 1
-            return only_catch_all or isinstance(route.to, RecipientMx | SmtpMx) or bool(route.username)
+            logs_in = bool(route.username) or route.external
+            return only_catch_all or isinstance(route.to, RecipientMx | SmtpMx) or logs_in
 
 
 def _check_means(found: Found[Route], reader: Reader) -> None:
