@@ -49,7 +49,7 @@ $(VENV)/.run-ready: pyproject.toml
 	touch $@
 
 $(VENV)/.dev-ready: $(VENV)/.run-ready
-	$(PIP) install --editable ".[dkim,oauth,ldap,pam,postgres,mysql,tnef]"
+	$(PIP) install --editable ".[dkim,oauth,ldap,pam,postgres,mysql,opentelemetry,tnef]"
 	$(PIP) install --group dev
 	touch $@
 

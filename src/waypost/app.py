@@ -118,6 +118,7 @@ from waypost.receive.http import Guard, HttpDoor
 from waypost.receive.intake import NOWHERE, Intake
 from waypost.receive.overheard import Ears
 from waypost.receive.pickup import Pickup
+from waypost.receive.ports import UNTRACED, Traced
 from waypost.receive.probe import NoProbe, Probe
 from waypost.receive.resent import Resent
 from waypost.receive.server import Receiver
@@ -127,11 +128,12 @@ from waypost.receive.turns import QueueTurns
 from waypost.report.alarm import AuthorisationAlarm
 from waypost.report.common_notices import Class
 from waypost.report.journal import Journal
+from waypost.report.journald import ToJournal
 from waypost.report.log import Log
 from waypost.report.metrics import Metrics
 from waypost.report.notices import BounceKind, Notices, Terms
 from waypost.report.noticing import NoticingJournal
-from waypost.report.pen import Aside
+from waypost.report.pen import Aside, AtOnce
 from waypost.report.reporter import Reporter
 from waypost.report.tls_reporter import TlsReporter
 from waypost.report.tls_tally import TlsTally
@@ -244,6 +246,7 @@ async def _open(base: _Base, stack: AsyncExitStack) -> None:
     stack.push_async_callback(base.storage.close)
     stack.push_async_callback(base.resolver.close)
     stack.callback(base.logins.close)
+    stack.push_async_callback(base.journal.traces.close)
     stack.callback(base.hooks.close)
     stack.push_async_callback(_leave, base)
     await _take_up(base)
@@ -492,6 +495,7 @@ class _Base:
     in_flight: InFlight
     resent: Resent
     ears: Ears
+    traced: Traced
     exchanges: tuple[Exchange, ...]  # at most one: where other processes share the queue
 
 
@@ -540,8 +544,20 @@ def _base(config: Config, parts: Parts) -> _Base:
         in_flight=InFlight(config.limits.memory),
         resent=Resent(clock, config.limits.resent),
         ears=Ears(journal, Dialogues(storage, clock), clock),
+        traced=_traced(config, clock, journal),
         exchanges=(Exchange(storage, clock, _name(dice)),) if config.database or parts.has_fellows else (),
     )
+
+
+def _traced(config: Config, clock: Clock, journal: Journal) -> Traced:
+    """Who makes spans; the journal tells it of what has ended."""
+    if not config.tracing.endpoint:
+        return UNTRACED
+    from waypost.report.tracing import Tracing, exporter  # noqa: PLC0415 - an extra
+
+    made = Tracing(exporter(config.tracing.endpoint), config.service.hostname, clock, share=config.tracing.share)
+    journal.traces = made
+    return made
 
 
 def _name(dice: random.Random) -> str:
@@ -799,6 +815,7 @@ def _house(base: _Base, dispatcher: Dispatcher, calls: Calls) -> House:
         turns=QueueTurns(base.storage, base.clock, dispatcher.try_again, calls),
         gate=base.gate,
         revision=revision(config.text),
+        traced=base.traced,
     )
 
 
@@ -1274,9 +1291,17 @@ def _facts(base: _Base, listeners: tuple[ListenerFacts, ...]) -> ServiceFacts:
 
 def log_of(config: Config, clock: Clock, fields: Mapping[str, object]) -> Log:
     """The log of this process, on standard error; `fields`: what every line says besides."""
-    stream = sys.stderr
-    pretty = config.log.format == "pretty" or (config.log.format == "auto" and stream.isatty())
-    colors = stream.isatty()
-    log = Log(Aside(stream.buffer), level=config.log.level, pretty=pretty, clock=clock, colors=colors, fields=fields)
+    stream, form = sys.stderr, config.log.format
+    pretty = form == "pretty" or (form == "auto" and stream.isatty())
+    pen = Aside(ToJournal() if form == "journal" else AtOnce(stream.buffer))
+    log = Log(
+        pen,
+        level=config.log.level,
+        pretty=pretty,
+        clock=clock,
+        colors=stream.isatty(),
+        fields=fields,
+        journald=form == "journal",
+    )
     log.become_default()
     return log

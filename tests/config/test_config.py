@@ -240,6 +240,8 @@ WRONG = [
     (GOOD + ROUTE + "to = 'https://x/'\nca = 'gone'\n", 10, "route.ca", "gone cannot be read", "Let this user"),
     (GOOD + ROUTE + "to = 'mx:'\nsecret_file = 'x'\n", 10, "route.secret_file", "no effect on mx:", "a webhook"),
     (GOOD + ROUTE + "to = 'https://x/'\nmemory = '1G'\n", 10, "route.memory", "no effect on https://x/", "a program"),
+    (GOOD + "[tracing]\nendpoint = 'localhost:4318'\n", 8, "tracing.endpoint", "is no http address", "4318"),
+    (GOOD + "[tracing]\nshare = 2\n", 8, "tracing.share", "2", "1"),
     (GOOD + ROUTE + "to = 3\n", 9, "route.to", "3 is no place", "to ="),
     (GOOD + ROUTE + "to = [3]\n", 9, "route.to", "is no place", "to ="),
     (GOOD + ROUTE + "to = []\n", 9, "route.to", "names no place", '"mx:"'),

@@ -94,10 +94,11 @@ async def wire(handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Aw
 
 
 async def post(
-    webhook: Webhook, *, octets: Octets | None = None, count: int = 1, most: int = 100
+    webhook: Webhook, *, octets: Octets | None = None, count: int = 1, most: int = 100, traceparent: str = ""
 ) -> tuple[list[Outcome], Reached | Unreachable, Transcript]:
     """One attempt for `count` recipients."""
     sent = lease([recipient(number) for number in range(count)], octets=octets)
+    sent = replace(sent, message=replace(sent.message, traceparent=traceparent))
     fates, transcript = Fates(sent.recipients), Transcript(SystemClock().monotonic())
     reach = await DELIVERY.deliver(sent, webhook, most, fates, transcript)
     assert isinstance(reach, Reached | Unreachable)
@@ -358,3 +359,17 @@ async def test_addresses_beyond_ascii_and_beyond_utf_8_do_not_break_the_envelope
     _, headers = await DELIVERY._request(message(), InMemory(BODY), Webhook("https://a/", HookFormat.RAW), odd)
     assert headers["Waypost-Envelope"].isascii()
     assert json.loads(headers["Waypost-Envelope"])["to"][0] == "jürgen@example.com"
+
+
+async def test_a_request_says_which_trace_it_belongs_to_where_its_message_does() -> None:
+    said: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        said.append(request.headers.get("traceparent", ""))
+        return web.Response()
+
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with application(answer) as url:
+        await post(Webhook(url), traceparent=given)
+        await post(Webhook(url))
+    assert said == [given, ""]

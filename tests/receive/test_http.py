@@ -38,6 +38,9 @@ def basic(password: str) -> str:
     return f"Basic {b64encode(f'{ALICE}:{password}'.encode()).decode()}"
 
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
 @dataclass
 class Shop:
     """A door over HTTP, and a client of it."""
@@ -234,3 +237,13 @@ async def test_who_does_not_finish_a_header_is_cut_off(said: bytes) -> None:
 def test_a_reply_has_its_status(reply: str, status: int) -> None:
     code, _, text = reply.partition(" ")
     assert status_of((Reply(int(code), (text,)), Reply(250, ("ok",)))) == status
+
+
+@pytest.mark.parametrize(("said", "kept"), [(TRACEPARENT, TRACEPARENT), (f"{TRACEPARENT}-no", "")])
+async def test_a_message_belongs_to_the_trace_that_its_request_or_its_header_names(said: str, kept: str) -> None:
+    async with shop() as here:
+        await here.post(LETTER, traceparent=said)
+        await here.post(b"Traceparent: " + said.encode() + b"\r\n" + RAW)
+        for entry in await here.place.queued():
+            message, _ = await here.place.storage.message(entry.id)
+            assert message.traceparent == kept

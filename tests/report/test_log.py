@@ -196,7 +196,7 @@ class Asleep(io.RawIOBase):
 
 def test_a_reader_who_sleeps_holds_nobody_up_and_is_told_what_was_lost() -> None:
     reader = Asleep()
-    pen = Aside(reader)  # type: ignore[arg-type]  # all a pen asks of a stream
+    pen = Aside(AtOnce(reader))  # type: ignore[arg-type]  # all a pen asks of a stream
     ours = Log(pen, level="info", pretty=False, clock=StillClock())
     ours.logger.warning("first")
     assert reader.entered.wait(60)

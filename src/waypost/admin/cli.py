@@ -58,23 +58,6 @@ def health(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json:
 
 
 # ---- what happened, and where mail goes
-def trace(
-    asked: Annotated[str, typer.Argument(metavar="ID|ADDRESS", help="A message's id, or an address it is from or to.")],
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="At most so many messages.")] = 10,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
-    """Tell the whole life of a message.
-
-    Receipt, each attempt with its dialogue, reports, operators' acts, and what became of each recipient.
-
-    Example: waypost trace someone@example.com
-    """
-    answer = context(config, admin, json=json).answer(lambda found: found.trace(asked, limit=limit))
-    show(answer, words.traces, as_json_value=json)
-
-
 def resolve(
     domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="A domain, an address or an address literal.")],
     config: ConfigOption = DEFAULT_CONFIG,

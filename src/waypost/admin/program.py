@@ -19,7 +19,7 @@ from waypost import __version__, is_compiled, with_build
 COMMANDS: Final = {
     "check": "waypost.admin.checking:check",
     "send": "waypost.admin.tools:send_command",
-    "trace": "waypost.admin.cli:trace",
+    "trace": "waypost.admin.searching:trace",
     "resolve": "waypost.admin.cli:resolve",
     "explain": "waypost.admin.cli:explain",
     "backup": "waypost.admin.backup:backup",

@@ -29,13 +29,13 @@ from waypost.admin.terminal import (
     IdOption,
     JsonOption,
     NextHopOption,
+    ago,
     context,
     err,
     fail,
     show,
 )
 from waypost.mail.envelope import MessageId
-from waypost.net.clock import SystemClock
 from waypost.queue.frost import ROUTE
 from waypost.queue.storage import Selection
 
@@ -392,17 +392,8 @@ def _body(
 ) -> ActBody:
     """What the filters say, and who asks."""
     selected = tuple(MessageId(each) for each in ids or ())
-    before = _before(older_than, json=json) if older_than else 0.0
+    before = ago(older_than, json=json) if older_than else 0.0
     return ActBody(selected, address, domain, next_hop, state, text, before, by=by_whom())
-
-
-def _before(age: str, *, json: bool) -> float:
-    from waypost.config.units import parse_duration  # noqa: PLC0415 - with it comes all that judges a configuration
-
-    try:
-        return float(int(SystemClock().now() - parse_duration(age).total_seconds()))
-    except ValueError as error:
-        fail(str(error), "write it as 90m, 2h or 3d", as_json_value=json, code=2)
 
 
 def by_whom() -> str:

@@ -26,6 +26,7 @@ from rich.text import Text
 
 from waypost.admin.answers import Desk, FailureKind, OperationError
 from waypost.admin.client import DEFAULT_ADMIN, Asked, NoConfig, OnlyService, desk
+from waypost.net.clock import SystemClock
 from waypost.net.stream import Endpoint
 
 if TYPE_CHECKING:
@@ -214,3 +215,13 @@ def octets_of(file: str, *, as_json_value: bool) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}", "name another file", as_json_value=as_json_value)
+
+
+def ago(age: str, *, json: bool) -> float:
+    """When that was, in seconds since 1970, of "90m" or "3d"; or the end of this process with the remedy."""
+    from waypost.config.units import parse_duration  # noqa: PLC0415 - with it comes all that judges a configuration
+
+    try:
+        return float(int(SystemClock().now() - parse_duration(age).total_seconds()))
+    except ValueError as error:
+        fail(str(error), "write it as 90m, 2h or 3d", as_json_value=json, code=2)

@@ -236,8 +236,12 @@ def traces(answer: Traces) -> Iterator[Text]:
         if number:
             yield Text("")
         yield from trace(each)
-    if answer.more:
+    if answer.next:
+        yield Text(f"\n… and more: --before {answer.next}", style="dim")
+    elif answer.more:
         yield Text(f"\n… there are older messages of {answer.asked}: --limit", style="dim")
+    if not answer.traces:
+        yield Text("Nothing of that kind is known; the history of old messages is dropped after a while.")
 
 
 def trace(life: Trace) -> Iterator[Text]:

@@ -31,6 +31,7 @@ _FIXED: Final = {
     "hooks": "their code is loaded",
     "fetches": "providers are being called",
     "log": "the log is open",
+    "tracing": "spans are being sent by it",
     "dns": "answers are remembered by it",
     "tls_reporting": "a day's counts are under way",
     "cluster": "the database and the store are being worked with by it",

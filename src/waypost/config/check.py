@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 from waypost.auth.admins import load_administrators
 from waypost.auth.users import UsersError, load_users
@@ -22,6 +23,7 @@ from waypost.config.model import (
     Route,
     Service,
     TlsReporting,
+    Tracing,
 )
 from waypost.config.sections import Found, Reader
 from waypost.config.tls import check_authorities
@@ -198,7 +200,24 @@ def _check_who_judges(auth: Auth, reader: Reader) -> None:
             reader.complain(("auth", key), f"needs the extra {extra}", f"pip install waypost[{extra}]")
 
 
-def check_tls_reporting(sections: Sequence[TlsReporting], reader: Reader) -> None:
+def check_reporting(tls: Sequence[TlsReporting], tracing: Sequence[Tracing], reader: Reader) -> None:
+    """What is told to others."""
+    _check_tls_reporting(tls, reader)
+    _check_tracing(tracing, reader)
+
+
+def _check_tracing(sections: Sequence[Tracing], reader: Reader) -> None:
+    """A collector that can be reached over HTTP, and the library that does so."""
+    for section in sections:
+        parts = urlsplit(section.endpoint)
+        if section.endpoint and not (parts.scheme in {"http", "https"} and parts.hostname):
+            reader.complain(("tracing", "endpoint"), "is no http address", 'Write one such as "http://127.0.0.1:4318"')
+        if section.endpoint and importlib.util.find_spec("opentelemetry") is None:
+            problem, remedy = "needs the extra opentelemetry", "pip install waypost[opentelemetry]"
+            reader.complain(("tracing", "endpoint"), problem, remedy)
+
+
+def _check_tls_reporting(sections: Sequence[TlsReporting], reader: Reader) -> None:
     """A contact that mail can be written to."""
     for section in sections:
         if section.contact:

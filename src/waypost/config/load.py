@@ -20,9 +20,9 @@ from waypost.config.check import (
     check_loops,
     check_on_call,
     check_pickup,
+    check_reporting,
     check_routes,
     check_spool,
-    check_tls_reporting,
     check_users,
 )
 from waypost.config.complaint import Complaint, Complaints
@@ -66,6 +66,7 @@ from waypost.config.model import (
     Timeouts,
     Tls,
     TlsReporting,
+    Tracing,
 )
 from waypost.config.notices import check_notices
 from waypost.config.rewriting import Addresses, build_addresses
@@ -126,6 +127,7 @@ class Config:
     history: History
     log: Log
     helo_memory: HeloMemory
+    tracing: Tracing
     cluster: Cluster
     #: Of large messages' octets; at most one.
     stores: tuple[Store, ...]
@@ -256,10 +258,11 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     files = certificate_files(certificates, base, reader)
     check_spool(service, base, reader)
     check_pickup(pickup, base, reader)
-    hooks, cluster, helo_memory = (
+    hooks, cluster, helo_memory, tracing = (
         reader.array("hook", Hook),
         reader.table("cluster", Cluster),
         reader.table("helo_memory", HeloMemory),
+        reader.table("tracing", Tracing),
     )
     check_hooks(hooks, base, reader)
     check_listeners(listeners, reader)
@@ -268,7 +271,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     check_listeners_tls(listeners, certificates, base, reader)
     check_admin(admin, listeners, certificates, base, reader)
     check_users(auth, base, reader)
-    check_tls_reporting(tls_reporting, reader)
+    check_reporting(tls_reporting, tracing, reader)
     check_dkim(dkim, base, reader)
     oauth = reader.array("oauth", OAuth)
     providers, stores = (
@@ -327,6 +330,7 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
         history=history[0],
         log=log[0],
         helo_memory=helo_memory[0],
+        tracing=tracing[0],
         cluster=cluster[0],
         stores=stores,
         tls=tls[0],

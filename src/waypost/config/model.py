@@ -1398,11 +1398,34 @@ class History(Section):
 
 
 class Log(Section):
-    """The log, on standard error."""
+    """The log, on standard error or in systemd's journal."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is said.")
-    format: Literal["auto", "json", "pretty"] = Field(
-        default="auto", description="`auto`: pretty on a terminal, else JSON, a line an event."
+    format: Literal["auto", "json", "pretty", "journal"] = Field(
+        default="auto",
+        description="`auto`: pretty on a terminal, else JSON, a line an event. `journal`: to systemd's journal by its "
+        "own protocol, with each field as one of the entry, such as `WAYPOST_ID`.",
+    )
+
+
+class Tracing(Section):
+    """Spans for OpenTelemetry (extra opentelemetry): one for each message received, one below it for each attempt.
+
+    A message belongs to the trace that its client names, in `traceparent` of an HTTP request or of the message's header
+    (W3C trace context), else to one of its own; that is kept with it in the queue, logged as `trace`, and told to
+    webhooks. Without this section, what a client names is kept and told all the same, and no span is made.
+    """
+
+    endpoint: str = Field(
+        default="",
+        description="Where a collector takes OTLP over HTTP; empty: no spans. Headers, certificates and the like are "
+        "set by OpenTelemetry's own variables, such as `OTEL_EXPORTER_OTLP_HEADERS`.",
+        examples=["http://127.0.0.1:4318"],
+    )
+    share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0,
+        description="Of the traces that begin here, so many are kept: 0.1 is every tenth. One that began elsewhere is "
+        "kept where it was there.",
     )
 
 
@@ -1550,6 +1573,7 @@ TABLES: Final[dict[str, type[Section]]] = {
     "history": History,
     "log": Log,
     "helo_memory": HeloMemory,
+    "tracing": Tracing,
     "cluster": Cluster,
     "dkim": Dkim,
     "tls_reporting": TlsReporting,

@@ -195,6 +195,8 @@ class WebhookDelivery:
         """The body and its header fields. Raises: StorageError."""
         envelope = _envelope(message, batch)
         headers = {"Idempotency-Key": idempotency_key(message, batch), "User-Agent": "Waypost"}
+        if message.traceparent:
+            headers["traceparent"] = message.traceparent
         content: _Content
         if webhook.format is HookFormat.RAW:
             content = _Raw(octets)

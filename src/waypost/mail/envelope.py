@@ -46,6 +46,7 @@ class Envelope:
     `tls_optional`: the header says `TLS-Required: No` (RFC 8689 §3).
     `held`: why it is set aside at once, until somebody releases it; "" for all mail but what is in quarantine.
     `message_id`: the header's Message-ID without its brackets, to be found by; "" where there is none.
+    `traceparent`: the W3C trace context it belongs to, and its span there (trace_context.py); "" where there is none.
     """
 
     reverse_path: ReversePath
@@ -56,6 +57,7 @@ class Envelope:
     tls_optional: bool = False
     held: str = ""
     message_id: str = ""
+    traceparent: str = ""
 
 
 class Octets(Protocol):
@@ -141,6 +143,7 @@ class QueuedMessage:
     size: int
     released_at: Instant = 0.0  # where its author wants it held until then
     tls_optional: bool = False  # its author would have it delivered rather than kept from others (RFC 8689 §3)
+    traceparent: str = ""  # as Envelope has it
 
     @property
     def deliver_by(self) -> Instant:

@@ -14,6 +14,7 @@ from typing import Final
 
 from waypost.mail.envelope import MessageId, Origin, Recipient
 from waypost.mail.header import first_field, header_of
+from waypost.mail.trace_context import traceparent
 from waypost.net.clock import Instant
 from waypost.smtp.path import bracketed
 
@@ -98,10 +99,11 @@ def _literal(host: str) -> str:
     return f"[IPv6:{address}]" if isinstance(address, IPv6Address) else f"[{address}]"
 
 
-#: Fields that say how a message is to be handed on (RFC 8689 §3, RFC 6758 §3).
+#: Fields that say how a message is to be handed on (RFC 8689 §3, RFC 6758 §3), or what it belongs to (W3C).
 _TLS_REQUIRED: Final = b"tls-required"
 _PRIORITY: Final = b"mt-priority"
-_MARKS: Final = tuple(b"\r\n" + name + b":" for name in (_TLS_REQUIRED, _PRIORITY))
+_TRACEPARENT: Final = b"traceparent"
+_MARKS: Final = tuple(b"\r\n" + name + b":" for name in (_TLS_REQUIRED, _PRIORITY, _TRACEPARENT))
 #: Octets of a header in which they are looked for.
 _HELD: Final = 64 * 1024
 _PRIORITY_VALUE: Final = re.compile(rb"[-+]?[0-9]")
@@ -119,7 +121,7 @@ class HeaderScan:
     def __init__(self) -> None:
         self._tail = b"\r\n"  # as if a line had ended: so the first field, and an empty header, look like any other
         self._head = b""
-        #: Whether `tls_optional` and `priority` may have something to say; else they need not be asked.
+        #: Whether `tls_optional`, `priority` and `traceparent` may have something to say; else they need not be asked.
         self.is_marked = False
         self.ended = False
         self.received = 0
@@ -138,8 +140,8 @@ class HeaderScan:
         at = lowered.find(_MESSAGE_ID)
         if at >= 0 and (found := _ID.match(header, at + len(_MESSAGE_ID))):
             self.message_id = found[1].decode("ascii", "backslashreplace")
-        tls_required, priority = _MARKS
-        if tls_required in lowered or priority in lowered:
+        tls_required, priority, traced = _MARKS
+        if tls_required in lowered or priority in lowered or traced in lowered:
             self.is_marked = True
         if len(self._head) < _HELD:
             self._head += octets
@@ -158,6 +160,11 @@ class HeaderScan:
         """What the header says in `MT-Priority` (RFC 6758 §3); 0 where it says nothing, or nothing of sense."""
         said = self._first(_PRIORITY).partition(b"(")[0].strip()
         return int(said) if _PRIORITY_VALUE.fullmatch(said) else 0
+
+    @property
+    def traceparent(self) -> str:
+        """The trace context that the header names; "" where it names none."""
+        return traceparent(self._first(_TRACEPARENT).decode("ascii", "replace"))
 
     def _first(self, name: bytes) -> bytes:
         return first_field(header_of(self._head), name)

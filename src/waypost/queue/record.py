@@ -93,6 +93,7 @@ def queued_message(id: MessageId, envelope: Envelope, now: Instant, size: int) -
         size,
         envelope.released_at,
         envelope.tls_optional,
+        envelope.traceparent,
     )
 
 
@@ -122,6 +123,7 @@ class EnvelopeRecord:
     parameters: MailParameters = field(default_factory=MailParameters)
     released_at: float = 0.0
     tls_optional: bool = False
+    traceparent: str = ""
 
 
 _NONE_DECLARED: Final = MailParameters()
@@ -180,6 +182,8 @@ def envelope_details(envelope: Envelope, size: int) -> dict[str, object]:
         details["released_at"] = envelope.released_at
     if envelope.tls_optional:
         details["tls_optional"] = True
+    if envelope.traceparent:
+        details["traceparent"] = envelope.traceparent
     if envelope.message_id:
         details["message_id"] = envelope.message_id
     return details
@@ -222,6 +226,7 @@ def decode_message(id: MessageId, record: str, received_at: Instant, size: int) 
         size,
         envelope.released_at,
         envelope.tls_optional,
+        envelope.traceparent,
     )
 
 

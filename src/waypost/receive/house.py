@@ -17,7 +17,7 @@ from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.queue.storage import Storage
 from waypost.receive.body import InFlight
 from waypost.receive.login import NO_LOGINS, Logins
-from waypost.receive.ports import BOUNDLESS, Onward, ReceiveLog, Space
+from waypost.receive.ports import BOUNDLESS, UNTRACED, Onward, ReceiveLog, Space, Traced
 from waypost.receive.resent import Resent
 from waypost.receive.settings import ReceiveSettings
 from waypost.receive.turns import NO_TURNS, Turns
@@ -54,3 +54,4 @@ class House:
     revision: str = ""  # of the configuration
     hooked: Hooked = UNHOOKED
     gate: Gate = NO_GATE
+    traced: Traced = UNTRACED

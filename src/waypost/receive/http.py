@@ -29,6 +29,7 @@ from waypost.auth.scram import NO_BINDINGS
 from waypost.mail.envelope import MessageId
 from waypost.mail.errand import Letter, with_crlf
 from waypost.mail.explain import plain
+from waypost.mail.trace_context import traceparent
 from waypost.mail.written import Description, WritingError, Written, author_of, recipients_of, without_bcc, written
 from waypost.net.certificates import NoCertificate
 from waypost.net.clock import Clock, Instant
@@ -254,14 +255,16 @@ class HttpDoor:
         body = await body_of(request)
         message = self._message(request, body)
         letter = Letter(message.reverse_path, message.recipients, message.octets)
-        hello = _literal(client)
+        hello, traced = _literal(client), traceparent(request.headers.get("traceparent", ""))
         key = request.headers.get("Idempotency-Key", "")
         try:
             if not key:
-                done: HandedIn | InUse = await self._intake.hand_in(letter, client, account, hello=hello)
+                done: HandedIn | InUse = await self._intake.hand_in(
+                    letter, client, account, hello=hello, traceparent=traced
+                )
             else:
                 once = Key("http", _key(key, account, client), hashlib.sha256(_content(request, body)).hexdigest())
-                done = await self._intake.hand_in_once(once, letter, client, account, hello=hello)
+                done = await self._intake.hand_in_once(once, letter, client, account, hello=hello, traceparent=traced)
         except StorageError as error:
             raise _Problem(503, f"the spool does not answer: {error}") from error
         if isinstance(done, InUse):

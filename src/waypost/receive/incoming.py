@@ -222,15 +222,20 @@ class Incoming:
             transaction.released_at,
             held=self._quarantined(transaction),
             message_id=scan.message_id,
+            traceparent=self._client.guest.traceparent,
         )
-        return self._marked(envelope, scan) if scan.is_marked else envelope
+        if scan.is_marked:
+            envelope = self._marked(envelope, scan)
+        traced = self._client.house.traced
+        return replace(envelope, traceparent=traced.begin(envelope.traceparent)) if traced.is_on else envelope
 
     def _marked(self, envelope: Envelope, marks: HeaderScan) -> Envelope:
         """With what the header asks for: TLS-Required (RFC 8689 §3), and the priority of a client that we trust."""
         parameters = envelope.parameters
         if not parameters.priority and marks.priority and (marks.priority < 0 or self._client.trusted()):
             parameters = replace(parameters, priority=marks.priority)
-        return replace(envelope, parameters=parameters, tls_optional=marks.tls_optional)
+        above = envelope.traceparent or marks.traceparent
+        return replace(envelope, parameters=parameters, tls_optional=marks.tls_optional, traceparent=above)
 
     def _quarantined(self, transaction: Transaction) -> str:
         """Why the message is held in quarantine; "" where it is not."""

@@ -119,12 +119,14 @@ class Intake:
     name: str = ""
     _under_way: set[Key] = field(default_factory=set)
 
-    async def hand_in(self, letter: Letter, client: Endpoint, account: Account, *, hello: str) -> HandedIn:
+    async def hand_in(
+        self, letter: Letter, client: Endpoint, account: Account, *, hello: str, traceparent: str = ""
+    ) -> HandedIn:
         """Hand in one letter of `account`, whose client is at `client` and says `hello` to us."""
-        return await self._hand_in(letter, client, Guest(account, self.ids.make()), hello)
+        return await self._hand_in(letter, client, Guest(account, self.ids.make(), traceparent), hello)
 
     async def hand_in_once(
-        self, key: Key, letter: Letter, client: Endpoint, account: Account, *, hello: str
+        self, key: Key, letter: Letter, client: Endpoint, account: Account, *, hello: str, traceparent: str = ""
     ) -> HandedIn | InUse:
         """The same, once for each key, whatever was cut off in between. Raises: StorageError.
 
@@ -135,11 +137,11 @@ class Intake:
             return InUse("a request under the same key is under way")
         self._under_way.add(key)
         try:
-            return await self._once(key, letter, client, account, hello)
+            return await self._once(key, letter, client, Guest(account, traceparent=traceparent), hello)
         finally:
             self._under_way.discard(key)
 
-    async def _once(self, key: Key, letter: Letter, client: Endpoint, account: Account, hello: str) -> HandedIn | InUse:
+    async def _once(self, key: Key, letter: Letter, client: Endpoint, guest: Guest, hello: str) -> HandedIn | InUse:
         kept = await self._first(key)
         if kept.content != key.content:
             return InUse("another message was handed in under the same key")
@@ -150,7 +152,7 @@ class Intake:
             return HandedIn(MessageId(kept.id), _replies(kept), repeated=True)
         if kept.by != self.name and not await self._takes_over(key, kept):
             return InUse("another process of this service has begun to take it; ask again", elsewhere=True)
-        done = await self._hand_in(letter, client, Guest(account, MessageId(kept.id)), hello)
+        done = await self._hand_in(letter, client, replace(guest, id=MessageId(kept.id)), hello)
         if done.is_taken:
             said = tuple((reply.code, reply.lines) for reply in done.replies)
             await self._keep(key, _Kept(kept.id, key.content, said, self.name))

@@ -70,10 +70,14 @@ _ANY: Final = MessageId("")
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """Who comes by another way than SMTP (intake.py), and was recognised there. `id`: what his message is called."""
+    """Who comes by another way than SMTP (intake.py), and was recognised there.
+
+    `id`: what his message is called; `traceparent`: the trace context that he said beside it.
+    """
 
     client: Client = ANONYMOUS
     id: MessageId = _ANY
+    traceparent: str = ""
 
 
 #: Whoever connects: nobody knows him, and his messages get new names.

@@ -128,3 +128,26 @@ class NobodyOnward:
 
     def take(self, leases: Sequence[Lease]) -> None:
         pass
+
+
+class Traced(Protocol):
+    """Whether messages are spans of a trace."""
+
+    @property
+    def is_on(self) -> bool: ...
+
+    def begin(self, parent: str) -> str:
+        """The `traceparent` of a message that is about to be stored, below that of its client ("": it has none)."""
+        ...
+
+
+class Untraced:
+    """They keep what their client said."""
+
+    is_on: Final = False
+
+    def begin(self, parent: str) -> str:
+        return parent
+
+
+UNTRACED: Final = Untraced()

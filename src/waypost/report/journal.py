@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import Envelope, MessageId, NextHop, QueuedMessage
 from waypost.mail.explain import as_details, describe_cause, plain
 from waypost.mail.notification import Addressee, ToAuthor, ToPostmaster
 from waypost.mail.outcome import Cause, InDoubt
+from waypost.mail.trace_context import trace_of
 from waypost.net.clock import Instant
 from waypost.net.stream import Endpoint, Fault
 from waypost.net.tls import TlsFacts
@@ -52,6 +53,40 @@ def peers_of(attempt: Attempt) -> set[str]:
     return peers
 
 
+class Traces(Protocol):
+    """Makes spans (report/tracing.py); only asked where `is_on`."""
+
+    @property
+    def is_on(self) -> bool: ...
+
+    def received(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None: ...  # noqa: A002
+
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Untraced:
+    """Nobody wants spans."""
+
+    @property
+    def is_on(self) -> bool:
+        """Never."""
+        return False
+
+    def received(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002
+        """Nobody is told."""
+
+    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
+        """Nobody is told."""
+
+    async def close(self) -> None:
+        """Nothing waits."""
+
+
+UNTRACED: Final = Untraced()
+
+
 class Journal:
     """Tells the log and the metrics. Methods return at once and may be called on every message."""
 
@@ -61,6 +96,8 @@ class Journal:
         self._metrics = metrics
         #: Peers whose dialogues are logged: next hops, hosts' names, addresses; in lower case.
         self.watched: Collection[str] = ()
+        #: Who makes spans of what is told.
+        self.traces: Traces = UNTRACED
 
     # ---- TLS reports
     def tls_reported(self, domain: str, day: str, place: str) -> None:
@@ -142,6 +179,8 @@ class Journal:
     def accepted(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002 - the field's own name
         """A message is durable."""
         durability = self._metrics.received(size)
+        if self.traces.is_on:
+            self.traces.received(client, id, envelope, size)
         if not self._log.says_info:
             return
         recipients, origin = envelope.recipients, envelope.origin
@@ -160,6 +199,7 @@ class Journal:
                 "recipients": len(recipients),
                 "size": size,
                 "durability": durability,
+                **({"trace": trace_of(envelope.traceparent)} if envelope.traceparent else {}),
             },
         )
 
@@ -221,6 +261,8 @@ class Journal:
                 self._say.warning("in doubt", **_line(attempt, one, helo=helo))
             elif self._log.says_info:
                 self._log.info(kind_of(one.outcome), _line(attempt, one, helo=helo))
+        if self.traces.is_on:
+            self.traces.attempted(attempt, settled)
         if self.watched and not peers_of(attempt).isdisjoint(self.watched):
             self._dialogue(attempt)
 
@@ -359,6 +401,8 @@ def _line(attempt: Attempt, settled: Settled, *, helo: bool) -> dict[str, object
     }
     if helo:
         fields["helo"] = True
+    if attempt.message.traceparent:
+        fields["trace"] = trace_of(attempt.message.traceparent)
     fields |= as_details(settled.outcome)
     del fields["outcome"]  # it is the event
     return fields

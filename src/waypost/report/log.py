@@ -12,7 +12,7 @@ import asyncio
 import atexit
 import logging
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
@@ -107,15 +107,16 @@ class Log:
         clock: Clock,
         colors: bool = False,
         fields: Mapping[str, object] = _NONE,
+        journald: bool = False,
     ) -> None:
         """`level`: the least that is said: debug, info, warning or error. `pretty`: for a person at a terminal.
 
-        `fields`: what every line says besides.
+        `fields`: what every line says besides. `journald`: entries for systemd's journal, in place of lines.
         """
         self.sink = Sink(pen)
         self.says_debug = _LEVELS[level] <= logging.DEBUG
         self.says_info = _LEVELS[level] <= logging.INFO
-        self._render = _Pretty(clock, fields, colors=colors) if pretty else _Json(clock, fields)
+        self._render = _renderer(clock, fields, pretty=pretty, colors=colors, journald=journald)
         self._processors = [self._render]
         self._wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
         self.logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -142,6 +143,16 @@ class Log:
         """See what waits written; what is said afterwards is written as before."""
         self.sink.flush()
         self.sink.pen.close()
+
+
+def _renderer(
+    clock: Clock, fields: Mapping[str, object], *, pretty: bool, colors: bool, journald: bool
+) -> Callable[[object, str, EventDict], bytes]:
+    if journald:
+        from waypost.report.journald import Entry  # noqa: PLC0415 - it needs what stands here
+
+        return Entry(fields)
+    return _Pretty(clock, fields, colors=colors) if pretty else _Json(clock, fields)
 
 
 class _Json:

@@ -51,11 +51,21 @@ class AtOnce:
         return
 
 
+class Outlet(Protocol):
+    """Where lines leave the process, in whatever time that takes."""
+
+    lost: int
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Write them; never raises, and counts as `lost` what could not be written."""
+        ...
+
+
 class Aside:
     """Writes in a thread of its own. What comes while `BACKLOG` octets wait is lost, and counted."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._pen = AtOnce(stream)
+    def __init__(self, outlet: Outlet) -> None:
+        self._pen = outlet
         self._lines: list[bytes] = []
         self._octets = 0  # of those that wait or are being written
         self._missed = 0  # lines
