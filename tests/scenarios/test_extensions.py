@@ -413,6 +413,27 @@ async def test_urgent_mail_is_tried_again_sooner_and_given_up_sooner() -> None:
         assert b"u2@far.example" in (await service.inbox())[1]
 
 
+@virtual
+async def test_a_route_has_times_of_its_own_for_each_priority() -> None:
+    schedule = '[retry]\nschedule = ["1h"]\njitter = 0.0\nurgent_expire = "10h"\n'
+    own = SMART_HOST + 'schedule = ["2m"]\nexpire = "5m"\nurgent_schedule = ["1m"]\nnon_urgent_expire = "30m"\n'
+    peer = Peer(always={"MAIL": "451 not now"}, extensions=(*EXTENSIONS, "MT-PRIORITY"))
+    async with whole(own, {ONE: peer}, schedule=schedule) as service:
+        for number, priority in enumerate([3, 0, -3]):
+            client = await service.client()
+            await client.say(f"MAIL FROM:<{AUTHOR}> MT-PRIORITY={priority}", f"RCPT TO:<u{number}@far.example>", "DATA")
+            await client.send(LETTER + b".\r\n")
+        await asyncio.sleep(290)
+        attempts = {entry.forward_path: entry.attempts for entry in await service.queue()}
+        assert attempts == {"u0@far.example": 5, "u1@far.example": 3, "u2@far.example": 3}
+        await asyncio.sleep(30)
+        (failed,) = await service.inbox()
+        assert b"Final-Recipient: rfc822; u1@far.example" in failed
+        await asyncio.sleep(1800)
+        assert b"Final-Recipient: rfc822; u2@far.example" in (await service.inbox())[1]
+        assert [entry.forward_path for entry in await service.queue()] == ["u0@far.example"]
+
+
 # ---- TLS-Required: No (RFC 8689 §3)
 @pytest.mark.parametrize(("field", "goes"), [(b"TLS-Required: No\r\n", 1), (b"TLS-Required: yes\r\n", 0)])
 @virtual

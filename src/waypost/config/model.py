@@ -974,6 +974,22 @@ class Going(Section):
     schedule: tuple[Duration, ...] = Field(default=(), description="In place of `retry.schedule`.")
     expire: OwnDuration = Field(default=timedelta(), description="In place of `retry.expire`.")
     delay_notice: OwnDuration = Field(default=timedelta(), description="In place of `retry.delay_notice`.")
+    urgent_schedule: tuple[Duration, ...] = Field(
+        default=(),
+        description="In place of `retry.urgent_schedule`, for mail of a priority above 0. What neither says of such "
+        "mail is as the three above.",
+    )
+    urgent_expire: OwnDuration = Field(default=timedelta(), description="In place of `retry.urgent_expire`.")
+    urgent_delay_notice: OwnDuration = Field(
+        default=timedelta(), description="In place of `retry.urgent_delay_notice`."
+    )
+    non_urgent_schedule: tuple[Duration, ...] = Field(
+        default=(), description="In place of `retry.non_urgent_schedule`, for mail of a priority below 0."
+    )
+    non_urgent_expire: OwnDuration = Field(default=timedelta(), description="In place of `retry.non_urgent_expire`.")
+    non_urgent_delay_notice: OwnDuration = Field(
+        default=timedelta(), description="In place of `retry.non_urgent_delay_notice`."
+    )
 
 
 class Destination(Going):

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import pwd
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -107,11 +107,7 @@ def _manner(going: Going) -> dict[str, Any]:
 
 
 def _own_retries(going: Going) -> dict[str, Any]:
-    return {
-        "schedule": going.schedule,
-        "expire": going.expire,
-        "delay_notice": going.delay_notice,
-    }
+    return {field.name: getattr(going, field.name) for field in fields(Retries)}
 
 
 def _retries(going: Going) -> Retries:

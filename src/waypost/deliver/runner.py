@@ -10,6 +10,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final, Protocol, assert_never
 
 from waypost.deliver import local
@@ -32,7 +33,7 @@ from waypost.mail.outcome import Cause, Deferred, LocalTrouble, Outcome, PolicyR
 from waypost.mail.window import ALWAYS, Window
 from waypost.net.clock import Clock
 from waypost.policy.rewriting import RewritingError, Rewritings
-from waypost.queue.schedule import RetryPolicy, is_too_late, settle_recipient
+from waypost.queue.schedule import RetryPolicy, Same, is_too_late, settle_recipient
 from waypost.queue.storage import Hold, Lease, Settled, StorageError, Wait
 from waypost.route.onward import STAY
 from waypost.route.route import (
@@ -370,10 +371,36 @@ class Runner:
 
 
 def _policy_of(policy: RetryPolicy, own: Retries) -> RetryPolicy:
-    """The service's policy, but for what a route has of its own."""
+    """The service's policy, but for what a route has of its own; of a priority what the route says of it, then we."""
+    usual = _with(policy, own.schedule, own.expire, own.delay_notice)
+    urgent = _of_priority(policy, policy.urgent, usual)
+    non_urgent = _of_priority(policy, policy.non_urgent, usual)
+    return replace(
+        usual,
+        urgent=_with(urgent, own.urgent_schedule, own.urgent_expire, own.urgent_delay_notice),
+        non_urgent=_with(non_urgent, own.non_urgent_schedule, own.non_urgent_expire, own.non_urgent_delay_notice),
+    )
+
+
+def _with(
+    policy: RetryPolicy, schedule: tuple[timedelta, ...], expire: timedelta, delay_notice: timedelta
+) -> RetryPolicy:
+    """The policy, with what is said in place of its own."""
     return replace(
         policy,
-        schedule=own.schedule or policy.schedule,
-        expire=own.expire or policy.expire,
-        delay_notice=own.delay_notice or policy.delay_notice,
+        schedule=schedule or policy.schedule,
+        expire=expire or policy.expire,
+        delay_notice=delay_notice or policy.delay_notice,
+    )
+
+
+def _of_priority(policy: RetryPolicy, priority: RetryPolicy | Same, usual: RetryPolicy) -> RetryPolicy:
+    """What `policy` says of a priority alone, and the rest as is usual on a route."""
+    if isinstance(priority, Same):
+        return usual
+    return replace(
+        usual,
+        schedule=usual.schedule if priority.schedule == policy.schedule else priority.schedule,
+        expire=usual.expire if priority.expire == policy.expire else priority.expire,
+        delay_notice=usual.delay_notice if priority.delay_notice == policy.delay_notice else priority.delay_notice,
     )

@@ -185,6 +185,13 @@ class Retries:
     schedule: tuple[timedelta, ...] = ()
     expire: timedelta = timedelta()
     delay_notice: timedelta = timedelta()
+    #: For mail of a priority above 0, and below.
+    urgent_schedule: tuple[timedelta, ...] = ()
+    urgent_expire: timedelta = timedelta()
+    urgent_delay_notice: timedelta = timedelta()
+    non_urgent_schedule: tuple[timedelta, ...] = ()
+    non_urgent_expire: timedelta = timedelta()
+    non_urgent_delay_notice: timedelta = timedelta()
 
 
 AS_OURSELVES: Final = Manner()
