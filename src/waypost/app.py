@@ -24,8 +24,7 @@ from typing import Final, assert_never
 
 from waypost import __version__, is_compiled
 from waypost.admin import revisions
-from waypost.admin.answers import FailureKind, ListenerFacts, OperationError, Reloaded, ServiceFacts
-from waypost.admin.board import Expiring
+from waypost.admin.answers import Expiring, FailureKind, ListenerFacts, OperationError, Reloaded, ServiceFacts
 from waypost.admin.face import board_of, guard_of, tls_of
 from waypost.admin.flow import FlowKeeper, Totals
 from waypost.admin.http import AdminServer
@@ -883,6 +882,7 @@ def _operations(base: _Base, listeners: tuple[ListenerFacts, ...], works: _Works
         rewritings=rewritings(base.config, base.maps),
         used=lambda onward: Quotas(base.storage, base.clock).used(onward.quotas, onward.credential),
         delivering=dispatcher.destinations,
+        expiring=partial(_authorisations, base),
         refrozen=dispatcher.freeze,
         rewatched=partial(_hear, base),
     )

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.admin.office import Office, destination, hurry, office
-from waypost.admin.answers import ActBody, FailureKind, FreezeBody, OperationError, Status
+from waypost.admin.answers import ActBody, Expiring, FailureKind, FreezeBody, OperationError, Status
 from waypost.admin.explanation import Question
 from waypost.admin.operations import Operations
 from waypost.admin.together import Together, Worker
@@ -213,3 +213,11 @@ async def test_workers_that_stop_looking_at_different_places_leave_nobody_out(mo
             if not after:
                 break
         assert found == sorted(waiting)
+
+
+async def test_what_ends_is_told_once_though_all_workers_hold_it() -> None:
+    async with offices() as (desk, (one, two)):
+        token = Expiring("authorisation", "gmail", "me@example.net", 2e9, 30)
+        one.desk.expiring = lambda: (token,)
+        two.desk.expiring = lambda: (token, Expiring("certificate", "mx.pem", "mx.example.net", 1.9e9, 10))
+        assert [item.name for item in (await desk.expiries()).items] == ["mx.pem", "gmail"]

@@ -11,7 +11,9 @@ import pytest
 
 from tests.admin.office import Office, office, served
 from tests.admin.test_http import browsing, got, posted
-from waypost.admin.board import HIDDEN, Board, Expiring, hide_secrets
+from waypost.admin import revisions
+from waypost.admin.answers import Expiring
+from waypost.admin.board import HIDDEN, Board, ConfigText, hide_secrets, soonest_first
 from waypost.admin.flow import POINTS, FlowKeeper
 from waypost.net.clock import SystemClock
 from waypost.queue.storage import Counts, Search
@@ -82,10 +84,28 @@ async def test_the_flow_lately_is_thinned_out_to_what_a_chart_can_show() -> None
 async def test_what_ends_first_stands_first() -> None:
     one = Expiring("certificate", "late", "", 2e9, 900)
     board = Board(expiring=lambda: (one, replace(one, name="never", ends=0.0), replace(one, name="soon", ends=1.9e9)))
-    assert [item.name for item in board.expiries().items] == ["soon", "late", "never"]
+    assert [item.name for item in soonest_first(board.expiring()).items] == ["soon", "late", "never"]
     async with office() as found:
         answer = await browsed(found, "/api/expiries", board)
         assert [one["name"] for one in answer["items"]] == ["soon", "late", "never"]
+        found.desk.expiring = lambda: (one, replace(one, kind="authorisation"))  # a worker's: one is known here, too
+        answer = await browsed(found, "/api/expiries", board)
+        assert [(one["kind"], one["name"]) for one in answer["items"]] == [
+            ("certificate", "soon"),
+            ("certificate", "late"),
+            ("authorisation", "late"),
+            ("certificate", "never"),
+        ]
+
+
+async def test_the_configuration_shown_is_that_of_the_last_reload_with_its_secrets_hidden() -> None:
+    async with office() as found:
+        board = Board(config=ConfigText("waypost.toml", "old"))
+        assert await browsed(found, "/api/configuration", board) == {"where": "waypost.toml", "text": "old"}
+        text = 'password = "hunter2"'
+        await revisions.note(found.storage, text, by="eve", where="new.toml", now=found.desk.clock.now())
+        shown = await browsed(found, "/api/configuration", board)
+        assert shown == {"where": "new.toml", "text": f'password = "{HIDDEN}"'}
 
 
 @pytest.mark.parametrize(

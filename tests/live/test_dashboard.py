@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.admin.office import RELAYED, Office, destination, office, served
-from waypost.admin.board import Board, ConfigText, Expiring
+from tests.admin.office import CONFIG, RELAYED, Office, destination, office, served
+from waypost.admin import revisions
+from waypost.admin.answers import ActBody, Expiring
+from waypost.admin.board import Board, ConfigText
 from waypost.admin.guard import Open, Users
 from waypost.auth.admins import Role, changing_administrators, with_password
+from waypost.policy.access import QUARANTINE, QUARANTINED
+from waypost.queue.shelf import FOR_EVER
 from waypost.queue.storage import RecipientState, Selection
 from waypost.route.state import Phase
 
@@ -248,6 +252,46 @@ async def test_a_way_is_explained_and_the_configuration_and_certificates_are_sho
         await expect(page.locator(".code")).to_contain_text('hostname = "mx.example.net"')
         await settled(page, f"{url}/#/expiry", "Certificates and authorisations")
         await expect(page.get_by_text("900 days")).to_be_visible()
+
+
+async def test_another_configuration_is_previewed_and_nothing_is_changed() -> None:
+    async with looking() as (found, page, url):
+        await found.waiting("b@example.com")
+        now = found.desk.clock.now()
+        await revisions.note(found.storage, CONFIG, by="start", where="/nowhere/waypost.toml", now=now)
+        await settled(page, f"{url}/#/config", "Config")
+        await expect(page.get_by_text("in force")).to_be_visible()
+        await page.get_by_text("Preview another configuration").click()
+        box = page.get_by_label("Another configuration")
+        await expect(box).to_have_value(CONFIG)
+        await page.get_by_role("button", name="Preview").click()
+        await expect(page.get_by_text("No mail would go elsewhere")).to_be_visible()
+        await box.fill(CONFIG.replace("smtp://127.0.0.9:2599", "smtp://127.0.0.8:2599"))
+        await page.get_by_role("button", name="Preview").click()
+        await expect(page.get_by_text("Of what waits: 1 recipient of 1 would change")).to_be_visible()
+        await expect(page.get_by_text("smtp://127.0.0.8:2599", exact=True)).to_be_visible()
+        await box.fill("[service]\nhostname = 3")
+        await page.get_by_role("button", name="Preview").click()
+        await expect(page.get_by_text("mend the file; nothing has changed")).to_be_visible()
+        await page.get_by_role("button", name="Reload the file").click()
+        await answer(page, "Reload")
+        await expect(page.locator(".toast")).to_contain_text("the service is not running")
+
+
+@pytest.mark.parametrize(("button", "left"), [("Release", [RecipientState.DUE]), ("Delete", [])])
+async def test_what_is_in_quarantine_is_looked_into_released_and_deleted(
+    button: str, left: list[RecipientState]
+) -> None:
+    async with looking() as (found, page, url):
+        suspect = await found.waiting("b@example.com")
+        await found.desk.act("hold", ActBody(ids=(suspect,), reason=f"{QUARANTINE}listed in zen.example"))
+        await found.storage.keep(QUARANTINED, suspect, b"", until=FOR_EVER)
+        await settled(page, f"{url}/#/queue/quarantine", "Queue")
+        await expect(page.get_by_text("listed in zen.example")).to_be_visible()
+        await page.get_by_role("button", name=button, exact=True).click()
+        await answer(page, button)
+        await expect(page.get_by_text("Nothing is in quarantine.")).to_be_visible()
+        assert await state(found) == left
 
 
 async def test_it_works_by_keyboard_alone() -> None:

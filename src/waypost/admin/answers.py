@@ -451,6 +451,25 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Expiring:
+    """Something that ends. `days` left, rounded down; below 0: it has ended. `trouble`: a sentence, or ""."""
+
+    kind: str  # certificate, authorisation
+    name: str
+    about: str
+    ends: Instant  # 0: not known
+    days: int
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expiries:
+    """All that ends, what ends first first."""
+
+    items: tuple[Expiring, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """The process lives."""
 
@@ -503,6 +522,10 @@ class Desk(Protocol):
         ...
 
     async def destinations(self, *, limit: int = 100) -> Destinations: ...
+
+    async def expiries(self) -> Expiries:
+        """Certificates and authorisations that its processes hold, what ends first first."""
+        ...
 
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
         """By message id, or by the address it is from or to."""

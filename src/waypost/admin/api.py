@@ -23,6 +23,7 @@ from waypost.admin.answers import (
     Cleared,
     Desk,
     Destinations,
+    Expiries,
     FailureKind,
     FreezeBody,
     Froze,
@@ -46,7 +47,7 @@ from waypost.admin.answers import (
     from_json,
     to_json,
 )
-from waypost.admin.board import Board, ConfigText, Expiries
+from waypost.admin.board import Board, ConfigText, hide_secrets, soonest_first
 from waypost.admin.explanation import Explanation, Question
 from waypost.admin.flow import Flow, Sample
 from waypost.admin.guard import COOKIE, Guard, Whoami
@@ -186,10 +187,14 @@ class Api:
             await self.board.clock.sleep(BEAT)
 
     async def expiries(self, _request: web.Request, _who: Whoami) -> Expiries:
-        return self.board.expiries()
+        return soonest_first((*(await self.desk.expiries()).items, *self.board.expiring()))
 
     async def config(self, _request: web.Request, _who: Whoami) -> ConfigText:
-        return self.board.config
+        """What is in force: since the last reload, where there was one."""
+        kept = (await self.desk.revisions()).revisions
+        if not kept:
+            return self.board.config
+        return ConfigText(kept[0].where, hide_secrets((await self.desk.revision(kept[0].id)).text))
 
     async def revisions(self, _request: web.Request, _who: Whoami) -> Revisions:
         return await self.desk.revisions()

@@ -6,12 +6,13 @@ Facts of the running service alone; the command line has its own ways to them. T
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from waypost.admin.answers import Expiries, Expiring
 from waypost.admin.flow import FlowKeeper, no_totals
-from waypost.net.clock import Clock, Instant, SystemClock
+from waypost.net.clock import Clock, SystemClock
 from waypost.queue.storage import Counts
 
 HIDDEN: Final = "••••••"
@@ -23,25 +24,6 @@ _SECRET: Final = re.compile(
 _PLACES: Final = re.compile(r"(?:_file|_command|_url|_endpoint)\s*\"?\s*=", re.IGNORECASE)
 _IN_URL: Final = re.compile(r"(://[^/\s:@\"']+:)[^@\s\"']+@")
 _INLINE: Final = re.compile(r"""\b((?:password|secret|token)\s*=\s*)("(?:[^"\\]|\\.)*"|'[^']*')""", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Expiring:
-    """Something that ends. `days` left, rounded down; below 0: it has ended. `trouble`: a sentence, or ""."""
-
-    kind: str  # certificate, authorisation
-    name: str
-    about: str
-    ends: Instant  # 0: not known
-    days: int
-    trouble: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Expiries:
-    """All that ends, what ends first first."""
-
-    items: tuple[Expiring, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +55,11 @@ class Board:
     config: ConfigText = ConfigText("", "")
     clock: Clock = field(default_factory=SystemClock)
 
-    def expiries(self) -> Expiries:
-        """All that ends."""
-        return Expiries(tuple(sorted(self.expiring(), key=lambda one: (one.ends or 4e9, one.name))))
+
+def soonest_first(found: Iterable[Expiring]) -> Expiries:
+    """What ends first first, and each once."""
+    by_name = {(one.kind, one.name): one for one in found}
+    return Expiries(tuple(sorted(by_name.values(), key=lambda one: (one.ends or 4e9, one.name))))
 
 
 def hide_secrets(text: str) -> str:

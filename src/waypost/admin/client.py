@@ -28,6 +28,7 @@ from waypost.admin.answers import (
     Cleared,
     Desk,
     Destinations,
+    Expiries,
     FailureKind,
     FreezeBody,
     Froze,
@@ -100,6 +101,9 @@ class ServiceDesk:
 
     async def destinations(self, *, limit: int = 100) -> Destinations:
         return await self._get(f"/api/destinations?limit={limit}", Destinations)
+
+    async def expiries(self) -> Expiries:
+        return await self._get("/api/expiries", Expiries)
 
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
         return await self._get(f"/api/queue/{_segment(id)}", QueuedDetail)

@@ -6,7 +6,8 @@ import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from waypost.admin.board import Board, ConfigText, Expiring, hide_secrets
+from waypost.admin.answers import Expiring
+from waypost.admin.board import Board, ConfigText, hide_secrets
 from waypost.admin.flow import FlowKeeper
 from waypost.admin.guard import Guard, Open, Users
 from waypost.admin.http import Plain

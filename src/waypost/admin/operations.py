@@ -22,6 +22,8 @@ from waypost.admin.answers import (
     CapturedDetail,
     Cleared,
     Destinations,
+    Expiries,
+    Expiring,
     FailureKind,
     FreezeBody,
     Froze,
@@ -190,6 +192,7 @@ class Operations:
     rewritings: Rewritings = field(default_factory=dict)
     used: Callable[[Onward], Awaitable[Sequence[str]]] = _not_counted  # of quotas, a line each
 
+    expiring: Callable[[], Sequence[Expiring]] = tuple  # of what this process holds
     renew: Callable[[str], Awaitable[Reloaded]] = _no_renewal  # read the configuration anew, for somebody
 
     @property
@@ -500,6 +503,9 @@ class Operations:
         _, octets = await self._message(_message_id(id))
         with _storage_trouble():
             return await _first(octets, 2**62)
+
+    async def expiries(self) -> Expiries:
+        return Expiries(tuple(self.expiring()))
 
     async def destinations(self, *, limit: int = 100) -> Destinations:
         page = min(max(limit, 1), PAGE)

@@ -16,6 +16,7 @@ from waypost.admin.answers import (
     CapturedDetail,
     Cleared,
     Destinations,
+    Expiries,
     FreezeBody,
     Froze,
     InboxPage,
@@ -35,7 +36,7 @@ from waypost.admin.answers import (
     Why,
 )
 from waypost.admin.api import AFTER, LIMIT, SELECTION, Api, Path, Query
-from waypost.admin.board import ConfigText, Expiries
+from waypost.admin.board import ConfigText
 from waypost.admin.explanation import Explanation, Question
 from waypost.admin.flow import Flow
 from waypost.admin.guard import Whoami

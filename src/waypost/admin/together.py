@@ -22,6 +22,7 @@ from waypost.admin.answers import (
     Cleared,
     Desk,
     Destinations,
+    Expiries,
     FailureKind,
     FreezeBody,
     Froze,
@@ -43,6 +44,7 @@ from waypost.admin.answers import (
     WatchedPeers,
     Why,
 )
+from waypost.admin.board import soonest_first
 from waypost.admin.explanation import Explanation, Question
 from waypost.queue.storage import CapturedMessage, Search, Selection
 from waypost.route.state import DestinationState, together, trouble_first
@@ -191,6 +193,11 @@ class Together:
 
     async def watch(self, body: WatchBody) -> WatchedPeers:
         return (await self._all(lambda worker: worker.desk.watch(body)))[0]
+
+    async def expiries(self) -> Expiries:
+        """Each once: all hold the same, but for what one of them has just learnt."""
+        heard = await self._all(lambda worker: worker.desk.expiries())
+        return soonest_first(one for each in heard for one in each.items)
 
     async def destinations(self, *, limit: int = 100) -> Destinations:
         heard = await self._all(lambda worker: worker.desk.destinations(limit=1000))
