@@ -219,7 +219,8 @@ async def test_a_destination_that_rests_for_one_node_rests_for_all_and_for_those
         assert nodes.accepted == [0, 0, 0]
         (state,) = two.dispatcher.destinations()
         assert state.phase is Phase.RESTING
-        assert "another process" in state.cause
+        assert state.cause == one.dispatcher.destinations()[0].cause
+        assert "connection refused" in state.cause
         late = Exchange(nodes.shelf, three.clock, "late")
         three.dispatcher.share(late)
         await late.recall()
@@ -245,3 +246,20 @@ async def test_a_rest_is_over_for_all_nodes_when_one_has_a_session_or_somebody_s
         assert nodes.accepted[1] == 3
         assert three.dispatcher.destinations()[0].phase is not Phase.RESTING
         assert one.dispatcher.destinations()[0].phase is not Phase.RESTING
+
+
+@virtual
+async def test_a_rest_whose_cause_is_told_in_words_says_whose_they_are() -> None:
+    nodes = Nodes(1, limits(5))
+    (town,) = nodes.towns
+    async with nodes.running():
+        other = Exchange(nodes.shelf, town.clock, "other")
+        other.tell("rest", ("hop0", town.clock.now() + 60, "it is tired", "Tired", {}))
+        await other.round()
+        await asyncio.sleep(2)
+        await town.queue("hop0", 1)
+        await asyncio.sleep(1)
+
+        (state,) = town.dispatcher.destinations()
+        assert "another process of this queue found: it is tired" in state.cause
+        assert nodes.accepted == [0]

@@ -74,7 +74,7 @@ def drain(host: HostArgument, config: ConfigOption = DEFAULT_CONFIG, json: JsonO
     from waypost.queue.postgres import cluster  # noqa: PLC0415 - not without its extra
 
     alive = _asked(cluster.drain(dsn, host), json=json)
-    text = f"{host} is drained: {counted(alive, 'process')} of it hears so within seconds"
+    text = f"{host} is drained: {_nodes(alive)}"
     show({"drained": host, "alive": alive}, lambda _: (Text(text),), as_json_value=json)
 
 
@@ -87,8 +87,13 @@ def undrain(host: HostArgument, config: ConfigOption = DEFAULT_CONFIG, json: Jso
     from waypost.queue.postgres import cluster  # noqa: PLC0415 - not without its extra
 
     alive = _asked(cluster.undrain(dsn, host), json=json)
-    text = f"{host} takes work again: {counted(alive, 'process')} of it hears so within seconds"
+    text = f"{host} takes work again: {_nodes(alive)}"
     show({"undrained": host, "alive": alive}, lambda _: (Text(text),), as_json_value=json)
+
+
+def _nodes(alive: int) -> str:
+    """How many hear of it, and when."""
+    return f"{counted(alive, 'node')} of it {'hears' if alive == 1 else 'hear'} so within seconds"
 
 
 def _database(config: Path, *, json: bool) -> str:

@@ -18,6 +18,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final, NamedTuple, Protocol, TypeAlias, assert_never
 
+import msgspec
+
 from waypost.deliver.crowd import RELIEF, Capacity, Crowd, Memory
 from waypost.deliver.destination import LONGEST_REST, Destination, Held, May, Standing
 from waypost.deliver.journal import Journal, tell
@@ -39,7 +41,7 @@ from waypost.hooks.values import Ended, Point
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import MessageId, NextHop
 from waypost.mail.explain import describe_cause
-from waypost.mail.outcome import Cause, LocalTrouble
+from waypost.mail.outcome import Cause, ConnectionLost, DnsFailed, LocalTrouble, Misbehaved, NotConnected
 from waypost.net.clock import Clock, Instant
 from waypost.queue.exchange import NO_OTHERS, Exchange, Telling
 from waypost.queue.frost import ROUTE, Frozen
@@ -72,6 +74,13 @@ ANSWERING: Final = "calls answered"
 CREDENTIALS_REST: Final = timedelta(minutes=15)
 
 
+#: Causes of a rest that are told as they are.
+_TOLD_WHOLE: Final[tuple[type[NotConnected | ConnectionLost | Misbehaved | DnsFailed], ...]] = (
+    NotConnected,
+    ConnectionLost,
+    Misbehaved,
+    DnsFailed,
+)
 #: What rests are told as.
 REST: Final = "rest"
 
@@ -82,6 +91,16 @@ class _Rest(NamedTuple):
     next_hop: NextHop
     until: Instant
     why: str
+    kind: str = ""
+    cause: object = None
+
+    def as_cause(self) -> Cause:
+        """Why, as who found it has it; of causes that are seldom told, the words."""
+        for kind in _TOLD_WHOLE:
+            if kind.__name__ == self.kind:
+                with suppress(msgspec.ValidationError):  # another release's
+                    return msgspec.convert(self.cause, kind)
+        return LocalTrouble(f"another process of this queue found: {self.why}")
 
 
 #: What a worker does next.
@@ -128,7 +147,7 @@ class Dispatcher:
         self._destinations: dict[NextHop, Destination] = {}
         self._frozen: Mapping[str, Frozen] = {}
         self._others: Telling = NO_OTHERS
-        self._rests: dict[NextHop, tuple[Instant, str]] = {}  # that others have told of destinations not known here
+        self._rests: dict[NextHop, _Rest] = {}  # that others have told of destinations not known here
         self._turns: deque[Destination] = deque()
         self._held = Memory(capacity)
         self._surplus: list[Lease] = []
@@ -187,7 +206,7 @@ class Dispatcher:
         for name, destination in self._destinations.items():
             if not next_hops or name in next_hops:
                 if destination.rests_until > self._clock.monotonic():
-                    self._tell_rest(name, 0.0, "")
+                    self._tell_rest(_Rest(name, 0.0, ""))
                 destination.end_rest(self._clock.monotonic())
                 destination.let_go()
         self._wake.set()
@@ -197,30 +216,27 @@ class Dispatcher:
         self._others = exchange
         exchange.listen(REST, _Rest, self._heard_rest)
 
-    def _tell_rest(self, next_hop: NextHop, until: Instant, why: str) -> None:
-        ends = until or self._clock.now() + LONGEST_REST.total_seconds()
-        self._others.tell(REST, _Rest(next_hop, until, why), key=next_hop, until=ends)
+    def _tell_rest(self, rest: _Rest) -> None:
+        ends = rest.until or self._clock.now() + LONGEST_REST.total_seconds()
+        self._others.tell(REST, rest, key=rest.next_hop, until=ends)
 
-    def _heard_rest(self, told: _Rest) -> None:
-        next_hop, until, why = told
-        destination = self._destinations.get(next_hop)
+    def _heard_rest(self, rest: _Rest) -> None:
+        destination = self._destinations.get(rest.next_hop)
         if destination is not None:
-            self._let_rest(destination, until, why)
-        elif until > self._clock.now():
-            self._rests[next_hop] = (until, why)
+            self._let_rest(destination, rest)
+        elif rest.until > self._clock.now():
+            self._rests[rest.next_hop] = rest
         else:
-            self._rests.pop(next_hop, None)
-        if not until:
+            self._rests.pop(rest.next_hop, None)
+        if not rest.until:
             self._wake.set()
 
-    def _let_rest(self, destination: Destination, until: Instant, why: str) -> None:
-        now, seconds = self._clock.monotonic(), until - self._clock.now()
+    def _let_rest(self, destination: Destination, rest: _Rest) -> None:
+        now, seconds = self._clock.monotonic(), rest.until - self._clock.now()
         if seconds <= 0:
             destination.end_rest(now)
         elif now + seconds > destination.rests_until:
-            destination.rest(
-                LocalTrouble(f"another process of this queue found: {why}"), timedelta(seconds=seconds), now
-            )
+            destination.rest(rest.as_cause(), timedelta(seconds=seconds), now)
 
     def freeze(self, frozen: Mapping[str, Frozen]) -> None:
         """What is frozen from now on; all else is not. What is under way there ends as it would have."""
@@ -421,7 +437,7 @@ class Dispatcher:
             found = self._destinations[next_hop] = self._make(next_hop, route, self._policy, since)
             self._freeze(found)
             if next_hop in self._rests:
-                self._let_rest(found, *self._rests.pop(next_hop))
+                self._let_rest(found, self._rests.pop(next_hop))
         found.used_at = self._clock.monotonic()
         return found
 
@@ -432,7 +448,7 @@ class Dispatcher:
             del self._destinations[next_hop]
         if self._rests:
             at = self._clock.now()
-            self._rests = {hop: rest for hop, rest in self._rests.items() if rest[0] > at}
+            self._rests = {hop: rest for hop, rest in self._rests.items() if rest.until > at}
 
     # ---- turns
     def _give_turn(self, destination: Destination) -> None:
@@ -659,7 +675,7 @@ class Dispatcher:
         match reach:
             case Reached():
                 if destination.succeeded():
-                    self._tell_rest(destination.next_hop, 0.0, "")
+                    self._tell_rest(_Rest(destination.next_hop, 0.0, ""))
             case Elsewhere():
                 pass
             case Unreachable(cause):
@@ -689,7 +705,8 @@ class Dispatcher:
     def _rests_until(self, destination: Destination, rest: timedelta, cause: Cause) -> Instant:
         """When a rest ends that begins now; the others hear of it."""
         until = self._clock.now() + rest.total_seconds()
-        self._tell_rest(destination.next_hop, until, describe_cause(cause))
+        whole = (type(cause).__name__, cause) if isinstance(cause, _TOLD_WHOLE) else ("", None)
+        self._tell_rest(_Rest(destination.next_hop, until, describe_cause(cause), *whole))
         return until
 
 

@@ -347,3 +347,10 @@ async def test_what_a_commit_is_worth_is_asked_again_while_the_node_runs(
 
     monkeypatch.setattr(storage, "durability", changed)
     await until(lambda: one.durability is found)
+
+
+async def test_a_database_without_a_queue_has_no_status_and_nobody_is_drained_there(postgres_server: Server) -> None:
+    empty = postgres_server.database()
+    for asked in (cluster.status(empty), cluster.drain(empty, "one")):
+        with pytest.raises(StorageError, match="holds no queue; start a node on it first"):
+            await asked

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from waypost.net.clock import Instant
 from waypost.queue.postgres import reads
-from waypost.queue.postgres.database import Connection, Database, durability, schema_version
+from waypost.queue.postgres.database import Connection, Database, durability, schema_version, see_queue
 from waypost.queue.storage import Counts
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ async def _visit(dsn: str, ask: Callable[[Connection], Awaitable[T]]) -> T:
     database = Database(dsn, 1)
     await database.open()
     try:
+        await database.run(partial(see_queue, where=database.where))
         return await database.run(ask)
     finally:
         await database.close()

@@ -200,12 +200,17 @@ async def migrate(connection: Connection, where: str, steps: list[str]) -> None:
             await connection.execute(step)
 
 
+async def see_queue(connection: Connection, where: str) -> None:
+    """See that a queue is there. Raises: StorageError."""
+    if not await schema_version(connection):
+        raise StorageError(StoreFault(StoreFaultKind.FAILED, f"{where} holds no queue; start a node on it first"))
+
+
 async def see_schema(connection: Connection, where: str, steps: list[str]) -> None:
     """See that a queue is there, of our schema; nothing is changed. Raises: StorageError."""
+    await see_queue(connection, where)
     version, oldest = await _version(connection)
-    if not version:
-        why = f"{where} holds no queue; start a node on it first"
-    elif oldest > len(steps) or version < len(steps):
+    if oldest > len(steps) or version < len(steps):
         why = f"the queue in {where} is of another release (schema {version}, not {len(steps)}); use that one's waypost"
     else:
         return
