@@ -709,6 +709,7 @@ def _tls_reporter(base: _Base, dispatcher: Dispatcher) -> TlsReporter:
         log=base.journal,
         filed=dispatcher.wake,
         sign=base.signing.tls_reports,
+        name="".join(exchange.name for exchange in base.exchanges),
     )
 
 

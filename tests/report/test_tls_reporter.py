@@ -220,3 +220,42 @@ async def test_while_dns_is_in_trouble_a_report_waits(tmp_path: Path) -> None:
         found.texts["_smtp._tls.far.example"] = BY_HTTPS
         await asyncio.sleep(1000)
         assert len(found.web.posted) == 1
+
+
+@virtual
+async def test_of_several_processes_one_reports_what_all_have_counted(tmp_path: Path) -> None:
+    clock, storage, told = VirtualClock(), MemoryStorage(), Told()
+    await storage.open(owner="test")
+    web = Web()
+    tallies = [TlsTally(tmp_path / name, clock) for name in "abc"]
+    texts: dict[str, TextAnswer] = {"_smtp._tls.far.example": BY_HTTPS}
+    reporters = [
+        TlsReporter(
+            tally,
+            Reporter("mx.example.net", "example.net", parse_mailbox("postmaster@example.net")),
+            resolver=WrittenResolver({}, {}, texts=texts),
+            https=web,
+            storage=storage,
+            routes=Table(),
+            ids=MessageIds(clock, random.Random(number)),  # noqa: S311 - as above
+            clock=clock,
+            dice=random.Random(number),  # noqa: S311 - as above
+            log=told,
+            filed=lambda: None,
+            name=f"node{number}",
+        )
+        for number, tally in enumerate(tallies)
+    ]
+    for number, tally in enumerate(tallies):
+        for trouble in (TlsTrouble.NONE, *[TlsTrouble.NO_STARTTLS] * number):
+            tally.count(TlsResult(Published(Basis.NOTHING, "far.example"), HOST, "192.0.2.99", trouble))
+    running = [asyncio.ensure_future(reporter.run()) for reporter in reporters]
+    await asyncio.sleep(timedelta(days=2).total_seconds())
+    for task in running:
+        task.cancel()
+
+    ((_, posted),) = web.posted
+    summary = json.loads(gzip.decompress(posted))["policies"][0]["summary"]
+    assert summary == {"total-successful-session-count": 3, "total-failure-session-count": 3}
+    assert not any(tally.day(day) for tally in tallies for day in tally.days())
+    assert await storage.all_kept("TLS counted", now=clock.now()) == []

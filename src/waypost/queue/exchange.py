@@ -164,7 +164,7 @@ class Exchange:
         self.numbers = ExchangedNumbers(own)
         self._shelf = shelf
         self._clock = clock
-        self._own = own
+        self.name = own
         self._listeners: dict[str, Callable[[object], None]] = {}
         self._gathering: dict[str, Callable[[], None]] = {}
         self._facts: deque[_Told] = deque(maxlen=MOST)
@@ -224,7 +224,7 @@ class Exchange:
 
     async def leave(self) -> None:
         """Nothing of ours counts any longer. Raises: StorageError."""
-        await self._shelf.drop(SPACE, self._own)
+        await self._shelf.drop(SPACE, self.name)
 
     # ---- telling
     async def _write(self) -> None:
@@ -239,7 +239,7 @@ class Exchange:
         self._beat += 1
         value = msgspec.json.encode(_Said(self._beat, [one.fact for one in told], numbers))
         until = self._clock.now() + LEFT_BEHIND.total_seconds()
-        await self._shelf.keep(SPACE, self._own, value, until=until)
+        await self._shelf.keep(SPACE, self.name, value, until=until)
         self._written = now, said, numbers
         for one in told:
             one.at = min(one.at, now)
@@ -257,7 +257,7 @@ class Exchange:
     def _read(self, values: Sequence[tuple[str, bytes]]) -> None:
         now = self._clock.monotonic()
         for name, octets in values:
-            if name != self._own:
+            if name != self.name:
                 self._hear(name, octets, now)
         there = {name for name, _ in values}
         self._others = {name: other for name, other in self._others.items() if name in there}

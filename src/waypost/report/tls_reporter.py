@@ -1,8 +1,10 @@
 """Sends each day's TLS reports to the domains that ask for them (RFC 8460): by mail through the queue, or over HTTPS.
 
 A day's reports go out some hours after it has ended, at a time that is drawn once, so that not all reporters come at
-midnight (§5.4). A place that cannot be reached is tried again for a day; then the report is given up. A report's own
-delivery is never counted, nor answered: it is sent from `<>`. Not here: what a report looks like (mail/tls_report.py).
+midnight (§5.4). Where several processes share the queue, each hands over what it had counted once the day has ended,
+and one of them reports it all. A place that cannot be reached is tried again for a day; then the report is given up. A
+report's own delivery is never counted, nor answered: it is sent from `<>`. Not here: what a report looks like
+(mail/tls_report.py).
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ POST: Final = timedelta(minutes=1)
 #: Octets of an answer to a report that are read; nobody looks at them.
 ANSWER: Final = 64 * 1024
 DAY: Final = timedelta(days=1)
+#: Whose values these are on the shelf: what was counted, by day, and who reports a day; and for how long he alone.
+COUNTED: Final = "TLS counted"
+REPORTING: Final = "TLS reporting"
+LEASE: Final = 3 * LOOK
 
 
 class Routes(Protocol):
@@ -99,8 +105,10 @@ class TlsReporter:
         log: TlsReportLog,
         filed: Callable[[], None],
         sign: Signing = unsigned,
+        name: str = "",
     ) -> None:
-        """`filed` is told when a report is in the queue."""
+        """`filed` is told when a report is in the queue. `name`: this process, among those that share the queue."""
+        self._name = name
         self._sign = sign
         self._tally = tally
         self._reporter = reporter
@@ -118,9 +126,55 @@ class TlsReporter:
         """Send what is due, for ever."""
         while True:
             await self._clock.sleep(LOOK)
+            if self._name:
+                try:
+                    await self._gather()
+                except StorageError:
+                    continue  # told of by those who need it
             for day in self._tally.days():
                 if self._clock.now() >= _ends(day) + self._after.total_seconds():
                     await self._report_day(day)
+
+    # ---- with others
+    async def _gather(self) -> None:
+        """Hand over what was counted here on days that have ended; of the day that is ours, take up what all counted.
+
+        Whoever first comes to the time that he drew reports a day. Raises: StorageError.
+        """
+        now = self._clock.now()
+        for day in [day for day in self._tally.days() if _ends(day) <= now]:
+            if self._tally.day(day) and not await self._is_ours(day, now):
+                await self._hand_over(day, now)
+        handed = await self._storage.all_kept(COUNTED, now=now)
+        for day in sorted({date.fromisoformat(key.partition(" ")[0]) for key, _ in handed}):
+            if now >= _ends(day) + (LOOK + self._after).total_seconds() and await self._claims(day, now):
+                await self._take_up(day, handed)
+
+    async def _is_ours(self, day: date, now: Instant) -> bool:
+        return await self._storage.kept(REPORTING, day.isoformat(), now=now) == self._name.encode()
+
+    async def _hand_over(self, day: date, now: Instant) -> None:
+        key, taken = f"{day.isoformat()} {self._name} {self._ids.make()}", self._tally.taken(day)
+        try:
+            await self._storage.keep(COUNTED, key, taken, until=now + (GIVE_UP + DAY).total_seconds())
+        except StorageError:
+            self._tally.add(day, taken)
+            raise
+
+    async def _claims(self, day: date, now: Instant) -> bool:
+        """Whether this day is for us to report, now and for a while."""
+        name, key, until = self._name.encode(), day.isoformat(), now + LEASE.total_seconds()
+        if await self._storage.keep_new(REPORTING, key, name, until=until, now=now):
+            return True
+        if await self._storage.kept(REPORTING, key, now=now) != name:
+            return False
+        await self._storage.keep(REPORTING, key, name, until=until)
+        return True
+
+    async def _take_up(self, day: date, handed: Sequence[tuple[str, bytes]]) -> None:
+        for key, taken in handed:
+            if key.startswith(day.isoformat()) and await self._storage.drop(COUNTED, key):
+                self._tally.add(day, taken)
 
     async def _report_day(self, day: date) -> None:
         domains: dict[str, dict[Published, Sessions]] = {}

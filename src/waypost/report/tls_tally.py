@@ -98,6 +98,24 @@ class TlsTally:
         """What was counted on a day."""
         return self._days.get(day, {})
 
+    def taken(self, day: date) -> bytes:
+        """What was counted on a day, for another process to add; here it is no longer."""
+        octets = _encoded(self.day(day))
+        for domain in {published.domain for published in self.day(day)}:
+            self.forget(day, domain)
+        self._unwritten.add(day)
+        return octets
+
+    def add(self, day: date, taken: bytes) -> None:
+        """Count what another process had counted; what cannot be read, an earlier or later release's, is left out."""
+        with contextlib.suppress(ValueError):
+            for published, other in _decoded(taken).items():
+                sessions = self._sessions(day, published)
+                sessions.successes += other.successes
+                for failure, count in other.failures.items():
+                    sessions.failures[failure] = sessions.failures.get(failure, 0) + count
+            self._unwritten.add(day)
+
     def forget(self, day: date, domain: str) -> None:
         """A domain's counts of a day were reported, or nobody wants them."""
         counted = self._days.get(day, {})
