@@ -92,6 +92,7 @@ async def test_systemd_is_told_of_readiness_life_reload_and_the_end(place: Path,
         assert "limits.recipients" in refused["STATUS"]
         service.config.write_text(good)
     assert any("STOPPING" in one for one in systemd.hears())
+    assert not (place / "spool/handover").exists()
 
 
 async def test_the_first_client_of_a_socket_that_systemd_holds_starts_the_service_and_is_served(place: Path) -> None:

@@ -94,6 +94,10 @@ class Manager:
 
     def stopping(self) -> None:
         self.notifier.stopping("what is under way may end")
+        for offer in self._offers:
+            if offer.fileno() >= 0:  # nobody has come
+                asyncio.get_running_loop().remove_reader(offer.fileno())
+                offer.close()
 
     def _offer(self, running: Running) -> None:
         loop = asyncio.get_running_loop()
