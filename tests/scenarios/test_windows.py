@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.config.test_config import GOOD, refused
-from tests.deliver.peer import Peer
-from tests.scenarios.whole import HOUR, MINUTE, Whole, accepted_by, to_host, whole
+from tests.deliver.peer import EXTENSIONS, Peer
+from tests.scenarios.whole import AUTHOR, HOUR, LETTER, MINUTE, Whole, accepted_by, to_host, whole
 from tests.virtual import virtual
 from waypost.admin.answers import ActBody, Limiting
 from waypost.admin.explanation import Question
@@ -136,3 +136,31 @@ def test_each_mistake_is_told(text: str, key: str, problem: str) -> None:
 def test_hours_of_a_route_that_delivers_nothing_have_no_effect() -> None:
     (complaint,) = refused(f'{GOOD}[[route]]\ndomains = ["x.example"]\nto = "discard:"\nhours = ["08:00-09:00"]\n')
     assert "has no effect on discard:" in complaint.problem
+
+
+@pytest.mark.parametrize(
+    ("by", "reply"),
+    [
+        ("1800;R", "550 5.4.7 this recipient's way opens only when BY is over"),
+        ("7200;R", "250 "),
+        ("1800;N", "250 "),
+    ],
+)
+@virtual
+async def test_what_would_come_back_before_the_window_opens_is_refused_at_once(by: str, reply: str) -> None:
+    async with whole(MORNING, {HOST: Peer()}) as service:
+        client = await service.client()
+        said = await client.say(f"MAIL FROM:<{AUTHOR}> BY={by}", "RCPT TO:<a@ours.example>")
+        assert said.startswith(reply)
+
+
+@virtual
+async def test_where_mail_may_open_the_window_itself_nobody_knows_that_it_is_too_late() -> None:
+    text = to_host("ours.example", HOST, 'hours = ["01:00-02:00"]', 'open_after = "10m"')
+    peer = Peer(extensions=(*EXTENSIONS, "DELIVERBY"))
+    async with whole(text, {HOST: peer}) as service:
+        client = await service.client()
+        await client.say(f"MAIL FROM:<{AUTHOR}> BY=1800;R", "RCPT TO:<a@ours.example>", "DATA")
+        await client.send(LETTER + b".\r\n")
+        await asyncio.sleep(11 * MINUTE)
+        assert accepted_by(peer) == ["a@ours.example"]

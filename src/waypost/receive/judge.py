@@ -28,6 +28,7 @@ BEGIN_TLS: Final = Reply.of(220, "2.0.0", "begin the TLS handshake")
 NO_TLS_NOW: Final = Reply.of(454, "4.7.0", "TLS not available due to temporary reason")
 LOGIN_FIRST: Final = Reply.of(530, "5.7.0", "authentication required")
 TOO_MANY_MESSAGES: Final = Reply.of(421, "4.7.0", "enough messages in one session; connect again for more")
+TOO_LATE_FOR_ROUTE: Final = Reply.of(550, "5.4.7", "this recipient's way opens only when BY is over")
 TOO_LARGE_FOR_ROUTE: Final = Reply.of(552, "5.3.4", "the message is larger than this recipient's way takes")
 TOO_MANY_RECIPIENTS: Final = Reply.of(452, "4.5.3", "the recipients stand for too many; send to the rest separately")
 #: An error of ours: nothing is stored, and the client keeps the message (RFC 5321 §4.2.5).

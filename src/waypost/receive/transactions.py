@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from waypost.auth.account import Account
+from waypost.mail.window import Hourly
 from waypost.policy.access import RELAY_CLIENTS_ONLY, refusal_of
 from waypost.policy.admission import Admitted, Taken
 from waypost.policy.admission import Turned as TurnedAway
@@ -28,6 +29,7 @@ from waypost.receive.judge import (
     SEND_BODY,
     SPOOL_FULL,
     TOO_LARGE_FOR_ROUTE,
+    TOO_LATE_FOR_ROUTE,
     TOO_MANY_MESSAGES,
     TOO_MANY_RECIPIENTS,
     not_yours,
@@ -35,6 +37,7 @@ from waypost.receive.judge import (
 )
 from waypost.receive.login import Anonymous, Client
 from waypost.receive.resent import Unheard
+from waypost.route.route import Route
 from waypost.smtp.extension import ByMode, MailParameters, by_of
 from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
@@ -189,6 +192,8 @@ class Transactions:
                 for one in destined:
                     if 0 < one.route.limits.size < transaction.parameters.size:
                         return client.refuse(f"RCPT TO:<{path}>", TOO_LARGE_FOR_ROUTE)
+                    if transaction.parameters.by and self._opens_too_late(one.route):
+                        return client.refuse(f"RCPT TO:<{path}>", TOO_LATE_FOR_ROUTE)
                 if len(transaction.recipients) > MAX_RECIPIENTS:
                     return client.refuse(f"RCPT TO:<{path}>", TOO_MANY_RECIPIENTS)
                 transaction.take(admitted)
@@ -199,6 +204,14 @@ class Transactions:
                 return client.refuse(f"RCPT TO:<{path}>", reply)
             case _:
                 assert_never(admitted)
+
+    def _opens_too_late(self, route: Route) -> bool:
+        """Whether its hours begin only when the author wants the message back (RFC 2852 §4): he is told at once."""
+        by, window = by_of(self._transaction.parameters.by), route.window
+        if by.mode is not ByMode.RETURN or not isinstance(window, Hourly) or window.waited or window.messages:
+            return False
+        now = self._client.house.clock.now()
+        return window.opens(max(now, self._transaction.released_at)) >= now + by.seconds
 
     # ---- the message
     def data(self) -> Reply:
