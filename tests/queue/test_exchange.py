@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.virtual import VirtualClock, virtual
-from waypost.queue.exchange import AT_LEAST, BURIED, REPEATED, SILENT, SPACE, Exchange
+from waypost.queue.exchange import AT_LEAST, AT_ONCE, BURIED, REPEATED, SILENT, SPACE, Exchange
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.shelf import Absent
 from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
@@ -84,6 +84,21 @@ async def test_a_lasting_fact_is_known_to_who_begins_later_and_the_latest_counts
     await late.recall()
 
     assert heard == ["new", "other"]
+
+
+async def test_many_lasting_facts_are_kept_round_by_round(shelf: Flaky) -> None:
+    clock = VirtualClock()
+    one = Exchange(shelf, clock, "a")
+    for number in range(AT_ONCE + 1):
+        one.tell("news", str(number), key=str(number), until=clock.now() + 1000)
+    await one.round()
+    assert len(await shelf.all_kept("known news", now=clock.now())) == AT_ONCE
+    shelf.fails = True
+    with pytest.raises(StorageError):
+        await one.round()
+    shelf.fails = False
+    await one.round()
+    assert len(await shelf.all_kept("known news", now=clock.now())) == AT_ONCE + 1
 
 
 @virtual

@@ -44,6 +44,8 @@ REPEATED: Final = timedelta(seconds=15)
 MOST: Final = 5000
 #: After so long, whoever sees what a process left behind that ended without a word takes it off the shelf.
 BURIED: Final = 4 * SILENT
+#: Lasting facts kept in one round, each at the cost of a write: the rest waits for the next.
+AT_ONCE: Final = 100
 #: By the wall clocks, which need not agree: it is to end long after that.
 LEFT_BEHIND: Final = timedelta(days=1)
 #: Whose values these are on the shelf; those of lasting facts carry the fact's kind behind it.
@@ -245,13 +247,11 @@ class Exchange:
             one.at = min(one.at, now)
 
     async def _keep_lasting(self) -> None:
-        while self._lasting:
-            place, one = self._lasting.popitem()
-            try:
-                await self._shelf.keep(one.space, one.key, one.value, until=one.until)
-            except StorageError:
-                self._lasting.setdefault(place, one)
-                raise
+        """The oldest first; what was told anew meanwhile is kept in the next round."""
+        for place, one in list(self._lasting.items())[:AT_ONCE]:
+            await self._shelf.keep(one.space, one.key, one.value, until=one.until)
+            if self._lasting[place] is one:
+                del self._lasting[place]
 
     # ---- hearing
     def _read(self, values: Sequence[tuple[str, bytes]]) -> None:
