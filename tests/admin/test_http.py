@@ -242,7 +242,7 @@ async def test_an_address_that_is_taken_is_named() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/api/status"])
 async def test_who_does_not_finish_a_header_is_cut_off_and_nobody_else(path: str) -> None:
-    async with office() as found, served(found, silence=timedelta(milliseconds=50)) as server:
+    async with office() as found, served(found, silence=timedelta(seconds=0.4)) as server:
         reader, writer = await asyncio.open_connection(server.endpoint.host, server.endpoint.port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Sl".encode())
         async with asyncio.timeout(5):

@@ -222,7 +222,7 @@ async def test_a_listener_with_a_limit_of_its_own_answers_503_to_one_more_connec
 
 @pytest.mark.parametrize("said", [b"", b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nX-Sl"])
 async def test_who_does_not_finish_a_header_is_cut_off(said: bytes) -> None:
-    async with shop(silence=timedelta(milliseconds=50)) as here:
+    async with shop(silence=timedelta(seconds=0.4)) as here:
         reader, writer = await asyncio.open_connection("127.0.0.1", URL(here.url).port)
         writer.write(said)
         async with asyncio.timeout(5):
