@@ -59,6 +59,7 @@ DICE = random.Random(1)  # noqa: S311 - a test that comes out the same each time
 RELAYED = NextHop("smtp://127.0.0.9:2599")
 CAPTURED = NextHop("capture:")
 HOST = Host("inner.example.com", Endpoint("127.0.0.9", 2599))
+SAID = ("* connected", "S 220 inner \x1b[31mESMTP")
 BODY = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nFrom: <a@example.net>\r\n\r\nHello <b>there</b>\r\n"
 
 
@@ -110,12 +111,12 @@ class Office:
         assert isinstance(stored, Stored)
         return stored.leases[0]
 
-    async def settle(self, lease: Lease, outcome: Outcome, follows: Next) -> MessageId:
-        """The lease's end, with a transcript of two lines."""
+    async def settle(self, lease: Lease, outcome: Outcome, follows: Next, said: Sequence[str] = SAID) -> MessageId:
+        """The lease's end, with a transcript of what was said, each line behind its mark."""
         now = self.desk.clock.now()
         transcript = Transcript(0.0)
-        transcript.add(0.01, "*", "connected")
-        transcript.add(0.02, "S", "220 inner \x1b[31mESMTP")
+        for number, line in enumerate(said, start=1):
+            transcript.add(number / 100, line[0], line[2:])
         attempt = Attempt(
             message=lease.message,
             next_hop=lease.next_hop,
