@@ -221,6 +221,7 @@ async def spool_end(place: str, stores: Sequence[S3] = ()) -> AsyncIterator[Sqli
         await shared.open(owner=owner)
         try:
             yield PostgresEnd(shared, SystemClock())
+            await shared.sweep()
         finally:
             await shared.close()
         return

@@ -215,6 +215,22 @@ async def test_what_could_not_be_deleted_is_deleted_later(node: Node, dsn: str, 
     await connection.close()
 
 
+async def test_who_goes_for_good_deletes_what_is_not_needed_before(
+    node: Node, store: S3, front: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "SWEEP", timedelta(hours=1))
+    one = await node()
+    await asyncio.sleep(0)
+    await accept(one)
+    assert await one.settle(settlement(await claim_one(one)))
+    front.refuses = 99
+    with pytest.raises(StorageError, match="503"):
+        await one.sweep()
+    front.refuses = 0
+    await one.sweep()
+    assert await objects(store) == []
+
+
 async def test_a_node_without_the_store_says_what_it_lacks(node: Node, dsn: str) -> None:
     await accept(await node())
     bare = PostgresStorage(dsn, SystemClock(), connections=4)

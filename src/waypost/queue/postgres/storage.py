@@ -29,7 +29,7 @@ from waypost.net.clock import Clock, Instant
 from waypost.net.s3 import S3, S3Error
 from waypost.queue import ids, record
 from waypost.queue.postgres import reads, shelf_rows, writes
-from waypost.queue.postgres.bodies import CHUNK, YOUNG, Bodies, InDatabase, InStore, Sweeper, in_store
+from waypost.queue.postgres.bodies import CHUNK, YOUNG, Bodies, InDatabase, InStore, Sweeper, failed, in_store
 from waypost.queue.postgres.database import (
     Connection,
     Database,
@@ -377,6 +377,17 @@ class PostgresStorage:
     def next_draft(self) -> int:
         """A number no draft has had."""
         return self._tokens(self._opened())
+
+    async def sweep(self) -> None:
+        """Delete the objects that no message needs now, for who is not there later to do it. Raises: StorageError."""
+        opened = self._opened()
+        for store in opened.stores:
+            sweeper = Sweeper(opened.database, store, self._clock)
+            try:
+                while await sweeper.sweep():
+                    pass
+            except S3Error as error:
+                raise failed(error) from error
 
     def tell(self) -> None:
         """Something has become due that other nodes may take."""
