@@ -71,6 +71,11 @@ def test_one_that_nothing_was_delivered_of_and_that_is_frozen() -> None:
     assert found.held == "it was frozen in Exim"
 
 
+def test_a_body_in_another_form_is_left_to_exim() -> None:
+    with pytest.raises(QueueFileError, match="spool_wireformat"):
+        read(NAME, HEAD.replace(b"-body_linecount", b"-spool_file_wireformat\n-body_linecount"), BODY, b"")
+
+
 @pytest.mark.parametrize("cut", range(0, len(HEAD) - 1, 5))
 def test_a_file_that_is_cut_anywhere_is_not_taken_for_more_than_it_is(cut: int) -> None:
     """But between two fields of the header, which only the body's file can tell from a whole one."""

@@ -411,6 +411,16 @@ def test_a_spool_that_would_not_survive_a_reboot_is_a_complaint_before_the_start
     assert waypost("check", f"--config={file}").exit_code == 0
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "127.0.0.1:-1", "nowhere:25", "8025", ""])
+def test_an_admin_address_of_the_file_that_is_none_is_a_complaint_with_its_line(tmp_path: Path, address: str) -> None:
+    """Whom to ask is read from the text alone; what that cannot tell, the whole judgement does."""
+    config = tmp_path / "waypost.toml"
+    config.write_text(f'[admin]\naddress = "{address}"\n')
+    result = waypost("queue", "list", "--config", str(config))
+    assert result.exit_code == 1
+    assert "waypost.toml:2: admin.address" in result.output
+
+
 def test_a_missing_configuration_is_a_sentence(tmp_path: Path) -> None:
     result = waypost("check", f"--config={tmp_path}/none.toml")
     assert result.exit_code == 1

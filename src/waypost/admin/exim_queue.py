@@ -57,6 +57,8 @@ def read(name: str, head: bytes, body: bytes, journal: bytes) -> Foreign:
     sender, lines = lines.take()
     times, lines = lines.take()
     variables, lines = _variables(lines)
+    if "spool_file_wireformat" in variables:
+        raise QueueFileError("its body is kept as it came over the wire (spool_wireformat); let Exim deliver it")
     delivered, lines = _delivered(lines)
     recipients, lines = _recipients(lines)
     done = {address.lower() for address in (*delivered, *journal.splitlines())}

@@ -184,7 +184,7 @@ def _by_its_text(path: Path, read: Callable[[], Config]) -> Asked | Literal[""]:
         address = Endpoint(str(ip_address(host.removeprefix("[").removesuffix("]"))), int(port))
     except (OSError, ValueError, AttributeError):
         return ""
-    return Asked(address, read, tls=admin.get("tls") is True)
+    return Asked(address, read, tls=admin.get("tls") is True) if 0 <= address.port < 65536 else ""
 
 
 def _by_all_of_it(read: Callable[[], Config]) -> Asked:
