@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,18 @@ from tests.postgres import Server, until
 from waypost import app
 from waypost.config import Config, parse
 from waypost.net.stream import Endpoint
+from waypost.queue import exchange
 
 pytestmark = pytest.mark.timeout(120)
+
+#: Two rounds of the exchange and more, with the pause between them that tests have.
+ROUNDS = 0.5
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "EVERY", timedelta(milliseconds=50))
+
 
 SETTINGS = """\
 [service]
@@ -139,7 +150,7 @@ async def test_what_one_node_learns_of_a_host_the_other_knows(tmp_path: Path, po
         await send(one.receive_endpoints[0])
         await until(lambda: far_end.taken == 1)
         assert far_end.ehlos == 1
-        await asyncio.sleep(2.5)  # two rounds
+        await asyncio.sleep(ROUNDS)
         await send(two.receive_endpoints[0])
         await until(lambda: far_end.taken == 2)
         assert far_end.ehlos == 1
@@ -150,7 +161,7 @@ async def test_a_rate_of_clients_is_counted_by_both(tmp_path: Path, postgres_ser
     async with nodes(tmp_path, await postgres_server.emptied(), far_end) as (one, two):
         replies = await send(one.receive_endpoints[0], 40)
         assert all(reply.startswith("250") for reply in replies)
-        await asyncio.sleep(2.5)  # two rounds
+        await asyncio.sleep(ROUNDS)
         replies = await send(two.receive_endpoints[0], 40)
         assert [reply[:3] for reply in replies].count("250") == 20
         assert replies[-1].startswith("450 4.7.1")
@@ -159,7 +170,7 @@ async def test_a_rate_of_clients_is_counted_by_both(tmp_path: Path, postgres_ser
 async def test_the_concurrency_of_a_route_is_for_both(tmp_path: Path, postgres_server: Server) -> None:
     far_end = FarEnd(seconds=0.2)
     async with nodes(tmp_path, await postgres_server.emptied(), far_end, concurrency=4) as both:
-        await asyncio.sleep(2.5)  # two rounds: the first knows of the second
+        await asyncio.sleep(ROUNDS)  # the first knows of the second
         await asyncio.gather(*(send(node.receive_endpoints[0], 30) for node in both))
         await until(lambda: far_end.taken == 60)
         assert far_end.most <= 4
