@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from waypost.mail.attempt import Attempt
 from waypost.mail.envelope import Envelope, MessageId, NextHop, QueuedMessage
@@ -23,6 +23,7 @@ from waypost.net.tls import TlsFacts
 from waypost.queue.storage import Gone, Hold, Lease, Notice, Report, Settled, StorageError, Wait
 from waypost.report.log import Log, timestamp
 from waypost.report.metrics import Metrics, kind_of
+from waypost.report.traces import UNTRACED, Traces
 from waypost.smtp.path import NullPath
 from waypost.smtp.reply import Reply
 
@@ -51,40 +52,6 @@ def peers_of(attempt: Attempt) -> set[str]:
         if found:
             peers |= {found["name"].lower(), found["address"].lower()}
     return peers
-
-
-class Traces(Protocol):
-    """Makes spans (report/tracing.py); only asked where `is_on`."""
-
-    @property
-    def is_on(self) -> bool: ...
-
-    def received(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None: ...  # noqa: A002
-
-    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-class Untraced:
-    """Nobody wants spans."""
-
-    @property
-    def is_on(self) -> bool:
-        """Never."""
-        return False
-
-    def received(self, client: Endpoint, id: MessageId, envelope: Envelope, size: int) -> None:  # noqa: A002
-        """Nobody is told."""
-
-    def attempted(self, attempt: Attempt, settled: Sequence[Settled]) -> None:
-        """Nobody is told."""
-
-    async def close(self) -> None:
-        """Nothing waits."""
-
-
-UNTRACED: Final = Untraced()
 
 
 class Journal:
