@@ -132,16 +132,16 @@ async def loaded(place: Path, dsns: Sequence[str]) -> AsyncIterator[Load]:
             for number, node in enumerate(nodes)
         ]
         load = Load(nodes, far_end, sources)
-        await asyncio.gather(*(node.start() for node in nodes))
         try:
+            await asyncio.gather(*(node.start() for node in nodes))
             load.begin()
             await far_end.messages(100)
             yield load
         finally:
             for source in sources:
                 source.enough()
-            for node in nodes:
-                if node.running[-1].returncode is None:
+            for node in nodes:  # one that could not begin has left none, or one that has ended
+                if node.running and node.running[-1].returncode is None:
                     await node.kill()
             for task in load.sending:
                 task.cancel()
