@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.admin.translations import config, way
 from tests.cli.service import asked
-from waypost.admin.postfix import Translation, Translator, read_main, read_map, read_master
-from waypost.config import Config, parse
+from waypost.admin.postfix import Translator, read_main, read_map, read_master
+from waypost.admin.translation import Translation
 from waypost.route.route import Reject, Route, SmtpServers
 from waypost.route.target import target_text
 from waypost.smtp.client import Credentials
@@ -33,22 +34,6 @@ def translated(directory: Path, main: str, **files: str) -> Translation:
     for name, text in files.items():
         (directory / name).write_text(text)
     return Translator(directory).translate()
-
-
-def config(directory: Path, found: Translation) -> Config:
-    """It, in order, with its files where it looks for them."""
-    for name, text in found.files.items():
-        (directory / name).write_text(text)
-    parsed = parse(found.text, where="waypost.toml", base=directory)
-    assert isinstance(parsed, Config), f"{parsed}\n{found.text}"
-    return parsed
-
-
-def way(found: Config, address: str) -> str:
-    """Where a recipient would go."""
-    route = found.route_table().route(parse_mailbox(address))
-    assert isinstance(route, Route), route
-    return target_text(route.transport)
 
 
 def test_the_relay_of_a_network_carries_over_with_its_password(tmp_path: Path) -> None:

@@ -7,17 +7,12 @@ Nothing of Postfix is run. What a setting means is Postfix's postconf(5). Not he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from waypost.admin.translation import Sheet, Translation, file_name, names, section
 from waypost.config.reference import toml
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
 
 #: What Postfix has where main.cf says nothing, as far as it is of meaning here.
 DEFAULTS: Final = {
@@ -38,7 +33,7 @@ DEFAULTS: Final = {
     "recipient_delimiter": "",
 }
 #: Settings that are read here; of all others that main.cf has, the report tells.
-_READ: Final = _words(
+_READ: Final = names(
     """
     myhostname mydomain myorigin mydestination mynetworks inet_interfaces inet_protocols relayhost relay_domains
     transport_maps virtual_alias_maps virtual_alias_domains virtual_mailbox_domains virtual_mailbox_maps
@@ -51,7 +46,7 @@ _READ: Final = _words(
     """
 )
 #: Settings that say where Postfix itself is, how it is run, or what is so here anyway.
-_OF_NO_MEANING: Final = _words(
+_OF_NO_MEANING: Final = names(
     """
     compatibility_level queue_directory command_directory daemon_directory data_directory mail_owner
     setgid_group sendmail_path newaliases_path mailq_path html_directory manpage_directory sample_directory
@@ -86,16 +81,6 @@ _TLS: Final = {
     "verify": "verify",
     "secure": "verify",
 }
-
-
-@dataclass(slots=True)
-class Translation:
-    """What came of it. `files`: others that the configuration names, by name; secrets are among them."""
-
-    text: str = ""
-    files: dict[str, str] = field(default_factory=dict)
-    #: What carries over only with a change of meaning, or not at all: the setting, and what to do about it.
-    left: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read_main(text: str) -> dict[str, str]:
@@ -154,9 +139,7 @@ class Translator:
         """Raises: OSError, where main.cf cannot be read."""
         self._directory = directory
         self._written = read_main((directory / "main.cf").read_text("utf-8", "replace"))
-        self._found = Translation()
-        self._sections: list[str] = []
-        self._routes: list[str] = []
+        self._sheet = Sheet()
         self._named: dict[str, str] = {}  # map file → its name here
 
     def translate(self) -> Translation:
@@ -172,9 +155,8 @@ class Translator:
         self._copies()
         for name in sorted(self._written.keys() - _READ - _OF_NO_MEANING):
             if not name.endswith("_maps") or self._value(name):
-                self._leave(name, _HINTS.get(name, "nothing here is called so"))
-        self._found.text = "\n".join(self._sections + self._routes)
-        return self._found
+                self._sheet.leave(name, _HINTS.get(name, "nothing here is called so"))
+        return self._sheet.translation()
 
     # ---- values
     def _value(self, name: str) -> str:
@@ -190,13 +172,6 @@ class Translator:
     def _words(self, name: str) -> list[str]:
         return [word for word in re.split(r"[\s,]+", self._value(name)) if word]
 
-    def _leave(self, name: str, why: str) -> None:
-        self._found.left.append((name, why))
-
-    def _section(self, head: str, **settings: object) -> str:
-        lines = [f"{key} = {toml(value)}" for key, value in settings.items() if value not in ("", [], ())]
-        return "\n".join([head, *lines, ""])
-
     # ---- sections
     def _service(self) -> None:
         hostname = self._value("myhostname") or "localhost.localdomain"
@@ -204,7 +179,7 @@ class Translator:
         if origin.startswith("/"):
             origin = self._text_of(origin).strip() or hostname
         settings = {"hostname": hostname, "spool": "/var/spool/waypost", "postmaster": f"postmaster@{origin}"}
-        self._sections.append(self._section("[service]", **settings))
+        self._sheet.add("[service]", **settings)
 
     def _listeners(self) -> None:
         master = self._text_of("master.cf")
@@ -217,18 +192,18 @@ class Translator:
             port = {"smtp": "25", "submission": "587", "smtps": "465", "submissions": "465"}.get(name, name)
             address, _, number = port.rpartition(":")
             if not number.isdigit():
-                self._leave(f"master.cf: {name}", "name its port in a [[listener]]")
+                self._sheet.leave(f"master.cf: {name}", "name its port in a [[listener]]")
                 continue
             implicit = given.get("smtpd_tls_wrappermode") == "yes" or number == "465"
             role = "submission" if number in {"587", "465"} else "mx"
             tls = "implicit" if implicit else "required" if given.get("smtpd_tls_security_level") == "encrypt" else ""
             settings = {"address": f"{address or host}:{number}", "role": role, "tls": tls if has_tls else ""}
-            self._sections.append(self._section("[[listener]]", **settings))
-        if not any(section.startswith("[[listener]]") for section in self._sections):
-            self._sections.append(self._section("[[listener]]", address=f"{host}:25"))
+            self._sheet.add("[[listener]]", **settings)
+        if not any(one.startswith("[[listener]]") for one in self._sheet.sections):
+            self._sheet.add("[[listener]]", address=f"{host}:25")
         if has_tls:
             files = {"certificate": self._value("smtpd_tls_cert_file"), "key": self._value("smtpd_tls_key_file")}
-            self._sections.append(self._section("[[certificate]]", **files))
+            self._sheet.add("[[certificate]]", **files)
 
     def _relay(self) -> None:
         networks = []
@@ -237,35 +212,35 @@ class Translator:
             if re.fullmatch(r"[0-9a-fA-F.:]+(/\d+)?", network):
                 networks.append(network)
             else:
-                self._leave(f"mynetworks: {word}", "list the networks in relay.networks")
-        self._sections.append(self._section("[relay]", networks=networks))
+                self._sheet.leave(f"mynetworks: {word}", "list the networks in relay.networks")
+        self._sheet.add("[relay]", networks=networks)
 
     def _rewriting(self) -> None:
-        names = {"canonical_maps": "canonical", "sender_canonical_maps": "sender_canonical"}
-        names["recipient_canonical_maps"] = "recipient_canonical"
-        found = {ours: self._maps(theirs) for theirs, ours in names.items()}
+        kinds = {"canonical_maps": "canonical", "sender_canonical_maps": "sender_canonical"}
+        kinds["recipient_canonical_maps"] = "recipient_canonical"
+        found = {ours: self._maps(theirs) for theirs, ours in kinds.items()}
         found["masquerade"] = self._words("masquerade_domains")
         if any(found.values()):
-            self._sections.append(self._section("[rewriting]", **found))
+            self._sheet.add("[rewriting]", **found)
 
     def _limits(self) -> None:
         size, life = self._value("message_size_limit"), self._value("maximal_queue_lifetime")
         if size.isdigit() and int(size) >= 64 * 1024:
-            self._sections.append(self._section("[limits]", message_size=size))
+            self._sheet.add("[limits]", message_size=size)
         warning = self._value("delay_warning_time")
         settings = {"expire": _time(life), "delay_notice": "" if warning.startswith("0") else _time(warning)}
-        self._sections.append(self._section("[retry]", **settings))
+        self._sheet.add("[retry]", **settings)
 
     def _copies(self) -> None:
         if self._value("always_bcc"):
-            self._sections.append(self._section("[[copy]]", of=["*"], to=self._value("always_bcc")))
+            self._sheet.add("[[copy]]", of=["*"], to=self._value("always_bcc"))
 
     # ---- maps
     def _text_of(self, name: str) -> str:
         try:
             return (self._directory / name).read_text("utf-8", "replace")
         except OSError as error:
-            self._leave(name, f"cannot be read: {error.strerror}")
+            self._sheet.leave(name, f"cannot be read: {error.strerror}")
             return ""
 
     def _tables(self, setting: str) -> Iterator[tuple[str, str]]:
@@ -275,23 +250,23 @@ class Translator:
             if colon and kind in {"hash", "texthash", "btree", "lmdb", "cdb", "dbm", "regexp"}:
                 yield kind, file
             elif colon:
-                self._leave(f"{setting}: {word}", "write a [[map]] (file, regexp, sqlite or http) by hand")
+                self._sheet.leave(f"{setting}: {word}", "write a [[map]] (file, regexp, sqlite or http) by hand")
 
     def _maps(self, setting: str) -> list[str]:
         """The tables of a setting as [[map]]s, each once; their names."""
-        names = []
+        named = []
         for kind, file in self._tables(setting):
-            name = re.sub(r"[^a-z0-9]+", "-", Path(file).name.lower()).strip("-")
+            name = file_name(file)
             if file not in self._named:
                 self._named[file] = name
                 text = self._text_of(file)
-                self._found.files[name] = text
+                self._sheet.files[name] = text
                 source = {"regexp" if kind == "regexp" else "file": name}
-                self._sections.append(self._section("[[map]]", name=name, **source))
+                self._sheet.add("[[map]]", name=name, **source)
                 if "|" in text or ":include:" in text:
-                    self._leave(f"{setting}: {file}", "programs and :include: in it are not followed")
-            names.append(self._named[file])
-        return names
+                    self._sheet.leave(f"{setting}: {file}", "programs and :include: in it are not followed")
+            named.append(self._named[file])
+        return named
 
     def _keys(self, setting: str) -> list[str]:
         """Domains of a setting: words, or the keys of tables."""
@@ -305,7 +280,9 @@ class Translator:
         aliases = self._maps("virtual_alias_maps")
         local = [name for name in self._keys("mydestination") if "." in name]
         if local:
-            self._leave("local_recipient_maps", "who has a mailbox is not looked up here; name a [[map]] of users")
+            self._sheet.leave(
+                "local_recipient_maps", "who has a mailbox is not looked up here; name a [[map]] of users"
+            )
         kinds: tuple[tuple[list[str], list[str], str, str], ...] = (
             (local, self._maps("alias_maps"), "", "local"),
             (self._keys("virtual_alias_domains"), [], "", ""),
@@ -319,30 +296,29 @@ class Translator:
             patterns = domains if users == "relay_recipient_maps" else [f"={name}" for name in domains]
             listed = self._maps(users) if users else []
             if aliases or more or listed:
-                section = self._section(
+                self._sheet.add(
                     "[[domain]]",
                     names=patterns,
                     aliases=[*aliases, *more],
                     users=listed,
                     subaddress=self._value("recipient_delimiter"),
                 )
-                self._sections.append(section)
             self._home(patterns, kind)
 
     def _home(self, domains: list[str], kind: str) -> None:
         """The route of domains that end here, or are relayed by their MX."""
         delivery = {"local": "mailbox_transport", "virtual": "virtual_transport"}.get(kind, "")
         if not delivery:
-            self._route(domains, "mx:", accept_from="anyone")
+            self._sheet.route(domains, "mx:", accept_from="anyone")
             return
         target = self._target(self._value(delivery))
         if target.startswith("lmtp:"):
-            self._route(domains, target)
+            self._sheet.route(domains, target)
         else:
-            self._leave(
+            self._sheet.leave(
                 delivery, f"mailboxes of {', '.join(domains)}: name your store in the [[route]]; refused till then"
             )
-            self._route(domains, "reject:550 5.2.1 no mailboxes are here yet")
+            self._sheet.route(domains, "reject:550 5.2.1 no mailboxes are here yet")
 
     def _transports(self) -> None:
         for _, file in self._tables("transport_maps"):
@@ -353,15 +329,15 @@ class Translator:
         domain = key.lower()
         target = self._target(value, domain.removeprefix("."))
         if not target:
-            self._leave(f"{file}: {key} {value}", 'write a [[route]]; a program is to = "pipe:/path"')
+            self._sheet.leave(f"{file}: {key} {value}", 'write a [[route]]; a program is to = "pipe:/path"')
         elif "@" in domain:
-            self._routes.append(self._section("[[route]]", name=domain, addresses=[domain], to=target))
+            self._sheet.routes.append(section("[[route]]", name=domain, addresses=[domain], to=target))
         else:
             self._drop_routes_of(domain)
             if domain.startswith("."):
-                self._leave(f"{file}: {key}", f"the route is for {domain[1:]} itself too, unless it has its own")
+                self._sheet.leave(f"{file}: {key}", f"the route is for {domain[1:]} itself too, unless it has its own")
             pattern = domain.removeprefix(".") if domain[:1] in ".*" else f"={domain}"
-            self._route([pattern], target, accept_from="anyone" if self._is_ours(domain) else "")
+            self._sheet.route([pattern], target, accept_from="anyone" if self._is_ours(domain) else "")
 
     def _is_ours(self, domain: str) -> bool:
         ours = {*self._keys("relay_domains"), *self._keys("mydestination"), *self._keys("virtual_mailbox_domains")}
@@ -370,13 +346,13 @@ class Translator:
     def _drop_routes_of(self, domain: str) -> None:
         """A transport wins over what a domain would have had: take it out of the route made for all of them."""
         for quoted in (toml(f"={domain}"), toml(domain)):
-            self._routes = [_without(route, quoted) for route in self._routes]
-        self._routes = [route for route in self._routes if "domains = []" not in route]
+            self._sheet.routes = [_without(route, quoted) for route in self._sheet.routes]
+        self._sheet.routes = [route for route in self._sheet.routes if "domains = []" not in route]
 
     def _relayhost(self) -> None:
         host = self._value("relayhost")
         level = self._value("smtp_tls_security_level") or ("may" if self._value("smtp_use_tls") == "yes" else "")
-        if any('domains = ["*"]' in route for route in self._routes):
+        if any('domains = ["*"]' in route for route in self._sheet.routes):
             return
         credentials = self._credentials(host) if self._value("smtp_sasl_auth_enable") == "yes" else {}
         source = self._value("smtp_bind_address")
@@ -387,7 +363,7 @@ class Translator:
             "generic": self._maps("smtp_generic_maps"),
             **credentials,
         }
-        self._route(["*"], self._target(f"smtp:{host}") if host else "mx:", **more)
+        self._sheet.route(["*"], self._target(f"smtp:{host}") if host else "mx:", **more)
 
     def _credentials(self, host: str) -> dict[str, object]:
         for _, file in self._tables("smtp_sasl_password_maps"):
@@ -395,13 +371,12 @@ class Translator:
             for key in (host, host.strip("[]"), host.partition("]")[0].strip("[")):
                 if key in found:
                     name, _, password = found[key].partition(":")
-                    self._found.files["relayhost.password"] = f"{password}\n"
+                    self._sheet.files["relayhost.password"] = f"{password}\n"
                     return {"username": name, "password_file": "relayhost.password"}
-        self._leave("smtp_sasl_password_maps", f"no line for {host}; write username and password_file in the route")
+        self._sheet.leave(
+            "smtp_sasl_password_maps", f"no line for {host}; write username and password_file in the route"
+        )
         return {}
-
-    def _route(self, domains: Sequence[str], target: str, **more: object) -> None:
-        self._routes.append(self._section("[[route]]", domains=list(domains), to=target, **more))
 
     @staticmethod
     def _target(value: str, domain: str = "") -> str:

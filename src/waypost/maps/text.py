@@ -54,7 +54,7 @@ class PatternRow:
 def parse_table(text: str) -> Mapping[str, Row]:
     """Key, in lower case → its row. Raises: MapTextError, for a key without a value, or one that stands twice."""
     rows: dict[str, Row] = {}
-    for number, line in _logical_lines(text):
+    for number, line in logical_lines(text):
         found = _ENTRY.fullmatch(line)
         values = split_values(found["values"]) if found else ()
         if found is None or not values:
@@ -68,7 +68,7 @@ def parse_table(text: str) -> Mapping[str, Row]:
 
 def parse_patterns(text: str) -> Sequence[PatternRow]:
     """The patterns in their order. Raises: MapTextError."""
-    return tuple(_pattern(number, line) for number, line in _logical_lines(text))
+    return tuple(_pattern(number, line) for number, line in logical_lines(text))
 
 
 def split_values(text: str) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def _group(found: re.Match[str], group: re.Match[str]) -> str:
     return "$" if group[0] == "$$" else found[int(group[1] or group[2])] or ""
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines with those that go on from them, without comments and empty ones; each with the number it begins on."""
     begun, number_begun = "", 0
     for number, line in enumerate(text.splitlines(), 1):
