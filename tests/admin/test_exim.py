@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,11 @@ from waypost.route.route import Reject
 from waypost.route.target import target_text
 from waypost.smtp.client import Credentials
 
-#: The configuration that comes with Exim (setup.sh unpacks it for the live tests).
-EXAMPLE = Path("/var/cache/waypost-live/exim/usr/share/doc/exim4-base/examples/example.conf")
+#: What comes with Exim, and what Debian configures it with (setup.sh unpacks both for the live tests).
+UNPACKED = Path("/var/cache/waypost-live/exim")
+EXAMPLE = UNPACKED / "usr/share/doc/exim4-base/examples/example.conf"
+TEMPLATE = UNPACKED / "etc/exim4/exim4.conf.template"
+GUIDE = Path(__file__).parents[2] / "docs/howto/from-exim.md"
 
 HEAD = """\
 primary_hostname = mail.example.com
@@ -97,7 +101,7 @@ def test_debians_smart_host_carries_over_with_its_password_which_is_shown_to_nob
     rest = route(ours, "bob@far.example")
     assert rest.credentials == Credentials("user", "pa:ss")
     assert (target_text(rest.transport), rest.tls.value) == ("smtp://smtp.isp.example:587", "required")
-    assert way(ours, "x@a.dict.example") == "smtp://mail-1.example:25,smtp://mail-2.example:25"
+    assert way(ours, "x@dict.example") == "smtp://mail-1.example:25,smtp://mail-2.example:25"
     assert way(ours, "x@bar.example") == "smtp://192.168.183.3:25"
     assert way(ours, "x@example.com").startswith("reject:550 5.2.1")
     assert [str(one.address) for one in ours.listeners] == ["127.0.0.1:25", "[::1]:25"]
@@ -195,9 +199,9 @@ plain:
     found = translated(tmp_path, text)
     ours = config(tmp_path, found)
     assert way(ours, "x@hub.example") == "smtp://10.0.0.9:2525"
-    assert way(ours, "x@below.hub.example") == "smtp://10.0.0.9:2525"
+    assert way(ours, "x@below.hub.example") == "mx:below.hub.example"
     assert way(ours, "x@a.deep.example") == "mx:next.example"
-    assert way(ours, "x@deep.example") == "mx:deep.example"
+    assert way(ours, "x@deep.example") == "mx:next.example"
     assert way(ours, "x@two.example") == "smtp://10.0.0.2:26,smtp://[2001:db8::7]:587"
     one = route(ours, "x@one.example")
     assert (target_text(one.transport), one.tls.value) == ("smtp://10.0.0.1:587", "required")
@@ -336,7 +340,51 @@ def test_the_configuration_that_comes_with_exim_is_in_order(tmp_path: Path) -> N
     assert [str(one) for one in ours.relay.networks] == ["127.0.0.0/8", "::1/128"]
 
 
+@pytest.mark.skipif(not TEMPLATE.exists(), reason="Debian's template is not unpacked (tests/live/setup.sh)")
+@pytest.mark.parametrize("kind", ["internet", "smarthost", "local"])
+def test_debians_answers_and_what_debian_makes_of_them_come_to_the_same(tmp_path: Path, kind: str) -> None:
+    place = debian(
+        tmp_path,
+        SMARTHOST.replace("'smarthost'", f"'{kind}'"),
+        mailname="example.com\n",
+        aliases="postmaster: root\nroot: ann@far.example\n",
+        email_addresses="ann: ann.b@isp.example\n",
+        passwd_client="*.isp.example:user:pa:ss\n",
+        hubbed_hosts="dict.example: mail-1.example:mail-2.example\n*.bar.example: 192.168.183.3\n",
+    )
+    macros = {  # as update-exim4.conf(8) writes them
+        "CONFDIR": str(place),
+        "MAIN_LOCAL_INTERFACES": "<; 127.0.0.1 ; ::1",
+        "MAIN_LOCAL_DOMAINS": "@:localhost:mail.example.com:example.com",
+        "MAIN_RELAY_TO_DOMAINS": "<; relayed.example;*.sub.example",
+        "ETC_MAILNAME": "example.com",
+        "LOCAL_DELIVERY": "mail_spool",
+        "MAIN_RELAY_NETS": "192.168.1.0/24 : 127.0.0.1 : ::::1",
+        "DCreadhost": "example.org",
+        "DCsmarthost": "smtp.isp.example::587",
+        f"DCconfig_{kind}": "1",
+        **({"HIDE_MAILNAME": "1"} if kind == "smarthost" else {}),
+    }
+    text = "".join(f"{name}={value}\n" for name, value in macros.items()) + TEMPLATE.read_text()
+    for name in ("aliases", "email-addresses"):
+        text = text.replace(f"/etc/{name}", f"{tmp_path}/{name}")
+    by_answers, whole = Translator(place).translate(), translated(tmp_path, text)
+    config(tmp_path, by_answers)
+    assert (whole.text, whole.files) == (by_answers.text, by_answers.files)
+    assert not any("yours" in remedy for _, remedy in by_answers.left)
+
+
 # ---- the command
+def test_the_guides_command_does_as_it_says(tmp_path: Path) -> None:
+    place = debian(tmp_path, SMARTHOST, mailname="example.com\n")
+    (command,) = re.findall(r"^    waypost (import exim .*)$", GUIDE.read_text(), re.MULTILINE)
+    asked(*command.replace("/etc/exim4", str(place)).replace("imported", str(tmp_path / "imported")).split())
+    why = re.search(r"`waypost (explain --config imported.*?)`", GUIDE.read_text(), re.DOTALL)
+    assert why is not None
+    said = asked(*why[1].replace("imported", str(tmp_path / "imported")).split(), code=1)  # example.com ends there
+    assert "no mailboxes are here yet" in said
+
+
 def test_the_command_writes_files_nobody_else_can_read_and_keeps_what_is_there(tmp_path: Path) -> None:
     place = debian(tmp_path, SMARTHOST, mailname="example.com\n", passwd_client="*:user:pa:ss\n")
     said = asked("import", "exim", "--from", str(place), "--into", str(tmp_path / "out"))

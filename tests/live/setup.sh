@@ -33,7 +33,7 @@ to_install=()
 for package in "${PACKAGES[@]}"; do
     if missing "$package"; then to_install+=("$package"); fi
 done
-if [ ${#to_install[@]} -gt 0 ] || [ ! -x "$EXIM/usr/sbin/exim4" ]; then
+if [ ${#to_install[@]} -gt 0 ] || [ ! -x "$EXIM/usr/sbin/exim4" ] || [ ! -e "$EXIM/etc/exim4/exim4.conf.template" ]; then
     echo "live: apt-get update"
     apt-get update -qq
 fi
@@ -60,6 +60,13 @@ if [ ! -x "$EXIM/usr/sbin/exim_dumpdb" ]; then
     (cd "$EXIM" && apt-get download -qq -o APT::Sandbox::User=root exim4-base)
     dpkg -x "$EXIM"/exim4-base_*.deb "$EXIM"
     rm "$EXIM"/exim4-base_*.deb
+fi
+if [ ! -e "$EXIM/etc/exim4/exim4.conf.template" ]; then
+    # What Debian configures Exim with: `waypost import exim` has to make the same of it as of the answers it is made from.
+    echo "live: unpacking exim4-config into $EXIM"
+    (cd "$EXIM" && apt-get download -qq -o APT::Sandbox::User=root exim4-config)
+    dpkg -x "$EXIM"/exim4-config_*.deb "$EXIM"
+    rm "$EXIM"/exim4-config_*.deb
 fi
 if ! id Debian-exim >/dev/null 2>&1; then
     # The name is compiled into the binary.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.live.exim import exim
+from tests.admin.translations import way
+from tests.live.exim import BINARY, exim
 from tests.live.mail import to_port
 from tests.live.postfix import postfix
 from tests.live.process import free_port, must_run, run, until
 from tests.live.service import prepare, running, waypost
 from tests.live.sink import Sink, sink
+from waypost.config import Config, parse
 from waypost.net.clock import SystemClock
 
 pytestmark = pytest.mark.live
@@ -137,3 +140,80 @@ async def to_archive(command: str, spool: Path, place: Path) -> None:
 
     await until(is_moved, "the old one to have ended")
     assert "1 messages, for 3 recipients" in said[0]
+
+
+#: Routers of many kinds, none of which asks DNS.
+ROUTERS = """\
+exim_user = Debian-exim
+exim_group = Debian-exim
+exim_path = {binary}
+primary_hostname = mail.example.com
+spool_directory = {directory}/spool
+log_file_path = {directory}/%slog
+keep_environment =
+tls_advertise_hosts =
+domainlist local_domains = @ : example.com
+begin routers
+hubs:
+  driver = manualroute
+  domains = partial-lsearch;{directory}/hubs
+  route_data = ${{lookup{{$domain}}partial-lsearch{{{directory}/hubs}}}}
+  transport = remote_smtp
+bad:
+  driver = redirect
+  domains = bad.example
+  allow_fail
+  data = :fail: no such domain
+listed:
+  driver = manualroute
+  route_list = one.example 10.0.0.1 byname ; *.sub.example "10.0.0.2::26:10.0.0.3" ; \\
+               !+local_domains 10.0.0.4
+  transport = smart
+  no_more
+local:
+  driver = accept
+  domains = +local_domains
+  transport = store
+begin transports
+remote_smtp:
+  driver = smtp
+smart:
+  driver = smtp
+  port = 587
+store:
+  driver = lmtp
+  socket = /run/lmtp
+"""
+HUBS = "hub.example: 10.0.0.9::2525\n*.deep.example: 10.0.0.8\n"
+DOMAINS = (
+    "hub.example", "a.hub.example", "deep.example", "a.deep.example", "bad.example", "one.example", "a.one.example",
+    "sub.example", "a.sub.example", "far.example", "example.com", "mail.example.com", "a.example.com",
+)  # fmt: skip
+
+
+async def test_the_translation_routes_as_exim_does(place: Path, peer_place: Path) -> None:
+    (peer_place / "exim.conf").write_text(ROUTERS.format(binary=BINARY, directory=peer_place))
+    (peer_place / "hubs").write_text(HUBS)
+    (peer_place / "spool").mkdir()
+    said = await run(BINARY, "-C", peer_place / "exim.conf", "-bt", *(f"x@{domain}" for domain in DOMAINS))
+    answers = re.split(r"^(?=x@)", said.output, flags=re.MULTILINE)[1:]
+    theirs = {re.split(r"[@\s]", answer)[1]: way_of_exim(answer) for answer in answers}
+    assert list(theirs) == list(DOMAINS), said
+    await must_run(
+        sys.executable, "-m", "waypost", "import", "exim", "--from", peer_place / "exim.conf", "--into", place / "out"
+    )
+    text = (place / "out/waypost.toml").read_text()
+    parsed = parse(text, where="waypost.toml", base=place / "out")
+    assert isinstance(parsed, Config), text
+    assert {domain: way(parsed, f"x@{domain}").partition(" ")[0] for domain in DOMAINS} == theirs, text
+
+
+def way_of_exim(answer: str) -> str:
+    """What `exim -bt` says of one address, in our words."""
+    if "undeliverable" in answer:
+        return "reject:550"
+    if "transport = store" in answer:
+        return "lmtp:///run/lmtp"
+    port = "587" if "transport = smart" in answer else "25"
+    hosts = re.findall(r"host \S+ +\[(\S+)\](?:.*port=(\d+))?", answer)
+    return ",".join(f"smtp://{host}:{own or port}" for host, own in hosts)

@@ -89,6 +89,8 @@ _REMEDIES: Final = (
     ("spam", "a hook may ask a scanner (docs/howto/content.md)"),
     ("demime", "a hook may look into it (docs/howto/content.md)"),
     ("mime_", "a hook may look into it (docs/howto/content.md)"),
+    ("local_parts = ^", "a hook may refuse such local-parts (docs/howto/hooks.md)"),
+    ("verify = header_", "a hook may look into the header (docs/howto/hooks.md)"),
     ("verify = sender", "[senders] (docs/howto/access.md)"),
     ("verify = recipient/callout", "a [[map]] with call_ahead in `users` of the [[domain]]"),
     ("sender", "[access] or [senders] (docs/howto/access.md)"),
@@ -101,11 +103,9 @@ _SAID_ANYWAY: Final = (
     re.compile(r"accept authenticated=\*"),
     re.compile(r"accept( local_parts=postmaster)?( domains=[^|]*)?"),
     re.compile(r"(require|accept) domains=[^|]*"),
-    re.compile(r"require verify=(recipient|header_syntax)"),
-    re.compile(r"deny !verify=(recipient|header_syntax)"),
+    re.compile(r"require verify=recipient"),
+    re.compile(r"deny !verify=recipient"),
     re.compile(r"accept( domains=[^|]*)? endpass verify=recipient"),
-    re.compile(r"deny domains=[^|]* local_parts=\^.*"),
-    re.compile(r"deny condition=\$\{if > \{\$max_received_linelength\}\{998\}\}"),
     re.compile(r"warn|warn set acl_\w+=\w*"),
 )
 _TAKES: Final = re.compile(r"(?:require|accept) domains=([^|]*?)(?: (?:endpass )?verify=recipient)?")
@@ -282,7 +282,8 @@ class Translator:
     def _acls(self) -> None:
         for one in self._found.statements:
             text = _plain(one)
-            if not one.verb or _relays(one) or any(known.fullmatch(text) for known in _SAID_ANYWAY):
+            is_said = _relays(one) or any(known.fullmatch(text) for known in _SAID_ANYWAY)
+            if not one.verb or is_said or _is_of_nobody(one):
                 continue
             shown = " ".join(f"{one.verb} {' '.join(one.conditions)}".split())
             remedy = next((remedy for word, remedy in _REMEDIES if word.replace(" ", "") in text.replace(" ", "")), "")
@@ -361,6 +362,19 @@ def _relays(one: Statement) -> str:
     if found is None or len([text for text in one.conditions if _MODIFIERS.match(text) is None]) != 1:
         return ""
     return found[1] if found[1].strip() != ":" and "{" not in found[1] else ""
+
+
+def _is_of_nobody(one: Statement) -> bool:
+    """Whether it is for hosts, senders or recipients in a file that is not there, as Debian's ACLs ask for."""
+    for text in one.conditions:
+        name, _, value = text.partition("=")
+        if name.strip() in {"hosts", "senders", "recipients"} and "${if" in value:
+            try:
+                if not expanded(value, {}):
+                    return True
+            except NotPlainError:
+                pass
+    return False
 
 
 def _retry_settings(found: Retrying) -> dict[str, object]:

@@ -58,6 +58,16 @@ def patterns_of(listed: Iterable[Item]) -> Iterator[str]:
             yield f"={item.pattern}"
 
 
+def found_by(kind: str, key: str) -> list[str]:
+    """The domains that a lookup finds by this key of a file: partial ones take `*.x` for x itself, too (§9.7)."""
+    if key == "*":
+        return ["*"] if kind.endswith("*") else []
+    if key.startswith("*.") and kind.startswith("partial"):
+        return [key, key[2:]]
+    is_exact = kind.startswith(("lsearch", "partial"))
+    return [] if is_exact and "*" in key else [key]
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What is translated, what its names stand for, and where it is written."""
@@ -115,10 +125,8 @@ class Source:
     def _filed(self, name: str, option: Option) -> Iterator[Item]:
         kind, _, file = name.partition(";") if ";" in name else ("", "", name)
         for _, key, _ in table(self.text_of(file.strip(), option.place)):
-            below = key if "*" in key or not kind.startswith("partial") else f"*.{key}"
-            yield from self._pattern(below, negated=False, option=option)
-            if below != key:
-                yield from self._pattern(key, negated=False, option=option)
+            for domain in found_by(kind, key):
+                yield from self._pattern(domain, negated=False, option=option)
 
     def _pattern(self, name: str, negated: bool, option: Option) -> Iterator[Item]:  # noqa: FBT001 - as it stands in a list
         spelt = name if name == "*" or name.startswith("[") else name[2:] if name.startswith("*.") else f"={name}"

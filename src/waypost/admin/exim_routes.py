@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from waypost.admin.exim_lists import ALL, Items, Source, covers, is_in, patterns_of
+from waypost.admin.exim_lists import ALL, Items, Source, covers, found_by, is_in, patterns_of
 from waypost.admin.exim_rules import map_text
 from waypost.admin.exim_text import Driver, Lookup, NotPlainError, Option, items, lookup_of, table
 from waypost.admin.exim_transports import Transports, Way, checked
@@ -256,8 +256,7 @@ class Routers:
         if found.key != "$domain" or "lsearch" not in found.kind:
             raise NotPlainError(f"{option.value!r} is no lookup of the domain in a text")
         for number, key, value in table(self._source.text_of(found.file, option.place)):
-            names_of = [key, f"*.{key}"] if found.kind.startswith("partial") and "*" not in key else [key]
-            place = f"{found.file}:{number}"
+            place, names_of = f"{found.file}:{number}", found_by(found.kind, key)
             hosts, _, options = value.partition(" ")
             try:
                 listed = self._source.domains(Option(place, "domain", f"<\x01{chr(1).join(names_of)}"))
