@@ -24,7 +24,8 @@ from tests.live.postfix import postfix, relay_to
 from tests.live.process import answers, daemon, free_port, must_run, open_directory, until
 from tests.live.service import prepare, running
 
-#: What Haraka's command line is installed in (tests/live/setup.sh does not: `npm install --prefix DIR Haraka`).
+#: Where bench/peers.sh installs those that the tests do not need.
+OPENSMTPD: Final = Path("/var/cache/waypost-live/opensmtpd/usr/sbin/smtpd")
 HARAKA: Final = Path("/var/cache/waypost-live/haraka/node_modules/.bin/haraka")
 
 
@@ -146,6 +147,25 @@ async def exim_relay(setting: Setting) -> AsyncIterator[Relay]:
             yield Relay(port, process.pid)
 
 
+OPENSMTPD_CONFIG: Final = """\
+listen on 127.0.0.1 port {port}
+action "on" relay host smtp://127.0.0.1:{sink_port}
+match from any for any action "on"
+"""
+
+
+@contextlib.asynccontextmanager
+async def opensmtpd_relay(setting: Setting) -> AsyncIterator[Relay]:
+    """OpenSMTPD as it comes; its queue is where it was compiled to be, /var/spool/smtpd."""
+    port = free_port()
+    with open_directory() as directory:
+        config, log = directory / "smtpd.conf", directory / "said"
+        config.write_text(OPENSMTPD_CONFIG.format(port=port, sink_port=setting.sink_port))
+        async with daemon(OPENSMTPD, "-d", "-f", config, log=log) as process:
+            await until(lambda: answers(port), "OpenSMTPD greets", log=log)
+            yield Relay(port, process.pid)
+
+
 @contextlib.asynccontextmanager
 async def haraka_relay(setting: Setting) -> AsyncIterator[Relay]:
     """Haraka: its queue is written to files, without fsync, so that its 250 promises less."""
@@ -202,5 +222,6 @@ CONTESTANTS: Final[Mapping[str, Contestant]] = {
     "postfix": postfix_relay,
     "exim": exim_relay,
     "haraka": haraka_relay,
+    "opensmtpd": opensmtpd_relay,
     "wire": no_relay,
 }

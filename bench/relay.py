@@ -8,7 +8,8 @@ that warms up or is disturbed is so for all. Measured up to the moment the far e
     python -m bench.relay                  the anchor, and the grid (half an hour)
     python -m bench.relay --quick          three runs a cell, a fifth of the messages (eight minutes)
     python -m bench.relay --cells anchor   some cells, or "all"; without the anchor nothing is written
-    python -m bench.relay --with exim --with haraka      others beside Waypost and Postfix, in the anchor
+    python -m bench.relay --with exim --with opensmtpd   others, too, in the anchor (after bench/peers.sh)
+    python -m bench.relay --with workers                 Waypost with a process for each processor, too
     python -m bench.relay --only waypost --profile FILE  one alone, under cProfile; writes nothing
     python -m bench.relay --python /usr/bin/python3      Waypost on another interpreter than this one
 
@@ -50,6 +51,16 @@ GRID: Final = (
     Load("TLS", messages=3000, tls=True),
     Load("TLS, many", messages=3000, many=True, tls=True),
 )
+
+
+SUBJECTS: Final = {
+    "waypost": "Waypost",
+    "compiled": "Compiled ([how](howto/compile.md)), it",
+    "workers": "With a process for each processor ([how](howto/workers.md)), it",
+    "compiled workers": "With both, it",
+}
+#: Who takes part unasked (compiled: where it is built).
+ALWAYS: Final = ("waypost", "compiled", "postfix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,7 @@ def verdicts(of: Mapping[str, Measured]) -> list[str]:
     if "postfix" not in of:
         return []
     theirs, said = of["postfix"], []
-    for name, subject in (("waypost", "Waypost"), ("compiled", "Compiled ([how](howto/compile.md)), it")):
+    for name, subject in SUBJECTS.items():
         if name in of:
             rate, cpu = _ratios(of[name], theirs)
             said.append(
@@ -207,7 +218,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--messages", type=int, help="messages a run (default: each cell has its own)")
     parser.add_argument("--quick", action="store_true", help="three runs, a fifth of the messages")
     parser.add_argument("--cells", action="append", help='cells by name, "anchor", or "all" (the default)')
-    parser.add_argument("--with", dest="others", action="append", default=[], choices=("exim", "haraka"))
+    parser.add_argument(
+        "--with",
+        dest="others",
+        action="append",
+        default=[],
+        choices=[name for name in CONTESTANTS if name not in ALWAYS],
+    )
     parser.add_argument("--only", action="append", choices=[*CONTESTANTS], help="measure this; writes nothing")
     parser.add_argument("--python", default=sys.executable, help="the interpreter Waypost runs on")
     parser.add_argument("--profile", type=Path, help="run Waypost under cProfile, statistics go here; writes nothing")
