@@ -102,7 +102,7 @@ from waypost.net.tls import client_context
 from waypost.policy.admission import Admission
 from waypost.policy.gate import OpenGate, WatchedGate
 from waypost.policy.hooked import Hooked
-from waypost.queue import salvage
+from waypost.queue import deadlines, salvage
 from waypost.queue.exchange import Exchange
 from waypost.queue.frost import Frost
 from waypost.queue.ids import MessageIds
@@ -320,6 +320,7 @@ def _begin(watch: _Watch, base: _Base, dispatcher: Dispatcher, reporter: Reporte
     watch.keep("certificate watcher", partial(_watch_certificates, base))
     watch.keep("clock watcher", lambda: _follow_clock(base, dispatcher.wake))
     watch.keep("housekeeper", lambda: _keep_house(base))
+    watch.keep("deadline keeper", lambda: deadlines.watch(base.storage, base.clock, dispatcher.wake))
     for exchange in base.exchanges:
         watch.keep("exchange with other processes", exchange.run)
 

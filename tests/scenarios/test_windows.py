@@ -73,6 +73,24 @@ async def test_a_shut_window_burns_no_retries_and_gives_nobody_up() -> None:
 
 
 @virtual
+async def test_what_its_author_wants_back_comes_back_in_time_though_the_window_is_shut() -> None:
+    peer = Peer(always={"banner": "421 not now"}, extensions=(*EXTENSIONS, "DELIVERBY"))
+    async with whole(MORNING, {HOST: peer}) as service:
+        await asyncio.sleep(HOUR + 50 * MINUTE)
+        client = await service.client()
+        await client.say(f"MAIL FROM:<{AUTHOR}> BY=3600;R", "RCPT TO:<a@ours.example>", "DATA")
+        assert (await client.send(LETTER + b".\r\n")).startswith("250 2.0.0 Ok")
+        await asyncio.sleep(59 * MINUTE)
+        tried = len(peer.connections)
+        assert await service.inbox() == []
+        await asyncio.sleep(2 * MINUTE)
+        (report,) = await service.inbox()
+        assert b"Status: 5.4.7" in report
+        assert len(peer.connections) == tried
+        assert await service.queue() == []
+
+
+@virtual
 async def test_a_window_opens_when_mail_has_waited_and_shuts_when_it_is_gone() -> None:
     peer = Peer()
     async with whole(to_host("ours.example", HOST, 'open_after = "30m"'), {HOST: peer}) as service:

@@ -23,6 +23,7 @@ from waypost.net.tls import TlsFacts
 from waypost.policy.access import HELD_BACK, QUARANTINE, QUARANTINED, SenderBlock, Senders
 from waypost.policy.admission import Taken
 from waypost.policy.gate import UNSCREENED, Action, Screened
+from waypost.queue import deadlines
 from waypost.queue.shelf import FOR_EVER
 from waypost.queue.storage import CLAIM, Draft, StorageError, Stored, StoreFault
 from waypost.receive.authorship import Author, NoAuthor
@@ -262,6 +263,8 @@ class Incoming:
         house, stored = self._client.house, kept.stored
         if kept.envelope.held:
             await self._set_aside(stored)
+        if kept.envelope.parameters.by:
+            await self._note_deadline(kept)
         try:
             house.log.accepted(self._client.peer, stored.id, kept.envelope, self._body.size)
             if stored.leases:
@@ -277,6 +280,14 @@ class Incoming:
             await self._client.house.storage.keep(QUARANTINED, stored.id, b"", until=FOR_EVER)
         except StorageError as error:
             self._client.trouble("quarantine", error)
+
+    async def _note_deadline(self, kept: Kept) -> None:
+        """Have it come back in time. Where that fails it still comes back, when it would next be tried."""
+        house = self._client.house
+        try:
+            await deadlines.note(house.storage, kept.stored.id, kept.envelope, house.clock.now())
+        except StorageError as error:
+            self._client.trouble("deadline", error)
 
 
 def is_blocked(path: ReversePath, senders: Senders) -> bool:
