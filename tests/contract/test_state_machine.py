@@ -21,9 +21,10 @@ from waypost.mail.envelope import InMemory, MessageId, NextHop
 from waypost.mail.outcome import Outcome
 from waypost.net.clock import SystemClock
 from waypost.queue.memory import MemoryStorage
+from waypost.queue.postgres.nodes import TAKEN_OVER
 from waypost.queue.postgres.storage import PostgresStorage
 from waypost.queue.sqlite import SqliteStorage
-from waypost.queue.storage import Gone, Hold, Lease, Next, Notice, Selection, Storage
+from waypost.queue.storage import Gone, HistoryEvent, Hold, Lease, Next, Notice, Selection, Storage
 
 T = TypeVar("T")
 
@@ -231,13 +232,18 @@ class Lives(RuleBasedStateMachine):
         self.alike(lambda one: one.entries(Selection(), after=first, limit=99, now=self.now))
 
         async def told(storage: Storage) -> object:
-            histories = [await storage.history(name(number)) for number in range(1, self.made + 1)]
+            histories = [_lived(await storage.history(name(number))) for number in range(1, self.made + 1)]
             found = [await storage.find(address, limit=9) for address in ("x@example.org", "anna@example.net")]
             inbox = [(one.id, one.recipients, one.captured_at) for one in await storage.captured(before=0, limit=99)]
             due = [(one.message, one.notice, one.recipients) for one in await storage.reports(limit=99)]
             return histories, found, inbox, due
 
         self.alike(told)
+
+
+def _lived(history: Sequence[HistoryEvent]) -> list[HistoryEvent]:
+    """A life, but for what only nodes tell: that one took it over from another."""
+    return [event for event in history if not event.text.startswith(TAKEN_OVER.partition("{")[0])]
 
 
 def _shown(lease: Lease) -> object:
