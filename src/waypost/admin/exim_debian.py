@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from waypost.admin.exim_text import Line, configuration, lines_of
+from waypost.admin.exim_text import Configuration, Driver, Line, configuration, lines_of
 from waypost.admin.translation import Sheet, names
 
 _ANSWERS: Final = "update-exim4.conf.conf"
@@ -96,8 +96,10 @@ def lines_of_debian(directory: Path, sheet: Sheet) -> list[Line]:
     if kind not in {"internet", "smarthost", "satellite", "local"}:
         return [*_lines(directory / _MACROS), *template]
     debian = Debian(directory, kind, answers, macros)
-    _tell(debian, template, sheet)
-    return list(debian.lines())
+    read = _read(debian, template)
+    _tell(debian, read, sheet)
+    smart = read.transports.get("remote_smtp_smarthost", Driver("", ""))
+    return list(replace(debian, verify=smart.get("tls_verify_hosts", "" if smart.name else "*")).lines())
 
 
 def _answers(text: str) -> dict[str, Line]:
@@ -129,10 +131,13 @@ def _template(directory: Path, *, is_split: bool) -> list[Line]:
     return [line for path in files if re.fullmatch(r"[\w-]+", path.name) for line in _lines(path)]
 
 
-def _tell(debian: Debian, template: list[Line], sheet: Sheet) -> None:
-    """What this directory has beyond what Debian brings."""
+def _read(debian: Debian, template: list[Line]) -> Configuration:
     macros = {name: line.text.partition("=")[2].strip() for name, line in debian.macros.items()}
-    read = configuration(template, {**macros, f"DCconfig_{debian.kind}": "1"})
+    return configuration(template, {**macros, f"DCconfig_{debian.kind}": "1"})
+
+
+def _tell(debian: Debian, read: Configuration, sheet: Sheet) -> None:
+    """What this directory has beyond what Debian brings."""
     for driver in (*read.routers, *read.transports.values()):
         if driver.name not in _STOCK:
             sheet.leave(f"{driver.place}: {driver.name}", "it is yours, not Debian's; write a [[route]] by hand")
@@ -153,6 +158,7 @@ class Debian:
     kind: str  # internet, smarthost, satellite or local
     answers: Mapping[str, Line]
     macros: Mapping[str, Line]
+    verify: str = "*"  # tls_verify_hosts of the smart host's transport: not every release of Debian has it
 
     def is_read(self, name: str) -> bool:
         """Whether a macro means something here."""
@@ -259,9 +265,8 @@ class Debian:
         yield from _driver(_ANSWERS, "remote_smtp", "smtp", **self._options("REMOTE_SMTP_"), **hidden)
         passwords = self.directory / "passwd.client"
         login = f"<; ${{lookup{{$host}}nwildlsearch{{{passwords}}}{{$host_address}}}}" if passwords.is_file() else ""
-        more = {**self._options("REMOTE_SMTP_SMARTHOST_"), "hosts_try_auth": login, **hidden}
-        helo = self._macro("REMOTE_SMTP_HELO_DATA")
-        more = {"helo_data": helo, **more}
+        defaults = {"tls_verify_hosts": self.verify, "helo_data": self._macro("REMOTE_SMTP_HELO_DATA")}
+        more = {**defaults, **self._options("REMOTE_SMTP_SMARTHOST_"), "hosts_try_auth": login, **hidden}
         place = str(passwords) if login else _ANSWERS
         yield from _driver(place, "remote_smtp_smarthost", "smtp", **more)
         kind = self._macro("LOCAL_DELIVERY") or self._answer("dc_localdelivery").text or "mail_spool"

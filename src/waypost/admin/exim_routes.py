@@ -16,8 +16,10 @@ from waypost.admin.exim_lists import ALL, Items, Source, covers, found_by, is_in
 from waypost.admin.exim_rules import map_text
 from waypost.admin.exim_text import Driver, Lookup, NotPlainError, Option, items, lookup_of, table
 from waypost.admin.exim_transports import Transports, Way, checked
-from waypost.admin.translation import file_name, names
+from waypost.admin.translation import file_name, names, section
 
+#: A key of an alias file that a route can be for.
+_USER: Final = re.compile(r"[a-z0-9_=+-][a-z0-9_.=+-]{0,60}(@[a-z0-9.-]+)?")
 #: A key of an alias file that a map of ours can have.
 _KEY: Final = re.compile(r"[^\s:;,\"<>()@\\]+(@[a-z0-9.-]+)?|\*@[a-z0-9.-]+")
 _NOWHERE: Final = Way(("reject:550 5.1.1 Unrouteable address",))
@@ -61,6 +63,8 @@ class Stage:
     users: tuple[str, ...] = ()
     subaddress: str = ""
     catch_all: str = ""
+    #: Local-parts, or addresses, of alias files that lead to no address: `:blackhole:`, `:fail:`.
+    ends: tuple[tuple[str, Way], ...] = ()
     ways: tuple[tuple[Items, Way], ...] = ()
     is_last: bool = False
 
@@ -73,13 +77,14 @@ class Outcome:
     users: tuple[str, ...]
     subaddress: str
     catch_all: str
+    ends: tuple[tuple[str, Way], ...]
     way: Way
     is_open: bool
 
 
 def outcome(stages: list[Stage], pattern: str, open_to_all: Items) -> Outcome:
     """A pattern, led through all routers."""
-    found = Outcome((), (), "", "", _NOWHERE, is_in(open_to_all, pattern))
+    found = Outcome((), (), "", "", (), _NOWHERE, is_in(open_to_all, pattern))
     for stage in stages:
         if not is_in(stage.domains, pattern):
             continue
@@ -89,6 +94,7 @@ def outcome(stages: list[Stage], pattern: str, open_to_all: Items) -> Outcome:
             users=tuple(dict.fromkeys((*found.users, *stage.users))),
             subaddress=found.subaddress or stage.subaddress,
             catch_all=found.catch_all or stage.catch_all,
+            ends=(*found.ends, *stage.ends),
         )
         for listed, way in stage.ways:
             if is_in(listed, pattern):
@@ -104,6 +110,7 @@ class Routers:
     def __init__(self, source: Source, open_to_all: Items) -> None:
         self._source, self._open = source, open_to_all
         self._transports = Transports(source)
+        self._ends: set[str] = set()
 
     def write(self) -> None:
         """All domains and routes."""
@@ -137,8 +144,20 @@ class Routers:
                 catch_all=one.catch_all,
                 subaddress=one.subaddress,
             )
+        for address, way in self._ended(patterns, one):
+            self._source.sheet.routes.append(section("[[route]]", name=address, addresses=[address], to=way.target()))
         accept = "anyone" if one.is_open else "relay"
         self._source.sheet.route(patterns, one.way.target(), accept_from=accept, **dict(one.way.settings))
+
+    def _ended(self, patterns: list[str], one: Outcome) -> Iterator[tuple[str, Way]]:
+        """Addresses of these domains that lead nowhere, each once."""
+        domains = [pattern[1:] for pattern in patterns if pattern.startswith("=")]
+        for key, way in one.ends:
+            local_part, at, own = key.partition("@")
+            for address in [f"{local_part}@{domain}" for domain in domains if not at or own == domain]:
+                if address not in self._ends:
+                    self._ends.add(address)
+                    yield address, way
 
     def _write_rest(self, one: Outcome) -> None:
         if one.is_open:
@@ -308,41 +327,46 @@ class Routers:
         """A lookup in alias files as a map; one file for each domain where its name has $domain in it."""
         if found.key not in {"$local_part", "$local_part@$domain"} or "lsearch" not in found.kind:
             raise NotPlainError(f"its lookup is of {found.key} by {found.kind}; write a [[map]]")
-        domains = self._names_of(stage)
-        place = router.options["data"].place
+        domains, place = self._names_of(stage), router.options["data"].place
         entries: list[tuple[str, str]] = []
-        if "$" in found.file:
-            for domain in domains:
-                file = self._source.plain(re.sub(r"\$\{?domain(?:_data)?\}?", domain, found.file))
-                entries += [(_below(key, domain), value) for key, value in self._rows(file, place, [domain])]
-        else:
-            file = self._source.plain(found.file)
-            entries += self._rows(file, place, domains)
-        text = map_text(entries)
-        return replace(
-            stage,
-            aliases=(self._source.sheet.map(file_name(found.file.replace("$domain", "aliases")), text),)
-            if text
-            else (),
-        )
+        ends: list[tuple[str, Way]] = []
+        for domain in domains if "$" in found.file else [""]:
+            file = self._source.plain(found.file.replace("$domain", domain))
+            for number, key, value in table(self._source.text_of(file, place)):
+                if key.startswith("*") and "*" not in found.kind:
+                    continue
+                at = _below(key, domain) if domain else key
+                end = _end(key, value)
+                ends += [(at, way) for way in end]
+                entries += [] if end else self._entry(at, value, f"{file}:{number}", [domain] if domain else domains)
+        text, name = map_text(entries), file_name(found.file.replace("$domain", "aliases"))
+        stage = replace(stage, ends=tuple(ends))
+        return replace(stage, aliases=(self._source.sheet.map(name, text),)) if text else stage
 
     def _names_of(self, stage: Stage) -> list[str]:
         """The domains it is for; all that are ours, where it names none."""
         named = [name for name in patterns_of(stage.domains) if name != "*"] or list(patterns_of(self._open))
         return list(dict.fromkeys(name.lstrip("=") for name in named if name != "*"))
 
-    def _rows(self, file: str, place: str, domains: list[str]) -> Iterator[tuple[str, str]]:
-        """The entries of an alias file that are addresses; the others are told of."""
-        for number, key, value in table(self._source.text_of(file, place)):
-            targets = [_target(word) for word in value.split(",") if word.strip()]
-            if not all(targets) or not targets or _KEY.fullmatch(key) is None:
-                remedy = "programs, files and :words: are no recipients here; a [[route]] with `addresses`"
-                self._source.sheet.leave(f"{file}:{number}: {key}: {value}", remedy)
-            kept = ", ".join(target for target in targets if target)
-            if kept and key == "*":
-                yield from ((f"@{domain}", kept) for domain in domains)
-            elif kept and _KEY.fullmatch(key) is not None:
-                yield key.removeprefix("*"), kept
+    def _entry(self, key: str, value: str, place: str, domains: list[str]) -> list[tuple[str, str]]:
+        """An entry of an alias file, as far as it stands for addresses; told of, where it does not."""
+        targets = [_target(word) for word in value.split(",") if word.strip()]
+        is_default = key.startswith("*") and key.partition("@")[2] in ("", *domains)
+        if not all(targets) or not targets or not (is_default or _KEY.fullmatch(key)):
+            remedy = "programs, files and :words: are no recipients here; a [[route]] with `addresses`"
+            self._source.sheet.leave(f"{place}: {key}: {value}", remedy)
+        kept = ", ".join(target for target in targets if target)
+        if kept and key == "*":
+            return [(f"@{domain}", kept) for domain in domains]
+        return [(key.removeprefix("*"), kept)] if kept and (is_default or _KEY.fullmatch(key)) else []
+
+
+def _end(key: str, value: str) -> list[Way]:
+    """Where an entry leads that stands for no address: nowhere, or back; none where it stands for some."""
+    found = re.fullmatch(r':(fail|blackhole):\s*(.*)|"?/dev/null"?', value, re.DOTALL)
+    if found is None or _USER.fullmatch(key) is None:
+        return []
+    return [_special(found[1] or "blackhole", found[2] or "")]
 
 
 def _below(key: str, domain: str) -> str:

@@ -19,6 +19,8 @@ from waypost.config.units import format_duration
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TIME: Final = re.compile(r"(?:\d{1,9}[wdhms])+|\d{1,9}")
 _RULE: Final = re.compile(r'("(?:[^"\\]|\\.)*"|\S+)\s+("(?:[^"\\]|\\.)*"|\S+)(?:\s+(\S+))?', re.DOTALL)
+#: A local-part or an address that a table of ours can have.
+_PLAIN: Final = re.compile(r"[^\s|/:,\"<>*#]+")
 _MOST_PAUSES: Final = 200
 _LONGEST: Final = 366 * 86400
 _SENDERS: Final = frozenset("Ffrs")
@@ -160,7 +162,7 @@ def _entries(source: Source, pattern: str, becomes: str, place: str) -> Iterator
     found = lookup_of(becomes)
     for _, key, value in table(source.text_of(found.file, place)):
         for name in names if found.key in {"$local_part", "$1"} else [""]:
-            if re.fullmatch(r"[^\s|/:,]+", value):
+            if _PLAIN.fullmatch(key) and _PLAIN.fullmatch(value):
                 yield f"{key}@{name}" if name else key, value
 
 

@@ -25,7 +25,7 @@ _OF_NO_MEANING: Final = names(
     mode_fail_narrower create_directory maildir_format message_prefix message_suffix tls_tempfail_tryclear
     tls_resumption_hosts tls_require_ciphers tls_sni dns_qualify_single dns_search_parents hosts_try_dane
     tls_try_verify_hosts hosts_try_prdr hosts_try_chunking hosts_avoid_pipelining tls_dh_min_bits
-    message_linelength_limit serialize_hosts gethostbyname hosts_try_fastopen create_file quota check_string
+    message_linelength_limit serialize_hosts gethostbyname hosts_try_fastopen create_file check_string
     escape_string hosts_noproxy_tls delay_after_cutoff hosts_randomize hosts_max_try tls_verify_certificates
     """
 )
@@ -100,7 +100,7 @@ class Transports:
         listed = [item for item in items(self._source.plain(hosts)) if item != "+"]
         servers = tuple(self._server(transport, name) for name in listed)
         settings = self._settings(transport, [_parts(name)[0] for name in listed])
-        if randomize and len(servers) > 1:
+        if (randomize or transport.has("hosts_randomize")) and len(servers) > 1:
             settings = (*settings, ("weights", (1,) * len(servers)))
         return checked(Way(servers, settings))
 
@@ -131,8 +131,8 @@ class Transports:
         self._tell(transport, _SMTP)
         tls = self._tls(transport)
         found: dict[str, str | tuple[str, ...] | tuple[int, ...]] = {"tls": tls, **self._login(transport, hosts)}
-        if found.get("username") and not tls:
-            found["tls"] = "required"
+        if found.get("username") and not tls:  # Exim says no password in clear, nor to whom it has to verify and cannot
+            found["tls"] = "verify" if transport.get("tls_verify_hosts") == "*" else "required"
         found["helo"] = self._name(transport)
         found["source"] = self._interface(transport)
         found["generic"] = self._generic(transport)
