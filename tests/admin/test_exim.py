@@ -335,6 +335,36 @@ client:
     assert not any(f"secret{n}" in " ".join(each) for each in found.left for n in (1, 2, 3))
 
 
+def test_who_may_relay_is_what_the_acl_of_recipients_says_and_no_other(tmp_path: Path) -> None:
+    text = """\
+acl_smtp_connect = connect
+acl_smtp_rcpt = rcpt
+begin acl
+connect:
+  accept hosts = 198.51.100.1
+rcpt:
+  accept hosts = :
+  accept hosts = !10.1.2.3 : 10.1.0.0/16
+  accept hosts = 203.0.113.1
+         senders = a@b.example
+  accept domains = one.example
+         senders = x@y.example : two.example
+  accept domains = three.example
+         endpass
+         verify = recipient
+"""
+    found = translated(
+        tmp_path, f"{text}begin routers\nall:\n  driver = dnslookup\n  transport = remote_smtp\n{TRANSPORTS}"
+    )
+    ours = config(tmp_path, found)
+    assert [str(one) for one in ours.relay.networks] == ["10.1.0.0/16"]
+    assert [str(one) for one in ours.relay.never] == ["10.1.2.3/32"]
+    taken = {name: not route(ours, f"x@{name}.example").relay_only for name in ("one", "two", "three")}
+    assert taken == {"one": False, "two": False, "three": True}
+    told = [setting.partition(": ")[0] for setting, _ in found.left if setting.startswith("exim.conf")]
+    assert told == ["exim.conf:5", "exim.conf:9", "exim.conf:11"]
+
+
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="Exim is not unpacked (tests/live/setup.sh)")
 def test_the_configuration_that_comes_with_exim_is_in_order(tmp_path: Path) -> None:
     found = Translator(EXAMPLE, "mail.example.com").translate()

@@ -89,7 +89,7 @@ _REMEDIES: Final = (
     ("spam", "a hook may ask a scanner (docs/howto/content.md)"),
     ("demime", "a hook may look into it (docs/howto/content.md)"),
     ("mime_", "a hook may look into it (docs/howto/content.md)"),
-    ("local_parts = ^", "a hook may refuse such local-parts (docs/howto/hooks.md)"),
+    ("local_parts=^", "a hook may refuse such local-parts (docs/howto/hooks.md)"),
     ("verify = header_", "a hook may look into the header (docs/howto/hooks.md)"),
     ("verify = sender", "[senders] (docs/howto/access.md)"),
     ("verify = recipient/callout", "a [[map]] with call_ahead in `users` of the [[domain]]"),
@@ -97,18 +97,19 @@ _REMEDIES: Final = (
     ("hosts", "[access] (docs/howto/access.md)"),
     ("helo", "[screening] (docs/howto/access.md)"),
 )
-#: Statements that say what Waypost does of itself; with spaces as one, and `= ` as `=`.
+#: Statements that say what Waypost does of itself, as `_plain` writes them.
 _SAID_ANYWAY: Final = (
-    re.compile(r"accept hosts=:"),
-    re.compile(r"accept authenticated=\*"),
-    re.compile(r"accept( local_parts=postmaster)?( domains=[^|]*)?"),
-    re.compile(r"(require|accept) domains=[^|]*"),
-    re.compile(r"require verify=recipient"),
-    re.compile(r"deny !verify=recipient"),
-    re.compile(r"accept( domains=[^|]*)? endpass verify=recipient"),
-    re.compile(r"warn|warn set acl_\w+=\w*"),
+    re.compile(r"accept \| hosts=:"),
+    re.compile(r"accept \| authenticated=\*"),
+    re.compile(r"accept( \| local_parts=postmaster)?( \| domains=[^|]*)?"),
+    re.compile(r"accept \| domains=[^|]* \| local_parts=postmaster"),
+    re.compile(r"require \| domains=[^|]*"),
+    re.compile(r"require \| verify=recipient"),
+    re.compile(r"deny \| !verify=recipient"),
+    re.compile(r"accept \| domains=[^|]*( \| endpass)? \| verify=recipient"),
+    re.compile(r"warn|warn \| set acl_\w+=\w*"),
 )
-_TAKES: Final = re.compile(r"(?:require|accept) domains=([^|]*?)(?: (?:endpass )?verify=recipient)?")
+_TAKES: Final = re.compile(r"(?:require|accept) \| domains=([^|]*?)(?:(?: \| endpass)? \| verify=recipient)?")
 _MODIFIERS: Final = re.compile(r"(message|log_message|logwrite|control|delay|log_reject_target)\s*=")
 
 
@@ -199,12 +200,22 @@ class Translator:
 
     def _relay(self) -> None:
         """Who may send anywhere: `accept hosts = …` in an ACL, and by custom the list relay_from_hosts."""
-        options = [Option(one.place, "hosts", hosts) for one in self._found.statements if (hosts := _relays(one))]
+        options = [Option(one.place, "hosts", hosts) for one in self._found.statements if (hosts := self._relays(one))]
         named = self._found.lists.get(("host", "relay_from_hosts"))
         if named is not None and not any("+relay_from_hosts" in one.value for one in options):
             options.append(named)
-        networks = [network for option in options for network in self._source.networks(option)]
-        self._sheet.add("[relay]", networks=list(dict.fromkeys(networks)))
+        listed = dict.fromkeys(network for option in options for network in self._source.networks(option))
+        networks = [network for network in listed if not network.startswith("!")]
+        self._sheet.add("[relay]", networks=networks, never=[one[1:] for one in listed if one.startswith("!")])
+
+    def _is_of_recipients(self, one: Statement) -> bool:
+        """Whether it is asked at RCPT: another ACL has no say in whose mail goes where."""
+        return bool(one.acl) and one.acl == self._found.main.get("acl_smtp_rcpt", Option("", "", "")).value
+
+    def _relays(self, one: Statement) -> str:
+        """The hosts whose mail is taken wherever it goes, of `accept hosts = +relay_from_hosts`; "" of others."""
+        found = re.fullmatch(r"accept \| hosts=([^|{}]+)", _plain(one))
+        return found[1] if found is not None and found[1].strip() != ":" and self._is_of_recipients(one) else ""
 
     def _open_to_all(self) -> Items:
         """The domains that mail is taken for from anyone: by custom local_domains and relay_to_domains."""
@@ -212,7 +223,7 @@ class Translator:
         found = [self._found.lists[name] for name in custom if name in self._found.lists]
         for one in self._found.statements:
             listed = _TAKES.fullmatch(_plain(one))
-            if listed is not None and "!" not in listed[1]:
+            if listed is not None and self._is_of_recipients(one) and "!" not in listed[1]:
                 found.append(Option(one.place, "domains", listed[1]))
         items_of: list[Items] = []
         for option in found:
@@ -282,7 +293,7 @@ class Translator:
     def _acls(self) -> None:
         for one in self._found.statements:
             text = _plain(one)
-            is_said = _relays(one) or any(known.fullmatch(text) for known in _SAID_ANYWAY)
+            is_said = self._relays(one) or any(known.fullmatch(text) for known in _SAID_ANYWAY)
             if not one.verb or is_said or _is_of_nobody(one):
                 continue
             shown = " ".join(f"{one.verb} {' '.join(one.conditions)}".split())
@@ -350,18 +361,9 @@ def _address_and_port(word: str) -> tuple[str, str]:
 
 
 def _plain(one: Statement) -> str:
-    """A statement on one line: its verb and conditions without what only words an answer; `=` without spaces."""
-    conditions = [text for text in one.conditions if _MODIFIERS.match(text) is None]
-    text = " ".join(" ".join([one.verb, *conditions]).split())
-    return re.sub(r"\s*=\s*", "=", text, count=len(conditions))
-
-
-def _relays(one: Statement) -> str:
-    """The hosts whose mail an ACL takes wherever it goes, of `accept hosts = +relay_from_hosts`; "" of others."""
-    found = re.fullmatch(r"accept hosts=([^|]+)", _plain(one))
-    if found is None or len([text for text in one.conditions if _MODIFIERS.match(text) is None]) != 1:
-        return ""
-    return found[1] if found[1].strip() != ":" and "{" not in found[1] else ""
+    """`verb | condition=value | …`: without what only words an answer."""
+    conditions = (" ".join(text.split()) for text in one.conditions if _MODIFIERS.match(text) is None)
+    return " | ".join([one.verb, *(re.sub(r"\s*=\s*", "=", text.replace("|", "/"), count=1) for text in conditions)])
 
 
 def _is_of_nobody(one: Statement) -> bool:

@@ -138,7 +138,7 @@ class Source:
 
     # ---- hosts
     def networks(self, option: Option, depth: int = 0) -> list[str]:
-        """A list of hosts as networks; others are told of."""
+        """A list of hosts as networks, with a `!` before those that are not in it; others are told of."""
         try:
             words = items(self.plain(option.value))
         except NotPlainError:
@@ -154,12 +154,14 @@ class Source:
         return list(dict.fromkeys(found))
 
     def _network(self, word: str, option: Option) -> list[str]:
+        if word.startswith("!") and not word.startswith("!+"):
+            return [f"!{network}" for network in self._network(word[1:].strip(), option)]
         if word in {"localhost", "@[]"}:
             return ["127.0.0.0/8", "::1/128"]
         try:
             network = ip_network(word.strip("[]"), strict=False)
         except ValueError:
-            if not word.startswith("+"):
+            if word not in {"+ignore_unknown", "+include_unknown", "+ignore_defer", "+include_defer"}:
                 text = f"{option.place}: {option.name}: {word}"
                 self.sheet.leave(text, "no network by itself; list the addresses in relay.networks")
             return []
