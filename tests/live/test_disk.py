@@ -68,9 +68,13 @@ async def survives(service: Service, fault: DiskFault, source: Source, far_end: 
     """Let mail flow through the fault and out of it; the refusals that it cost."""
     refused = len(source.ledger.refused)
     async with disk_fault(service, fault) as trace:
+
+        async def was_met() -> bool:
+            return any(call.was_injected for call in calls_in(trace))
+
         await asyncio.sleep(LASTING)
+        await until(was_met, f"{fault}: the service makes that call", log=service.log)
     calls = calls_in(trace)
-    assert any(call.was_injected for call in calls), f"{fault}: the service never made that call"
     assert synced_blindly(calls) == [], fault
     before = set(source.ledger.promised)
     await until(lambda: has_grown(source, before), f"new mail is taken after {fault}", within=MENDED, log=service.log)

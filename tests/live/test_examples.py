@@ -104,6 +104,11 @@ async def test_programs_of_a_null_client_send_while_the_hubs_are_away_and_the_se
             text = b"To: bob@example.org\nSubject: cron\n\nit ran\n"
             await must_run(BIN / "waypost-sendmail", "-t", "-i", stdin=text, env=environment)
             await hub.messages(1)
+
+            async def is_cleared() -> bool:
+                return not list((place / "spool-pickup").glob("*.eml"))
+
+            await until(is_cleared, "the file is removed that was taken", log=example.service.log)
             await example.service.stop()
             await must_run(BIN / "waypost-sendmail", "-i", "carl@example.org", stdin=b"later\n", env=environment)
             assert len(list((place / "spool-pickup").glob("*.eml"))) == 1

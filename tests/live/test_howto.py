@@ -15,6 +15,8 @@ from urllib.request import urlopen
 import pytest
 import trustme
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.certificates import write_certificate
 from tests.live.dovecot import dovecot
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.live
 GUIDES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
 PASSWORD = "smart-host.password"
 SECRET = "webhook.secret"
+SIGNING = "dkim.pem"
 
 
 def printed(guide: str) -> str:
@@ -63,6 +66,9 @@ async def test_the_printed_configuration_is_in_order_as_it_stands(guide: str, pl
     (place / PASSWORD).write_text("secret\n")
     (place / SECRET).write_text("c0ffee\n")
     write_certificate(trustme.CA(), place, "mx.example.net", file="mx")
+    (place / SIGNING).write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
 
     checked = await run(sys.executable, "-m", "waypost", "check", "--config", config)
 
