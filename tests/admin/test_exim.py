@@ -15,9 +15,10 @@ from waypost.admin.exim import Translator
 from waypost.admin.exim_rules import retrying
 from waypost.admin.exim_text import NotPlainError, configuration, expanded, items, lines_of, table
 from waypost.admin.translation import Translation
-from waypost.route.route import Reject
+from waypost.route.route import Reject, Route
 from waypost.route.target import target_text
 from waypost.smtp.client import Credentials
+from waypost.smtp.path import parse_mailbox
 
 #: What comes with Exim, and what Debian configures it with (setup.sh unpacks both for the live tests).
 UNPACKED = Path("/var/cache/waypost-live/exim")
@@ -235,6 +236,36 @@ users:
     assert [(each.section.users, each.section.subaddress) for each in ours.domains] == [(("users-users",), "+")]
     assert found.files["users-users"] == "ann ann\nbob bob\n"
     assert "users-users" in found.text
+
+
+def test_a_smart_host_may_be_for_some_senders(tmp_path: Path) -> None:
+    text = f"""{HEAD}
+begin routers
+shop:
+  driver = manualroute
+  domains = ! +local_domains
+  senders = shop@example.com : *@shop.example
+  route_list = * 10.0.0.1
+  transport = remote_smtp
+odd:
+  driver = manualroute
+  senders = ^x
+  route_list = * 10.0.0.2
+  transport = remote_smtp
+rest:
+  driver = dnslookup
+  domains = ! +local_domains
+  transport = remote_smtp
+{TRANSPORTS}"""
+    found = translated(tmp_path, text)
+    table = config(tmp_path, found).route_table()
+    ways = []
+    for sender in ("shop@example.com", "x@shop.example", "x@a.shop.example"):
+        one = table.route(parse_mailbox("x@far.example"), parse_mailbox(sender))
+        assert isinstance(one, Route)
+        ways.append(target_text(one.transport))
+    assert ways == ["smtp://10.0.0.1:25", "smtp://10.0.0.1:25", "mx:far.example"]
+    assert "'^x'" in dict(found.left)["exim.conf:14: router odd"]
 
 
 def test_each_domain_may_have_an_alias_file_of_its_name(tmp_path: Path) -> None:
@@ -513,7 +544,7 @@ ${lookup{$domain}lsearch{/nowhere}} ${if_exists{ { } * ! + : :: ; <; / [ ] @ " \
 .ifdef .else .endif .include A_=_ * F,2h,15m; G,1h,1s,9 require accept deny domains_= hosts_= no_more 999999999999d
 delay_warning_=_ recipients_max_=_ tls_certificate_=_ local_part_suffix_=_ local_part_suffix_optional interface_=_
 *@+local_domains helo_data_=_ port_=_ protocol_=_lmtp fallback_hosts_=_ smtp_accept_max_=_ socket_=_ driver_=_lmtp
-hostlist_relay_from_hosts_=_ :fail: :blackhole: $local_part@ a@b.example
+senders_=_ hostlist_relay_from_hosts_=_ :fail: :blackhole: $local_part@ a@b.example
 """
 WORDS = st.sampled_from(CORNERS.split()).map(lambda word: word.replace("_=_", " = ").replace("begin_", "begin "))
 TEXTS = st.lists(st.one_of(WORDS, st.sampled_from(["\n", "\n", "\n", " "]), st.text(max_size=6)), max_size=60)

@@ -17,6 +17,7 @@ from waypost.admin.exim_rules import map_text
 from waypost.admin.exim_text import Driver, Lookup, NotPlainError, Option, items, lookup_of, table
 from waypost.admin.exim_transports import Transports, Way, checked
 from waypost.admin.translation import file_name, names, section
+from waypost.policy.access import parse_sender
 
 #: A key of an alias file that a route can be for.
 _USER: Final = re.compile(r"[a-z0-9_=+-][a-z0-9_.=+-]{0,60}(@[a-z0-9.-]+)?")
@@ -36,12 +37,12 @@ _OF_NO_MEANING: Final = names(
 _READ: Final = names(
     """
     domains data transport route_list route_data more file check_local_user local_part_suffix fallback_hosts local_parts
+    senders
     """
 )
 #: What makes a router one for some mail only: such a one is not written, and mail goes as if it were not there.
 _HINTS: Final = {
     "condition": "no router asks a condition here; a hook may (docs/howto/hooks.md)",
-    "senders": "a [[route]] with `senders`",
     "local_part_prefix": "a map in `aliases` of the [[domain]]",
     "require_files": "no router asks for files here",
     "unseen": "a [[copy]], or a hook",
@@ -66,6 +67,8 @@ class Stage:
     #: Local-parts, or addresses, of alias files that lead to no address: `:blackhole:`, `:fail:`.
     ends: tuple[tuple[str, Way], ...] = ()
     ways: tuple[tuple[Items, Way], ...] = ()
+    #: Whose mail alone it is for; none: everybody's.
+    senders: tuple[str, ...] = ()
     is_last: bool = False
 
 
@@ -78,15 +81,21 @@ class Outcome:
     subaddress: str
     catch_all: str
     ends: tuple[tuple[str, Way], ...]
+    #: The ways of some senders' mail, before that of all others.
+    of_senders: tuple[tuple[tuple[str, ...], Way], ...]
     way: Way
     is_open: bool
 
 
 def outcome(stages: list[Stage], pattern: str, open_to_all: Items) -> Outcome:
     """A pattern, led through all routers."""
-    found = Outcome((), (), "", "", (), _NOWHERE, is_in(open_to_all, pattern))
+    found = Outcome((), (), "", "", (), (), _NOWHERE, is_in(open_to_all, pattern))
     for stage in stages:
         if not is_in(stage.domains, pattern):
+            continue
+        if stage.senders:
+            first = [way for listed, way in stage.ways if is_in(listed, pattern)][:1]
+            found = replace(found, of_senders=(*found.of_senders, *((stage.senders, way) for way in first)))
             continue
         found = replace(
             found,
@@ -147,7 +156,18 @@ class Routers:
         for address, way in self._ended(patterns, one):
             self._source.sheet.routes.append(section("[[route]]", name=address, addresses=[address], to=way.target()))
         accept = "anyone" if one.is_open else "relay"
+        self._write_senders(patterns, one, accept_from=accept)
         self._source.sheet.route(patterns, one.way.target(), accept_from=accept, **dict(one.way.settings))
+
+    def _write_senders(self, patterns: list[str], one: Outcome, **more: str) -> None:
+        """A route for each group of senders; of two for the same sender the first."""
+        seen: set[str] = set()
+        for senders, way in one.of_senders:
+            own = [sender for sender in senders if sender not in seen]
+            seen.update(own)
+            if own:
+                settings = {"name": f"{patterns[0]} of {own[0]}", "senders": own, **more, **dict(way.settings)}
+                self._source.sheet.route(patterns, way.target(), **settings)
 
     def _ended(self, patterns: list[str], one: Outcome) -> Iterator[tuple[str, Way]]:
         """Addresses of these domains that lead nowhere, each once."""
@@ -166,6 +186,7 @@ class Routers:
         if one.aliases or one.users or one.catch_all:
             text = f"routers without `domains` ({', '.join((*one.aliases, *one.users, one.catch_all))})"
             self._source.sheet.leave(text, "they are asked for the domains above alone; a [[domain]] for others")
+        self._write_senders(["*"], one)
         if one.way != _NOWHERE:
             self._source.sheet.route(["*"], one.way.target(), **dict(one.way.settings))
 
@@ -208,7 +229,25 @@ class Routers:
                 domains = self._domains_of_lookup(option)
             else:
                 domains = self._source.domains(option)
-        return Stage(domains, subaddress=self._subaddress(router), is_last=router.get("more") == "false")
+        senders, is_last = self._senders(router), router.get("more") == "false"
+        return Stage(domains, subaddress=self._subaddress(router), senders=senders, is_last=is_last)
+
+    def _senders(self, router: Driver) -> tuple[str, ...]:
+        """Addresses and domains of a list of senders, as a route has them. Raises: NotPlainError."""
+        if "senders" not in router.options:
+            return ()
+        words = items(self._source.plain(router.get("senders")))
+        found = [f"={word.removeprefix('*@')}" if "@" not in word.removeprefix("*@") else word for word in words]
+        for word in found:
+            if re.fullmatch(r"=[A-Za-z0-9.-]*[A-Za-z0-9]|[A-Za-z0-9_.+=-]+@[A-Za-z0-9.-]+", word) is None:
+                raise NotPlainError(f"its senders have {word.removeprefix('=')!r}")
+            try:
+                parse_sender(word)
+            except ValueError as error:
+                raise NotPlainError(f"its senders: {error}") from error
+        if not found or router.get("driver") == "redirect":
+            raise NotPlainError("it is for some senders alone")
+        return tuple(found)
 
     def _domains_of_lookup(self, option: Option) -> Items:
         """A list that is, as Debian has it, the keys of the file that route_data looks in: those alone anyway."""
