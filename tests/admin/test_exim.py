@@ -244,6 +244,7 @@ begin routers
 shop:
   driver = manualroute
   domains = ! +local_domains
+  fallback_hosts = 10.0.0.7:10.0.0.8
   senders = shop@example.com : *@shop.example
   route_list = * 10.0.0.1
   transport = remote_smtp
@@ -265,7 +266,8 @@ rest:
         assert isinstance(one, Route)
         ways.append(target_text(one.transport))
     assert ways == ["smtp://10.0.0.1:25", "smtp://10.0.0.1:25", "mx:far.example"]
-    assert "'^x'" in dict(found.left)["exim.conf:14: router odd"]
+    assert "'^x'" in dict(found.left)["exim.conf:15: router odd"]
+    assert 'fallback = ["smtp://10.0.0.7:25", "smtp://10.0.0.8:25"]' in found.text
 
 
 def test_each_domain_may_have_an_alias_file_of_its_name(tmp_path: Path) -> None:

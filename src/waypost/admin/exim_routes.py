@@ -335,7 +335,8 @@ class Routers:
         hosts = router.get("fallback_hosts")
         if not hosts:
             return way
-        return replace(way, settings=(*way.settings, ("fallback", self._transports.servers(hosts))))
+        others = tuple(one for one in way.settings if one[0] != "fallback")
+        return replace(way, settings=(*others, ("fallback", self._transports.servers(hosts))))
 
     # ---- redirect
     def _redirected(self, router: Driver, stage: Stage) -> Iterator[Stage]:

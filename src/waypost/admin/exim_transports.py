@@ -54,11 +54,6 @@ class Way:
     to: tuple[str, ...]
     settings: tuple[tuple[str, str | tuple[str, ...] | tuple[int, ...]], ...] = ()
 
-    @property
-    def needs_login(self) -> bool:
-        """Whether we log in there."""
-        return any(name == "username" for name, _ in self.settings)
-
     def target(self) -> str | list[str]:
         """As the file spells it."""
         return self.to[0] if len(self.to) == 1 else list(self.to)
@@ -136,6 +131,7 @@ class Transports:
         found["helo"] = self._name(transport)
         found["source"] = self._interface(transport)
         found["generic"] = self._generic(transport)
+        found["fallback"] = self.servers(transport.get("fallback_hosts")) if transport.get("fallback_hosts") else ()
         if transport.get("tls_certificate"):
             found["client_certificate"] = self._plain_or_told(transport, "tls_certificate")
             found["client_key"] = self._plain_or_told(transport, "tls_privatekey")
