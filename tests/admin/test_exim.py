@@ -52,6 +52,7 @@ boxes:
   maildir_format
   directory = /var/mail/$domain/$local_part
 """
+BY_MX = f"begin routers\nall:\n  driver = dnslookup\n  transport = remote_smtp\n{TRANSPORTS}"
 
 
 def translated(directory: Path, text: str) -> Translation:
@@ -386,9 +387,7 @@ rcpt:
          endpass
          verify = recipient
 """
-    found = translated(
-        tmp_path, f"{text}begin routers\nall:\n  driver = dnslookup\n  transport = remote_smtp\n{TRANSPORTS}"
-    )
+    found = translated(tmp_path, text + BY_MX)
     ours = config(tmp_path, found)
     assert [str(one) for one in ours.relay.networks] == ["10.1.0.0/16"]
     assert [str(one) for one in ours.relay.never] == ["10.1.2.3/32"]
@@ -396,6 +395,15 @@ rcpt:
     assert taken == {"one": False, "two": False, "three": True}
     told = [setting.partition(": ")[0] for setting, _ in found.left if setting.startswith("exim.conf")]
     assert told == ["exim.conf:5", "exim.conf:9", "exim.conf:11"]
+
+
+def test_a_list_of_our_domains_that_ends_in_a_negation_is_an_open_relay_and_told(tmp_path: Path) -> None:
+    text = "domainlist local_domains = a.example : !b.example\ndomainlist relay_to_domains = b.example\n"
+    found = translated(tmp_path, text + BY_MX)
+    ours = config(tmp_path, found)
+    taken = {name: not route(ours, f"x@{name}.example").relay_only for name in ("a", "b", "c")}
+    assert taken == {"a": True, "b": True, "c": False}
+    assert any("open relay" in remedy for _, remedy in found.left)
 
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="Exim is not unpacked (tests/live/setup.sh)")

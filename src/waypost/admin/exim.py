@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from waypost.admin.exim_debian import is_debian, lines_of_debian
-from waypost.admin.exim_lists import Items, Source
+from waypost.admin.exim_lists import Item, Items, Source
 from waypost.admin.exim_routes import Routers
 from waypost.admin.exim_rules import Retrying, duration, map_text, retry, rewrites, seconds
 from waypost.admin.exim_text import (
@@ -231,7 +231,7 @@ class Translator:
                 items_of.append(self._source.domains(option))
             except NotPlainError as error:
                 self._source.leave(option, f"{error}; list the domains in a [[domain]] or [[route]]")
-        return tuple(dict.fromkeys(item for listed in items_of for item in listed))
+        return tuple(Item("", inner=listed) for listed in dict.fromkeys(items_of))
 
     def _limits(self) -> None:
         """Numbers that have their like here, where they are plain and within our bounds."""

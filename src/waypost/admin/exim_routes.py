@@ -126,6 +126,10 @@ class Routers:
         stages = [stage for router in self._source.found.routers for stage in self._stage(router)]
         named = {"*": None} | dict.fromkeys(pattern for pattern in self._named(stages) if pattern != "*")
         becomes = {pattern: outcome(stages, pattern, self._open) for pattern in named}
+        if becomes["*"].is_open:
+            text = "domains whose mail is taken from anyone: *"
+            self._source.sheet.leave(text, "that is an open relay; from relay.networks alone now")
+            becomes["*"] = replace(becomes["*"], is_open=False)
         groups: dict[Outcome, list[str]] = {}
         for pattern, one in becomes.items():
             if pattern == "*" or one != becomes[_wider(pattern, list(becomes))]:
@@ -180,9 +184,6 @@ class Routers:
                     yield address, way
 
     def _write_rest(self, one: Outcome) -> None:
-        if one.is_open:
-            text = "domains whose mail is taken from anyone: *"
-            self._source.sheet.leave(text, "that is an open relay; from relay.networks alone now")
         if one.aliases or one.users or one.catch_all:
             text = f"routers without `domains` ({', '.join((*one.aliases, *one.users, one.catch_all))})"
             self._source.sheet.leave(text, "they are asked for the domains above alone; a [[domain]] for others")
