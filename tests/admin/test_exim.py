@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.admin.translations import config, route, way
 from tests.cli.service import asked
+from tests.live.process import free_port
 from waypost.admin.exim import Translator
 from waypost.admin.exim_rules import retrying
 from waypost.admin.exim_text import NotPlainError, configuration, expanded, items, lines_of, table
@@ -454,6 +455,8 @@ def test_the_guides_command_does_as_it_says(tmp_path: Path) -> None:
     place = debian(tmp_path, SMARTHOST, mailname="example.com\n")
     (command,) = re.findall(r"^    waypost (import exim .*)$", GUIDE.read_text(), re.MULTILINE)
     asked(*command.replace("/etc/exim4", str(place)).replace("imported", str(tmp_path / "imported")).split())
+    written = tmp_path / "imported/waypost.toml"
+    written.write_text(f'{written.read_text()}\n[admin]\naddress = "127.0.0.1:{free_port()}"\n')  # nobody answers there
     why = re.search(r"`waypost (explain --config imported.*?)`", GUIDE.read_text(), re.DOTALL)
     assert why is not None
     said = asked(*why[1].replace("imported", str(tmp_path / "imported")).split(), code=1)  # example.com ends there
