@@ -249,6 +249,23 @@ async def test_a_rest_is_over_for_all_nodes_when_one_has_a_session_or_somebody_s
 
 
 @virtual
+async def test_a_retry_ends_a_rest_that_is_known_from_others_alone_as_after_a_start() -> None:
+    nodes = Nodes(2, limits(5), cut_off=[0])
+    one, two = nodes.towns
+    async with nodes.running():
+        await one.queue("hop0", 3)
+        await asyncio.sleep(3)
+        assert one.notes.rests
+        assert two.dispatcher.destinations() == []
+        two.dispatcher.try_again()
+        await two.queue("hop0", 1)
+        await asyncio.sleep(3)
+
+        assert nodes.accepted[1] == 1
+        assert one.dispatcher.destinations()[0].phase is not Phase.RESTING
+
+
+@virtual
 async def test_a_rest_whose_cause_is_told_in_words_says_whose_they_are() -> None:
     nodes = Nodes(1, limits(5))
     (town,) = nodes.towns

@@ -203,6 +203,9 @@ class Dispatcher:
         """
         for name in next_hops:
             self._destination(name).is_opened = True
+        for name in [name for name in self._rests if not next_hops or name in next_hops]:
+            del self._rests[name]
+            self._tell_rest(_Rest(name, 0.0, ""))
         for name, destination in self._destinations.items():
             if not next_hops or name in next_hops:
                 if destination.rests_until > self._clock.monotonic():
