@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -35,16 +36,13 @@ from waypost.config.model import (
     Access,
     Admin,
     Auth,
-    Certificate,
     ClientRate,
     Cluster,
     Copy,
-    Destination,
     Dkim,
     Dns,
     DnsList,
     Domain,
-    Fetch,
     Greylist,
     HeloMemory,
     History,
@@ -54,12 +52,10 @@ from waypost.config.model import (
     Log,
     Map,
     Notices,
-    OAuth,
     Pickup,
     Relay,
     Retry,
     Rewriting,
-    Route,
     Screening,
     Senders,
     Service,
@@ -74,6 +70,7 @@ from waypost.config.rules import build_fallbacks, build_override, build_rule, ch
 from waypost.config.sections import Placed, Reader, placed
 from waypost.config.strangers import Strangers, check_strangers
 from waypost.config.tls import certificate_files, check_listeners_tls, complete_listener
+from waypost.config.written import Written
 from waypost.net.certificates import CertificateFiles
 from waypost.queue.place import is_database, where_of
 from waypost.queue.schedule import SAME, RetryPolicy, Same
@@ -217,128 +214,131 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     except tomllib.TOMLDecodeError as error:
         return Complaints(where, (_syntax_complaint(str(error), text),))
     reader = Reader.of(document, text)
-    service, admin, relay = reader.table("service", Service), reader.table("admin", Admin), reader.table("relay", Relay)
-    retry, limits = reader.table("retry", Retry), reader.table("limits", Limits)
-    timeouts, dns = reader.table("timeouts", Timeouts), reader.table("dns", Dns)
-    history, log, auth = reader.table("history", History), reader.table("log", Log), reader.table("auth", Auth)
-    certificates, tls = reader.array("certificate", Certificate), reader.table("tls", Tls)
-    tls_reporting, notices, dkim = (
-        reader.table("tls_reporting", TlsReporting),
-        reader.table("notices", Notices),
-        reader.table("dkim", Dkim),
-    )
-    listeners, routes = reader.array("listener", Listener), reader.array("route", Route)
-    access, senders, copies = (
-        reader.table("access", Access),
-        reader.table("senders", Senders),
-        reader.array("copy", Copy),
-    )
-    pickup, destinations = reader.table("pickup", Pickup), reader.array("destination", Destination)
-    domains, maps = reader.array("domain", Domain), reader.array("map", Map)
-    screening, greylist, rates, lists = (
-        reader.table("screening", Screening),
-        reader.table("greylist", Greylist),
-        reader.array("rate", ClientRate),
-        reader.array("dns_list", DnsList),
-    )
-
-    rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
-    fallbacks = [rule for route in routes for rule in build_fallbacks(route, reader, where=where)]
-    check_fallbacks(routes, reader)
-    addresses = build_addresses(
-        reader.table("rewriting", Rewriting),
-        routes,
-        [rule.name for rule in rules],
-        maps,
-        reader,
-        base=base,
-        environment=os.environ,
-        places=Places(Path(where).name, reader.lines),
-    )
-    files = certificate_files(certificates, base, reader)
-    check_spool(service, base, reader)
-    check_pickup(pickup, base, reader)
-    hooks, cluster, helo_memory, tracing = (
-        reader.array("hook", Hook),
-        reader.table("cluster", Cluster),
-        reader.table("helo_memory", HeloMemory),
-        reader.table("tracing", Tracing),
-    )
-    check_hooks(hooks, base, reader)
-    check_listeners(listeners, reader)
-    check_demands(listeners, auth, reader)
-    check_mode(service, routes, rules, reader)
-    check_listeners_tls(listeners, certificates, base, reader)
-    check_admin(admin, listeners, certificates, base, reader)
-    check_users(auth, base, reader)
-    check_reporting(tls_reporting, tracing, reader)
-    check_dkim(dkim, base, reader)
-    oauth = reader.array("oauth", OAuth)
-    providers, stores = (
-        build_providers(reader.array("fetch", Fetch), oauth, reader, base=base, environment=os.environ),
-        build_stores(cluster, reader, base=base, environment=os.environ),
-    )
-    check_on_call(routes, auth, reader)
-    spool = _directory(service[0], base) if service else base
-    authorisations = build_authorisations(oauth, auth, routes, reader, base=base, spool=spool)
-    check_routes(routes, reader)
-    check_destinations(destinations, routes, reader)
-    check_loops(routes, listeners, service, reader)
-    check_maps(maps, base, reader)
-    check_domains(domains, maps, routes, reader)
-    check_quarantine(senders, routes, reader)
-    check_notices(notices, routes, reader)
-    check_strangers(screening, greylist, rates, lists, reader)
-    if not reader.complaints and oauth:  # else there may be no table
-        table = RouteTable(rules, postmaster=service[0].postmaster)
-        check_alarms(authorisations, oauth, table, service[0].postmaster, reader)
+    written = Written.of(reader)
+    built = _build(written, reader, where=where, base=base)
+    _check(written, built.rules, base, reader)
+    if not reader.complaints and written.oauth:  # else there may be no table
+        service = written.service[0]
+        table = RouteTable(built.rules, postmaster=service.postmaster)
+        check_alarms(built.authorisations, written.oauth, table, service.postmaster, reader)
     if reader.complaints:
         return Complaints(where, tuple(sorted(reader.complaints)))
+    return _whole(written, built, reader, text=text, where=where, base=base)
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """What sections come to; of use where nothing was complained of."""
+
+    rules: Sequence[Rule]
+    fallbacks: Sequence[Rule]
+    addresses: Addresses
+    certificates: tuple[CertificateFiles, ...]
+    fetches: tuple[Provider, ...]
+    stores: tuple[Store, ...]
+    spool: Path
+    authorisations: Authorisations
+    places: Places
+
+
+def _build(written: Written, reader: Reader, *, where: str, base: Path) -> _Built:
+    routes = written.route
+    rules = [build_rule(route, reader, where=where, base=base, environment=os.environ) for route in routes]
+    spool = _directory(written.service[0], base) if written.service else base
+    places = Places(Path(where).name, reader.lines)
+    return _Built(
+        rules,
+        fallbacks=[rule for route in routes for rule in build_fallbacks(route, reader, where=where)],
+        addresses=build_addresses(
+            written.rewriting,
+            routes,
+            [rule.name for rule in rules],
+            written.map,
+            reader,
+            base=base,
+            environment=os.environ,
+            places=places,
+        ),
+        certificates=certificate_files(written.certificate, base, reader),
+        fetches=build_providers(written.fetch, written.oauth, reader, base=base, environment=os.environ),
+        stores=build_stores(written.cluster, reader, base=base, environment=os.environ),
+        spool=spool,
+        authorisations=build_authorisations(written.oauth, written.auth, routes, reader, base=base, spool=spool),
+        places=places,
+    )
+
+
+def _check(written: Written, rules: Sequence[Rule], base: Path, reader: Reader) -> None:
+    """How sections go together; complaints go to `reader`."""
+    check_fallbacks(written.route, reader)
+    check_spool(written.service, base, reader)
+    check_pickup(written.pickup, base, reader)
+    check_hooks(written.hook, base, reader)
+    check_listeners(written.listener, reader)
+    check_demands(written.listener, written.auth, reader)
+    check_mode(written.service, written.route, rules, reader)
+    check_listeners_tls(written.listener, written.certificate, base, reader)
+    check_admin(written.admin, written.listener, written.certificate, base, reader)
+    check_users(written.auth, base, reader)
+    check_reporting(written.tls_reporting, written.tracing, reader)
+    check_dkim(written.dkim, base, reader)
+    check_on_call(written.route, written.auth, reader)
+    check_routes(written.route, reader)
+    check_destinations(written.destination, written.route, reader)
+    check_loops(written.route, written.listener, written.service, reader)
+    check_maps(written.map, base, reader)
+    check_domains(written.domain, written.map, written.route, reader)
+    check_quarantine(written.senders, written.route, reader)
+    check_notices(written.notices, written.route, reader)
+    check_strangers(written.screening, written.greylist, written.rate, written.dns_list, reader)
+
+
+def _whole(written: Written, built: _Built, reader: Reader, *, text: str, where: str, base: Path) -> Config:
+    """All of it, where nothing was complained of: each table is there."""
+    (admin,), (auth,) = written.admin, written.auth
     return Config(
         where=where,
         base=base,
         text=text,
-        service=service[0],
-        spool=spool,
-        listeners=tuple(complete_listener(found.section, base, files) for found in listeners),
-        pickup=pickup[0],
-        admin=admin[0].model_copy(update={"users": str(base / admin[0].users)}) if admin[0].users else admin[0],
-        relay=relay[0],
-        access=access[0],
-        senders=senders[0],
-        copies=placed(copies, where, reader),
-        hooks=placed(hooks, where, reader),
-        screening=screening[0],
-        greylist=greylist[0],
-        rates=placed(rates, where, reader),
-        lists=placed(lists, where, reader),
-        auth=auth[0],
-        users=(base / auth[0].users).absolute(),
-        oauth=authorisations,
-        rules=(*rules, *fallbacks),
-        addresses=addresses,
-        fetches=providers,
-        overrides=tuple(
-            build_override(found, place=f"{Path(where).name}:{reader.lines[found.path]}") for found in destinations
-        ),
-        domains=placed(domains, where, reader),
-        maps=placed(maps, where, reader),
-        retry=retry[0],
-        limits=limits[0],
-        timeouts=timeouts[0],
-        dns=dns[0],
-        history=history[0],
-        log=log[0],
-        helo_memory=helo_memory[0],
-        tracing=tracing[0],
-        cluster=cluster[0],
-        stores=stores,
-        tls=tls[0],
-        dkim=dkim[0],
-        tls_reporting=tls_reporting[0],
-        notices=notices[0],
-        certificates=files,
-        places=Places(Path(where).name, reader.lines),
+        service=written.service[0],
+        spool=built.spool,
+        listeners=tuple(complete_listener(found.section, base, built.certificates) for found in written.listener),
+        pickup=written.pickup[0],
+        admin=admin.model_copy(update={"users": str(base / admin.users)}) if admin.users else admin,
+        relay=written.relay[0],
+        access=written.access[0],
+        senders=written.senders[0],
+        copies=placed(written.copy, where, reader),
+        hooks=placed(written.hook, where, reader),
+        screening=written.screening[0],
+        greylist=written.greylist[0],
+        rates=placed(written.rate, where, reader),
+        lists=placed(written.dns_list, where, reader),
+        auth=auth,
+        users=(base / auth.users).absolute(),
+        oauth=built.authorisations,
+        rules=(*built.rules, *built.fallbacks),
+        addresses=built.addresses,
+        fetches=built.fetches,
+        overrides=tuple(build_override(found, place=built.places.of(*found.path)) for found in written.destination),
+        domains=placed(written.domain, where, reader),
+        maps=placed(written.map, where, reader),
+        retry=written.retry[0],
+        limits=written.limits[0],
+        timeouts=written.timeouts[0],
+        dns=written.dns[0],
+        history=written.history[0],
+        log=written.log[0],
+        helo_memory=written.helo_memory[0],
+        tracing=written.tracing[0],
+        cluster=written.cluster[0],
+        stores=built.stores,
+        tls=written.tls[0],
+        dkim=written.dkim[0],
+        tls_reporting=written.tls_reporting[0],
+        notices=written.notices[0],
+        certificates=built.certificates,
+        places=built.places,
     )
 
 
