@@ -37,7 +37,7 @@ HOT: Final[Mapping[str, str]] = {
     "report": "journal tally",
 }
 
-#: Classes of these modules that interpreted ones are derived from, in app.py or in tests.
+#: Classes of these modules that interpreted ones are derived from, in app or in tests.
 OPEN: Final = frozenset({"Journal", "Table"})
 
 

@@ -1,6 +1,6 @@
 """What the dashboard shows beside the desk's answers: flow, certificates and authorisations, the configuration.
 
-Facts of the running service alone; the command line has its own ways to them. The wiring brings them (app.py).
+Facts of the running service alone; the command line has its own ways to them. The wiring brings them (app).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The founding fault, live: a server hangs up on EHLO, and mail routed to it is delivered all the same.
 
 A mail service of 1999 stopped altogether on this. `waypost demo` runs the server, a whole service in front of it and a
-client, and shows what Waypost does, by the service's own transcript. Not here: building the service (app.py).
+client, and shows what Waypost does, by the service's own transcript. Not here: building the service (app).
 """
 
 from __future__ import annotations

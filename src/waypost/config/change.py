@@ -1,6 +1,6 @@
 """From one configuration to the next: what cannot change while the service runs, and what a revision is called. Pure.
 
-Not here: putting one in force (app.py), and what that would do to mail (admin/preview.py).
+Not here: putting one in force (app), and what that would do to mail (admin/preview.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From settings to the parts below that they describe: the resolver, the finder of hosts, the spool.
 
 The running service and a command that works without it build them alike. What stands above configuration (receiving,
-delivering …) is built in app.py.
+delivering …) is built in app.
 """
 
 from __future__ import annotations

@@ -252,7 +252,7 @@ class SqliteStorage:
     # ---- opening and closing
     async def open(self, *, owner: str) -> None:
         if isinstance(self._state, _Open):
-            raise failed(f"spool {self._path} is open already; it is opened once, by app.py")
+            raise failed(f"spool {self._path} is open already; it is opened once, by app")
         spool = await asyncio.to_thread(Spool.take, self._path, allow_ephemeral=self._allow_ephemeral)
         try:
             self._state = await self._open(spool, owner)

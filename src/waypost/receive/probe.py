@@ -4,7 +4,7 @@ At each listener a connection, TLS where it begins with that, the greeting, EHLO
 up. Then octets go into the spool as those of a large message do, are committed, and thrown away. A refusal is as good
 an answer as any: who may send is the policy's. What counts is silence, and trouble of ours (RFC 3463 §3.4: x.3.x).
 
-Whoever asks often hears what was found last. Not here: what else readiness depends on (app.py).
+Whoever asks often hears what was found last. Not here: what else readiness depends on (app).
 """
 
 from __future__ import annotations

@@ -263,7 +263,7 @@ class PostgresStorage:
     # ---- opening and closing
     async def open(self, *, owner: str) -> None:
         if isinstance(self._state, _Open):
-            raise _failed("the queue is open already; it is opened once, by app.py")
+            raise _failed("the queue is open already; it is opened once, by app")
         database = Database(self._dsn, self._connections, idle=STANDSTILL * self._time_to_live)
         await database.open()
         try:
