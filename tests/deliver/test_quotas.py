@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.virtual import START, VirtualClock, run_virtual, virtual
-from waypost.config.model import _quota
+from waypost.config.model.routes import _quota
 from waypost.deliver.quotas import COUNTED, Quotas, Spent, Window
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind

@@ -1,6 +1,6 @@
 """Configuration: one TOML file → one frozen `Config`, or every complaint at once, each with its line and a remedy.
 
-model.py says which settings there are, load.py reads a file, check.py compares settings with one another,
+model/ says which settings there are, load.py reads a file, check.py compares settings with one another,
 reference.py prints the manual. Secrets are read here too, so that a running service never meets a missing file.
 """
 
