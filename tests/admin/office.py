@@ -11,12 +11,12 @@ import pytest
 
 from tests.deliver.peer import NoPolicies
 from tests.route.written import WrittenResolver
-from waypost.admin import operations
 from waypost.admin.answers import ListenerFacts, ServiceFacts
 from waypost.admin.board import Board
 from waypost.admin.guard import Guard, Open, Users
 from waypost.admin.http import AdminServer
-from waypost.admin.operations import Operations
+from waypost.admin.operations import InForce, Operations, Told
+from waypost.admin.operations import queue as looking
 from waypost.config import Config, parse
 from waypost.config.parts import expander, maps
 from waypost.mail.attempt import Attempt, Transcript
@@ -164,7 +164,7 @@ class Hurried(SystemClock):
 
 def hurry(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a question about the queue be answered after a look at one recipient."""
-    monkeypatch.setattr(operations, "STRETCH", 1)
+    monkeypatch.setattr(looking, "STRETCH", 1)
     office.desk.clock = Hurried()
 
 
@@ -188,21 +188,21 @@ async def office() -> AsyncIterator[Office]:
     finder = HostFinder(dns, own_names={"mx.example.net"}, own_addresses=set(), own_ports={25}, dice=DICE)
     delivering, told, frozen = list[DestinationState](), list[str](), list[list[str]]()
     table = found.route_table()
+    admission = Admission(table, expander(found, clock, maps(found, clock, AsyncioDialer())))
     desk = Operations(
         storage=storage,
-        config=found,
-        table=table,
-        admission=Admission(table, expander(found, clock, maps(found, clock, AsyncioDialer()))),
-        finder=finder,
+        in_force=InForce(found, table, admission, finder),
         resolver=dns,
         policies=NoPolicies(),
         clock=clock,
         facts=facts,
         not_ready=not_ready,
-        changed=lambda: told.append("changed"),
-        retried=lambda hops: told.append(" ".join(["retried", *hops])),
+        told=Told(
+            changed=lambda: told.append("changed"),
+            retried=lambda hops: told.append(" ".join(["retried", *hops])),
+            refrozen=lambda now: frozen.append(list(now)),
+        ),
         delivering=lambda: delivering,
-        refrozen=lambda now: frozen.append(list(now)),
     )
     yield Office(storage, desk, reasons, MessageIds(clock, DICE), delivering, told, frozen)
     await storage.close()

@@ -17,7 +17,7 @@ from waypost.admin.answers import OperationError, ServiceFacts
 from waypost.admin.client import ServiceDesk
 from waypost.admin.explanation import Explanation, MessageFacts, Question, message_facts
 from waypost.admin.explanation_words import explanation
-from waypost.admin.operations import Operations
+from waypost.admin.operations import InForce, Operations
 from waypost.auth.users import hashed, save_users
 from waypost.config import Config, parse
 from waypost.config.parts import expander, hooks, maps, rewritings
@@ -56,17 +56,19 @@ def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path =
 
     return Operations(
         storage=MemoryStorage(),
-        config=found,
-        table=table,
-        admission=Admission(table, expander(found, clock, known)),
-        finder=HostFinder(ZONE, own_names={"mx.example.com"}, own_addresses=set(), own_ports={25}, dice=DICE),
+        in_force=InForce(
+            found,
+            table,
+            Admission(table, expander(found, clock, known)),
+            HostFinder(ZONE, own_names={"mx.example.com"}, own_addresses=set(), own_ports={25}, dice=DICE),
+            rewritings=rewritings(found, known),
+        ),
         resolver=ZONE,
         policies=NoPolicies(),
         clock=clock,
         facts=ServiceFacts("0", "mx.example.com", "spool", "memory", (), started_at=0.0),
         not_ready=not_ready,
         delivering=lambda: delivering,
-        rewritings=rewritings(found, known),
     )
 
 
@@ -228,7 +230,7 @@ module = "idle.py"
 module = "policy.py"
 """
     asked = desk(text, base=tmp_path)
-    asked = replace(asked, hooked=Hooked(hooks(asked.config, asked.clock, NoHookLog(), lambda _: Inline())))
+    asked = replace(asked, hooked=Hooked(hooks(asked.in_force.config, asked.clock, NoHookLog(), lambda _: Inline())))
     answer = await asked.explain(Question(("bob@far.example",), reverse_path="ann@far.example"))
     (journey,) = answer.journeys
     said = [(fact.step, fact.text, fact.place) for fact in journey.facts]

@@ -118,7 +118,8 @@ async def _fill(found: Office) -> None:
     """Mail in each state, and destinations in theirs."""
     now = found.desk.clock.now()
     facts = replace(found.desk.facts, spool="/var/spool/waypost", durability="fsync", version="1.0")
-    found.desk.facts, found.desk.config = replace(facts, started_at=now - 300_000), config(Path("/etc/waypost"))
+    found.desk.facts = replace(facts, started_at=now - 300_000)
+    found.desk.in_force = replace(found.desk.in_force, config=config(Path("/etc/waypost")))
     for name in ("kim", "lee", "max", "noor", "olga", "pat", "ravi"):
         await _waiting(found, f"{name}@example.com")
     held = await _waiting(found, "sam@example.com")

@@ -208,10 +208,10 @@ async def test_a_destination_is_probed_frozen_and_thawed() -> None:
         await page.get_by_role("button", name="Freeze", exact=True).click()
         await answer(page, "Freeze", reason="disk full there")
         await expect(page.get_by_text("disk full there")).to_be_visible()
-        assert list(await found.desk._all_frozen()) == [RELAYED]
+        assert [one.place for one in (await found.desk.frozen()).frozen] == [RELAYED]
         await page.get_by_role("button", name="Thaw").first.click()
         await expect(page.get_by_text("disk full there")).to_be_hidden()
-        assert list(await found.desk._all_frozen()) == []
+        assert not (await found.desk.frozen()).frozen
 
 
 async def test_a_captured_message_is_read_in_every_way_and_its_html_can_do_nothing() -> None:

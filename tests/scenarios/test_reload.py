@@ -181,7 +181,7 @@ async def test_what_waits_follows_the_new_routes(tmp_path: Path) -> None:
         await client.send("you@far.example")
         await service.reload(OLD.replace("smtp://127.0.0.1:9", "capture:"))
         await service.desk.storage.retry(Selection(), now=service.desk.clock.now())
-        service.desk.changed()
+        service.desk.told.changed()
         async with asyncio.timeout(30):
             while not (await service.desk.inbox()).messages:  # noqa: ASYNC110 - the service tells nobody in particular
                 await asyncio.sleep(0.01)

@@ -1,6 +1,6 @@
 """What administrators ask and what they are told, as values: one vocabulary for the API, the CLI and the page.
 
-`Desk` is the interface: operations.py answers at the source, client.py passes the question on to the running service.
+`Desk` is the interface: operations/ answers at the source, client.py passes the question on to the running service.
 All values can be written as JSON and read back (`to_json`, `from_json`); instants are seconds since 1970, sizes octets.
 """
 

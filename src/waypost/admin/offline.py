@@ -16,7 +16,7 @@ from typing import Final
 
 from waypost import __version__, is_compiled
 from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
-from waypost.admin.operations import Operations
+from waypost.admin.operations import InForce, Operations
 from waypost.admin.together import Together, Worker
 from waypost.config import Complaints, Config, parse
 from waypost.config.parts import (
@@ -103,18 +103,20 @@ async def _offline(config: Config, storage: Storage, hooked: Hooked) -> AsyncIte
         await storage.open(owner=f"command line {os.getpid()}")
         yield Operations(
             storage=storage,
-            config=config,
-            table=table,
-            admission=Admission(table, expander(config, clock, known)),
-            rewritings=rewritings(config, known),
-            finder=host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
+            in_force=InForce(
+                config,
+                table,
+                Admission(table, expander(config, clock, known)),
+                host_finder(config, resolver, random.Random()),  # noqa: S311 - it shuffles equal hosts
+                _gate(config, resolver, clock, storage),
+                rewritings(config, known),
+            ),
             resolver=resolver,
             policies=StsKeeper(resolver, https(resolver), NoShelf(), clock),
             clock=clock,
             facts=_facts(config, storage, clock.now()),
             hooked=hooked,
             not_ready=_not_running,
-            gate=_gate(config, resolver, clock, storage),
         )
     except StorageError as error:
         raise OperationError(

@@ -1,6 +1,6 @@
 """`waypost quarantine`: look into what is held there, release from it and delete.
 
-Not here: what is done (operations.py), or all else that is held (`waypost queue`, queueing.py).
+Not here: what is done (operations/), or all else that is held (`waypost queue`, queueing.py).
 """
 
 from __future__ import annotations

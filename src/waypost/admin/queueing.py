@@ -1,7 +1,7 @@
 """`waypost queue`: see and change what waits, ask why, and bring back what was taken out.
 
 What changes the queue takes the same filters everywhere, can be counted first (`--dry-run`), and is written down with
-who did it and why. Not here: what is done (operations.py), and how it is worded (words.py).
+who did it and why. Not here: what is done (operations/), and how it is worded (words.py).
 """
 
 from __future__ import annotations

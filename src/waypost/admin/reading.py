@@ -11,14 +11,28 @@ from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import EmailMessage, Message
 from email.policy import default as modern
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from waypost.admin.answers import CapturedDetail
+from waypost.mail.envelope import Octets
 from waypost.mail.explain import plain
 from waypost.queue.storage import CapturedMessage
 
 Part: TypeAlias = "Message[Any, Any]"  # subscriptable from Python 3.13 on only
+
+#: More octets than any message has.
+WHOLE: Final = 2**62
+
+
+async def first(octets: Octets, limit: int) -> bytes:
+    """The first `limit` octets of a message. Raises: StorageError."""
+    read = bytearray()
+    async for chunk in octets:
+        read += chunk
+        if len(read) >= limit:
+            break
+    return bytes(read[:limit])
 
 
 def taken_apart(message: CapturedMessage, octets: bytes) -> CapturedDetail:

@@ -46,6 +46,7 @@ from waypost.admin.answers import (
 )
 from waypost.admin.board import soonest_first
 from waypost.admin.explanation import Explanation, Question
+from waypost.admin.failures import no_captured, not_renewed
 from waypost.queue.storage import CapturedMessage, Search, Selection
 from waypost.route.state import DestinationState, together, trouble_first
 
@@ -70,12 +71,6 @@ class Worker:
         return f"worker {self.index}"
 
 
-async def _not_running(_by: str) -> Reloaded:
-    raise OperationError(
-        FailureKind.UNAVAILABLE, "the service is not running", "it reads its configuration when it starts"
-    )
-
-
 async def _nothing(_: Proposal) -> Sequence[str]:
     return ()
 
@@ -86,7 +81,7 @@ class Together:
 
     workers: Callable[[], Sequence[Worker]]
     #: How the configuration is read anew, for somebody.
-    renew: Callable[[str], Awaitable[Reloaded]] = _not_running
+    renew: Callable[[str], Awaitable[Reloaded]] = not_renewed
     #: What a reload would refuse another one for: a worker knows its own part of it alone.
     refused_for: Callable[[Proposal], Awaitable[Sequence[str]]] = _nothing
 
@@ -290,9 +285,7 @@ class Together:
         for worker in self.workers():
             if worker.index == number & ((1 << _WHOSE) - 1):
                 return worker
-        raise OperationError(
-            FailureKind.NOT_FOUND, f"no captured message {number}", "list those there are: waypost inbox list"
-        )
+        raise no_captured(number)
 
     # ---- asking
     async def _ask(

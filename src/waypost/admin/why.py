@@ -1,4 +1,4 @@
-"""The one thing a recipient waits for, and when that ends. Pure: operations.py brings what is known."""
+"""The one thing a recipient waits for, and when that ends. Pure: operations/reasons.py brings what is known."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from waypost.admin.answers import Expiring, ListenerFacts, ServiceFacts
 from waypost.admin.face import board_of, guard_of, tls_of
 from waypost.admin.flow import FlowKeeper, Totals
 from waypost.admin.http import AdminServer
-from waypost.admin.operations import Operations
+from waypost.admin.operations import InForce, Operations, Told
 from waypost.app.base import Base
 from waypost.app.parts import Parts
 from waypost.app.upkeep import hear
@@ -32,10 +32,7 @@ def operations_of(base: Base, listeners: tuple[ListenerFacts, ...], works: Works
     dispatcher = works.dispatcher
     return Operations(
         storage=base.storage,
-        config=base.config,
-        table=base.table,
-        admission=base.admission,
-        finder=base.finder,
+        in_force=in_force_of(base),
         resolver=base.resolver,
         policies=base.policies,
         clock=base.clock,
@@ -43,17 +40,23 @@ def operations_of(base: Base, listeners: tuple[ListenerFacts, ...], works: Works
         hooked=Hooked(base.hooks),
         not_ready=partial(_not_ready, base, works.watch, probe),
         warnings=lambda: _warnings(base),
-        changed=dispatcher.wake,
-        retried=dispatcher.try_again,
-        called=Callers(base.storage, base.clock).called,
-        gate=base.gate,
-        rewritings=rewritings(base.config, base.maps),
+        told=Told(
+            changed=dispatcher.wake,
+            retried=dispatcher.try_again,
+            called=Callers(base.storage, base.clock).called,
+            refrozen=dispatcher.freeze,
+            rewatched=partial(hear, base),
+        ),
         used=lambda onward: Quotas(base.storage, base.clock).used(onward.quotas, onward.credential),
         delivering=dispatcher.destinations,
         expiring=partial(_authorisations, base),
-        refrozen=dispatcher.freeze,
-        rewatched=partial(hear, base),
     )
+
+
+def in_force_of(base: Base) -> InForce:
+    """What the configuration comes to, for whoever asks about it."""
+    rewriting = rewritings(base.config, base.maps)
+    return InForce(base.config, base.table, base.admission, base.finder, base.gate, rewriting)
 
 
 def admin_server_of(base: Base, operations: Operations, watch: Watch) -> AdminServer:

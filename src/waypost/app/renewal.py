@@ -10,6 +10,7 @@ from functools import partial
 from waypost.admin import revisions
 from waypost.admin.answers import FailureKind, OperationError, Reloaded
 from waypost.admin.operations import Operations
+from waypost.app.administration import in_force_of
 from waypost.app.base import Base, changed_by
 from waypost.app.delivery import Alarm, calls_of, carriers_of, relays_of, smtp_of
 from waypost.app.journals import TellingJournal
@@ -20,7 +21,6 @@ from waypost.app.upkeep import reroute, tell_certificates, watch_certificates
 from waypost.app.works import Works, share
 from waypost.config import Complaints, Config
 from waypost.config.change import needs_restart, revision
-from waypost.config.parts import rewritings
 from waypost.net.listener import ListenError
 from waypost.policy.gate import WatchedGate
 from waypost.queue.storage import StorageError
@@ -91,8 +91,9 @@ class Renewal:
         policy = config.retry_policy()
         self.works.dispatcher.adopt(base.table, policy)
         dialer = self.parts.dialer()
-        carriers, rewriting = carriers_of(base, smtp_of(base, dialer, self.works.dots)), rewritings(config, base.maps)
-        self.works.dispatcher.runner.adopt(carriers, relays_of(base, self.works.dispatcher), rewriting, policy)
+        carriers, in_force = carriers_of(base, smtp_of(base, dialer, self.works.dots)), in_force_of(base)
+        relays = relays_of(base, self.works.dispatcher)
+        self.works.dispatcher.runner.adopt(carriers, relays, in_force.rewritings, policy)
         self.works.reporter.routes, self.works.reporter.sign = base.table, base.signing.usual
         if isinstance(base.journal, TellingJournal):
             base.journal.notices.sign = base.signing.usual
@@ -103,8 +104,7 @@ class Renewal:
         if isinstance(base.gate, WatchedGate) and base.gate.lists.lists:
             self.works.watch.again("prober of lists in DNS", base.gate.lists.watch)
         for operations in self.operations:
-            operations.config, operations.table, operations.finder = config, base.table, base.finder
-            operations.admission, operations.gate, operations.rewritings = base.admission, base.gate, rewriting
+            operations.in_force = in_force
             operations.facts = replace(
                 operations.facts, listeners=listener_facts(base, self.works.receiver, self.web_doors)
             )
