@@ -19,7 +19,8 @@ import pytest
 from tests.contract.letters import HOP, NOW, accept, claim_one, envelope, name, read, settlement, to
 from waypost.mail.envelope import InMemory, MessageId, NextHop
 from waypost.queue import database, ids, reads
-from waypost.queue.sqlite import CHUNK, SqliteStorage, _Open
+from waypost.queue.octets import CHUNK
+from waypost.queue.sqlite import SqliteStorage, _Open
 from waypost.queue.storage import Counts, Selection, StorageError, Stored, StoreFault, StoreFaultKind
 from waypost.queue.writes import Writes
 from waypost.smtp.extension import MailParameters, Return

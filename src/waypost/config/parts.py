@@ -46,6 +46,7 @@ from waypost.policy.expansion import Expander
 from waypost.policy.gate import NO_GATE, OpenGate, WatchedGate
 from waypost.policy.rewriting import Rewritings
 from waypost.queue.common_shelf import ShardStorage
+from waypost.queue.octets import CHUNK
 from waypost.queue.shards import shelf_of
 from waypost.queue.shelf import Shelf
 from waypost.queue.sqlite import SqliteStorage
@@ -263,7 +264,6 @@ def stores(config: Config) -> list[S3]:
 
 def shared_queue(config: Config, *, visits: bool = False) -> Storage:
     """The storage in a database, not yet opened."""
-    from waypost.queue.postgres.bodies import CHUNK  # noqa: PLC0415 - likewise
     from waypost.queue.postgres.storage import PostgresStorage  # noqa: PLC0415 - likewise
 
     chosen = config.cluster

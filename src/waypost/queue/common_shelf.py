@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from waypost.net.clock import Instant
-from waypost.queue import shelf_rows
 from waypost.queue.database import connect, create, fault_of, migrations, prepare
 from waypost.queue.shards import shelf_of
-from waypost.queue.shelf import Absent
 from waypost.queue.spool import failed, sync_directory
 from waypost.queue.sqlite import SqliteStorage
 from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
@@ -38,26 +35,11 @@ class ShardStorage(SqliteStorage):
         await super().close()
         await self._shelf.close()
 
-    async def keep(self, space: str, key: str, value: bytes, *, until: Instant) -> None:
-        await self._shelf.run(lambda connection: shelf_rows.keep(connection, space, key, value, until))
+    async def _change_shelf(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._shelf.run(operation)
 
-    async def keep_new(self, space: str, key: str, value: bytes, *, until: Instant, now: Instant) -> bool:
-        return await self._shelf.run(lambda connection: shelf_rows.keep_new(connection, space, key, value, until, now))
-
-    async def kept(self, space: str, key: str, *, now: Instant) -> bytes | Absent:
-        return await self._shelf.run(lambda connection: shelf_rows.kept(connection, space, key, now))
-
-    async def all_kept(self, space: str, *, now: Instant) -> Sequence[tuple[str, bytes]]:
-        return await self._shelf.run(lambda connection: shelf_rows.all_kept(connection, space, now))
-
-    async def add(self, space: str, key: str, amount: int, *, until: Instant, now: Instant) -> int:
-        return await self._shelf.run(lambda connection: shelf_rows.add(connection, space, key, amount, until, now))
-
-    async def drop(self, space: str, key: str) -> bool:
-        return await self._shelf.run(lambda connection: shelf_rows.drop(connection, space, key))
-
-    async def clear_shelf(self, *, now: Instant, limit: int) -> int:
-        return await self._shelf.run(lambda connection: shelf_rows.clear(connection, now, limit))
+    async def _look_at_shelf(self, question: Callable[[sqlite3.Connection], T], *, is_long: bool) -> T:  # noqa: ARG002 - nothing else is asked here
+        return await self._shelf.run(question)
 
 
 class _Shelf:

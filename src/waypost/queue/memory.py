@@ -10,11 +10,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias, assert_never
 
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.explain import describe
 from waypost.net.clock import Instant
 from waypost.queue import record
+from waypost.queue.entries import state_of
+from waypost.queue.operating import Act, Bin, MakeDue, Operating, Reroute, Restore, SetAside, Unhold
 from waypost.queue.shelf import Absent, MemoryShelf
 from waypost.queue.storage import (
     EDGE,
@@ -95,6 +98,10 @@ class _Life:
         return not self.is_done or self.captures > 0 or bool(self.bin)
 
 
+#: Recipients that something is to happen to.
+_Chosen: TypeAlias = list[tuple[_Life, _Place]]
+
+
 @dataclass(slots=True)
 class _DueReport:
     number: int
@@ -120,7 +127,7 @@ class MemoryDraft:
         return InMemory(bytes(self._octets))
 
 
-class MemoryStorage:
+class MemoryStorage(Operating):
     """A Storage in memory. Closing keeps what it holds, so that a test can open it again as after a restart."""
 
     durability = Durability.MEMORY
@@ -180,7 +187,8 @@ class MemoryStorage:
         life = _Life(message, whole, dict(sorted(places.items())), [received], record.addresses_of(envelope))
         self._lives[id] = self._unfinished[id] = life
         if envelope.held:
-            self._hold([(life, place) for place in life.places.values()], now, envelope.held)
+            waiting = [(life, place) for place in life.places.values()]
+            self._set_aside(waiting, SetAside(now, envelope.held, record.done_by("held", "", envelope.held)))
             return Stored(id, ())
         if claim_until <= due:
             return Stored(id, ())
@@ -384,47 +392,48 @@ class MemoryStorage:
             raise KeyError(id)
         return life.message, life.octets
 
-    async def retry(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
+    async def operate(self, selection: Selection, act: Act) -> int:
         self._require_open()
-        waiting = [found for found in self._selected(selection, now) if not (found[1].token or found[1].held)]
-        late = [found for found in waiting if found[1].due_at > now]
+        if isinstance(act, Restore):
+            return len(self._restore([(life, place) for life, place, _, _ in self._in_bin(selection)], act))
+        selected = self._selected(selection, act.now)
+        match act:
+            case MakeDue():
+                return len(self._make_due(selected, act))
+            case Bin():
+                return len(self._bin(selected, act))
+            case Reroute():
+                return len(self._reroute(selected, act))
+            case SetAside():
+                return len(self._set_aside(selected, act))
+            case Unhold():
+                return len(self._unhold(selected, act))
+            case _:
+                assert_never(act)
+
+    def _make_due(self, selected: _Chosen, act: MakeDue) -> _Chosen:
+        late = [(life, place) for life, place in selected if not (place.token or place.held) and place.due_at > act.now]
         for _, place in late:
-            place.wait(now)
-        if by:
-            self._tell(late, now, record.retried_by(by, reason))
-        return len(late)
+            place.wait(act.now)
+        if act.said:
+            self._tell(late, act.now, act.said)
+        return late
 
     async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
         found, last = self._stretch(selection, after, stretch, now)
         return Tallied(len(found), last)
 
-    async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
-        return len(self._bin(selection, now, record.done_by("deleted", by, reason)))
-
-    async def bounce(self, selection: Selection, *, reason: str, now: Instant, by: str) -> int:
-        def report(life: _Life, place: _Place) -> None:
-            if record.is_told_of_failure(place.recipient, life.message.reverse_path):
-                self._due(life, Notice.FAILED, record.bounced(place.recipient, reason, now))
-
-        return len(self._bin(selection, now, record.done_by("bounced", by, reason), report))
-
-    def _bin(
-        self,
-        selection: Selection,
-        now: Instant,
-        why: str,
-        report: Callable[[_Life, _Place], None] = lambda _life, _place: None,
-    ) -> list[tuple[_Life, _Place]]:
-        self._require_open()
-        gone = [(life, place) for life, place in self._selected(selection, now) if place.is_free(now)]
+    def _bin(self, selected: _Chosen, act: Bin) -> _Chosen:
+        gone = [(life, place) for life, place in selected if place.is_free(act.now)]
         for life, place in gone:
-            life.bin[place.recipient.number] = (life.places.pop(place.recipient.number), now, why)
-            report(life, place)
-        for life in self._tell(gone, now, why):
-            self._finish(life, now)
+            life.bin[place.recipient.number] = (life.places.pop(place.recipient.number), act.now, act.why)
+            if act.reason and record.is_told_of_failure(place.recipient, life.message.reverse_path):
+                self._due(life, Notice.FAILED, record.bounced(place.recipient, act.reason, act.now))
+        for life in self._tell(gone, act.now, act.why):
+            self._finish(life, act.now)
         return gone
 
-    def _tell(self, chosen: Iterable[tuple[_Life, _Place]], now: Instant, text: str) -> list[_Life]:
+    def _tell(self, chosen: _Chosen, now: Instant, text: str) -> list[_Life]:
         """One event a message; the messages."""
         lives = []
         for life, addresses in _by_message(chosen):
@@ -432,40 +441,29 @@ class MemoryStorage:
             lives.append(life)
         return lives
 
-    async def reroute(self, selection: Selection, next_hop: NextHop, *, now: Instant, by: str, reason: str = "") -> int:
-        self._require_open()
-        free = [
-            (life, place)
-            for life, place in self._selected(selection, now)
-            if place.is_free(now) and place.next_hop != next_hop
-        ]
+    def _reroute(self, selected: _Chosen, act: Reroute) -> _Chosen:
+        free = [(life, place) for life, place in selected if place.is_free(act.now) and place.next_hop != act.next_hop]
         for _, place in free:
             held = place.held
-            place.wait(now)
-            place.next_hop, place.held, place.is_pinned = next_hop, held, True
-        self._tell(free, now, record.done_by(f"rerouted to {next_hop}", by, reason))
-        return len(free)
+            place.wait(act.now)
+            place.next_hop, place.held, place.is_pinned = act.next_hop, held, True
+        self._tell(free, act.now, act.said)
+        return free
 
-    async def hold(self, selection: Selection, *, reason: str, now: Instant, by: str = "") -> int:
-        self._require_open()
-        chosen = self._selected(selection, now)
-        free = [(life, place) for life, place in chosen if place.is_free(now) and not place.held]
-        self._hold(free, now, reason, by)
-        return len(free)
-
-    def _hold(self, free: list[tuple[_Life, _Place]], now: Instant, reason: str, by: str = "") -> None:
+    def _set_aside(self, selected: _Chosen, act: SetAside) -> _Chosen:
+        free = [(life, place) for life, place in selected if place.is_free(act.now) and not place.held]
         for _, place in free:
             place.wait(place.due_at)
-            place.held = reason
-        self._tell(free, now, record.done_by("held", by, reason))
+            place.held = act.reason
+        self._tell(free, act.now, act.said)
+        return free
 
-    async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
-        self._require_open()
-        held = [(life, place) for life, place in self._selected(selection, now) if place.held]
+    def _unhold(self, selected: _Chosen, act: Unhold) -> _Chosen:
+        held = [(life, place) for life, place in selected if place.held]
         for _, place in held:
-            place.wait(now)
-        self._tell(held, now, record.done_by("released", by, reason))
-        return len(held)
+            place.wait(act.now)
+        self._tell(held, act.now, act.said)
+        return held
 
     # ---- the bin
     async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
@@ -474,21 +472,19 @@ class MemoryStorage:
         found.sort(key=lambda one: (one[0].message.id, one[1].recipient.number))
         return [_binned(*one) for one in found[:limit]]
 
-    async def restore(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
-        self._require_open()
-        back = [(life, place) for life, place, _, _ in self._in_bin(selection)]
+    def _restore(self, back: _Chosen, act: Restore) -> _Chosen:
         for life, place in back:
             number = place.recipient.number
             life.places[number] = place
             del life.bin[number]
-            place.wait(now)
+            place.wait(act.now)
             life.places = dict(sorted(life.places.items()))
             if life.is_done:
                 life.is_done = False
                 self._unfinished[life.message.id] = life
                 life.events = [event for event in life.events if event.kind != "done"]
-        self._tell(back, now, record.done_by("brought back", by, reason))
-        return len(back)
+        self._tell(back, act.now, act.said)
+        return back
 
     async def empty_bin(self, *, before: Instant, limit: int) -> int:
         self._require_open()
@@ -629,7 +625,7 @@ class MemoryStorage:
             for place in life.places.values():
                 yield life, place
 
-    def _selected(self, selection: Selection, now: Instant) -> list[tuple[_Life, _Place]]:
+    def _selected(self, selection: Selection, now: Instant) -> _Chosen:
         return [(life, place) for life, place in self._places() if _matches(selection, life, place, now)]
 
 
@@ -714,8 +710,4 @@ def _binned(life: _Life, place: _Place, at: Instant, why: str) -> BinnedEntry:
 
 
 def _state(place: _Place, now: Instant) -> RecipientState:
-    if place.held:
-        return RecipientState.HELD
-    if not place.is_free(now):
-        return RecipientState.IN_DELIVERY
-    return RecipientState.DUE if place.due_at <= now else RecipientState.WAITING
+    return state_of(held=place.held, is_leased=not place.is_free(now), is_due=place.due_at <= now)

@@ -26,8 +26,9 @@ from waypost.queue.moving import (
     StoredPart,
     compared,
 )
+from waypost.queue.octets import CHUNK, chunks_of
 from waypost.queue.rows import address_row
-from waypost.queue.sqlite import CHUNK, SqliteStorage
+from waypost.queue.sqlite import SqliteStorage
 from waypost.queue.writes import Writes
 
 _NAMES: Final = """
@@ -37,14 +38,8 @@ _NAMES: Final = """
 _QUEUED: Final = (
     "SELECT id FROM messages WHERE id IN (SELECT message FROM recipients UNION SELECT message FROM reports) ORDER BY id"
 )
-_RECIPIENT: Final = (
-    "number, address, domain, next_hop, parameters, attempts, delay_reported, doubt, due_at, priority, held,"
-    " last_outcome, pinned"
-)
-_BINNED: Final = (
-    "number, at, why, address, domain, next_hop, parameters, attempts, delay_reported, doubt, last_outcome, priority,"
-    " pinned"
-)
+_RECIPIENT: Final = ", ".join(RecipientPart._fields)
+_BINNED: Final = ", ".join(BinnedPart._fields)
 
 
 def queued_in(directory: Path) -> Iterator[Parcel]:
@@ -235,8 +230,7 @@ def _put_stored(connection: sqlite3.Connection, message: int, stored: StoredPart
         ),
     )
     if is_large:
-        starts = range(0, len(stored.octets), CHUNK)
-        chunks = [(draft << 20 | number, stored.octets[at : at + CHUNK]) for number, at in enumerate(starts)]
+        chunks = [(draft << 20 | number, chunk) for number, chunk in chunks_of(stored.octets)]
         connection.executemany("INSERT INTO chunks VALUES (?, ?)", chunks)
 
 

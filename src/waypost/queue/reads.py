@@ -15,10 +15,21 @@ from typing import Any, Final
 from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
 from waypost.net.clock import Instant
 from waypost.queue import ids, record
+from waypost.queue.entries import (
+    ANY,
+    LAST,
+    binned_entry_of,
+    captured_of,
+    end_of,
+    entry_of,
+    first_after,
+    life_of,
+    number_of,
+)
+from waypost.queue.operating import Act, Restore
 from waypost.queue.rows import PERIOD_SHIFT, Key
 from waypost.queue.searching import Searched
 from waypost.queue.storage import (
-    EDGE,
     BinnedEntry,
     CapturedMessage,
     Counts,
@@ -26,7 +37,6 @@ from waypost.queue.storage import (
     Never,
     Notice,
     Passed,
-    Place,
     QueueEntry,
     ReadyHop,
     RecipientState,
@@ -92,10 +102,6 @@ _ENTRIES: Final = """
     FROM recipients AS r CROSS JOIN messages AS m ON m.id = r.message"""
 
 
-#: Above every key.
-LAST: Final[Key] = (2**63 - 1, 2**31 - 1)
-#: The span of all messages.
-ANY: Final = (-1, LAST[0])
 #: What LIKE takes for more than itself.
 _ESCAPED: Final = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 
@@ -163,16 +169,18 @@ def entries(
     return [entry_of(row, now) for row in rows]
 
 
-def place_of(key: Key) -> Place:
-    """Where to look on, as people name it."""
-    return EDGE if key == LAST else (ids.from_number(key[0]), key[1])
-
-
 def keys(connection: sqlite3.Connection, selection: Selection, now: Instant, after: Key, limit: int) -> list[Key]:
     """A page of the keys of what is selected."""
     where, parameters = _where(_clauses(selection, now), after)
     statement = f"SELECT message, number FROM recipients AS r{where} ORDER BY message, number LIMIT ?"
     return list(connection.execute(statement, (*parameters, limit)))
+
+
+def keys_for(connection: sqlite3.Connection, selection: Selection, act: Act, after: Key, limit: int) -> list[Key]:
+    """A page of the keys of what an act is to change."""
+    if isinstance(act, Restore):
+        return binned_keys(connection, selection, after, limit)
+    return keys(connection, selection, act.now, after, limit)
 
 
 def look(
@@ -229,11 +237,6 @@ def _end_of_address(connection: sqlite3.Connection, address: str, after: Key, st
         period = following
 
 
-def first_after(after: Key) -> int:
-    """The first message that has a recipient behind that place, or may have."""
-    return max(after[0] + (after[1] == LAST[1]), 0)
-
-
 def _within(narrowing: Iterable[tuple[str, list[object]]], after: Key, last: Key) -> tuple[str, list[object]]:
     return _where(itertools.chain([("(r.message, r.number) <= (?, ?)", [*last])], narrowing), after)
 
@@ -249,24 +252,6 @@ def binned(connection: sqlite3.Connection, selection: Selection, after: Key, lim
         (*parameters, limit),
     )
     return [binned_entry_of(row) for row in rows]
-
-
-def binned_entry_of(row: tuple[Any, ...]) -> BinnedEntry:
-    """The entry of a row of `binned` with its message's receipt, size and envelope."""
-    message, number, at, why, address, next_hop, attempts, last_outcome, received_at, size, envelope = row
-    return BinnedEntry(
-        id=ids.from_number(message),
-        number=number,
-        at=at,
-        why=why,
-        reverse_path=record.reverse_path_in(envelope),
-        forward_path=address,
-        next_hop=NextHop(next_hop),
-        attempts=attempts,
-        received_at=received_at,
-        size=size,
-        last_outcome=last_outcome,
-    )
 
 
 def binned_keys(connection: sqlite3.Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
@@ -294,7 +279,7 @@ def _where(narrowing: Iterable[tuple[str, list[object]]], after: Key) -> tuple[s
     return " AND ".join(clauses), parameters
 
 
-#: What each state is in a row; in step with `_state`.
+#: What each state is in a row; in step with entries.py.
 _IN_STATE: Final = {
     RecipientState.HELD.value: ("held <> ''", 0),
     RecipientState.IN_DELIVERY.value: ("held = '' AND lease > 0 AND ready_at > ?", 1),
@@ -336,34 +321,6 @@ def _says(text: str, held: str) -> tuple[str, list[object]]:
     return f"(instr(lowered(last_outcome), ?) > 0 OR instr(lowered({held}), ?) > 0)", [text, text]
 
 
-def entry_of(row: tuple[Any, ...], now: Instant) -> QueueEntry:
-    """The entry of a row of `recipients` with its message's receipt, size and envelope."""
-    message, number, address, next_hop, held, lease, ready_at, attempts, due_at, last_outcome, *of_message = row
-    received_at, size, envelope = of_message
-    return QueueEntry(
-        id=ids.from_number(message),
-        number=number,
-        reverse_path=record.reverse_path_in(envelope),
-        forward_path=address,
-        next_hop=NextHop(next_hop),
-        state=_state(held=held, is_leased=lease > 0 and ready_at > now, is_due=due_at <= now),
-        attempts=attempts,
-        due_at=due_at,
-        received_at=received_at,
-        size=size,
-        last_outcome=last_outcome,
-        reason=held,
-    )
-
-
-def _state(*, held: str, is_leased: bool, is_due: bool) -> RecipientState:
-    if held:
-        return RecipientState.HELD
-    if is_leased:
-        return RecipientState.IN_DELIVERY
-    return RecipientState.DUE if is_due else RecipientState.WAITING
-
-
 def hops(connection: sqlite3.Connection) -> list[tuple[NextHop, str]]:
     """The pairs of next hop and domain. Reads every recipient: half a second a million, in a thread of its own."""
     rows = connection.execute(
@@ -392,14 +349,11 @@ def traffic(connection: sqlite3.Connection, since: Instant, limit: int) -> list[
 
 def history(connection: sqlite3.Connection, message: int) -> list[HistoryEvent]:
     """The life of a message: its receipt, the events, and its end, which also tells the last attempt."""
-    name = ids.from_number(message)
     done = connection.execute(
         "SELECT received_at, envelope, at, attempt FROM done WHERE message = ?", (message,)
     ).fetchall()
     for received_at, envelope, at, attempt in done:
-        last = [record.attempted(name, at, record.decode(attempt))] if attempt else []
-        first = record.received(name, received_at, record.decode(envelope))
-        return [first, *_events(connection, message), *last, record.done(name, at)]
+        return [*life_of(message, received_at, envelope, _events(connection, message)), *end_of(message, at, attempt)]
     queued = connection.execute(
         "SELECT received_at, envelope FROM messages WHERE id = ?"
         " AND (EXISTS (SELECT 1 FROM recipients WHERE message = id)"
@@ -407,20 +361,14 @@ def history(connection: sqlite3.Connection, message: int) -> list[HistoryEvent]:
         (message,),
     ).fetchall()
     for received_at, envelope in queued:
-        return [record.received(name, received_at, record.decode(envelope)), *_events(connection, message)]
+        return life_of(message, received_at, envelope, _events(connection, message))
     return []
 
 
-def _events(connection: sqlite3.Connection, message: int) -> Iterator[HistoryEvent]:
-    name = ids.from_number(message)
-    rows = connection.execute(
+def _events(connection: sqlite3.Connection, message: int) -> Iterator[tuple[Any, ...]]:
+    return connection.execute(
         "SELECT at, kind, text, details FROM events WHERE message = ? ORDER BY number", (message,)
     )
-    for at, kind, text, details in rows:
-        if kind == "attempt":
-            yield record.attempted(name, at, record.decode(details))
-        else:
-            yield HistoryEvent(at, name, kind, text, record.decode(details))
 
 
 def find(connection: sqlite3.Connection, address: str, limit: int) -> list[MessageId]:
@@ -464,17 +412,7 @@ def captured(connection: sqlite3.Connection, before: int, limit: int) -> list[Ca
         " WHERE number < ? ORDER BY number DESC LIMIT ?",
         (before or 2**62, limit),
     )
-    return [
-        CapturedMessage(
-            number,
-            ids.from_number(message),
-            record.reverse_path_in(envelope),
-            record.decode_list(recipients),
-            at,
-            size,
-        )
-        for number, message, at, recipients, size, envelope in rows
-    ]
+    return [captured_of(row) for row in rows]
 
 
 def captured_message(connection: sqlite3.Connection, number: int) -> tuple[QueuedMessage, int]:
@@ -488,11 +426,3 @@ def captured_message(connection: sqlite3.Connection, number: int) -> tuple[Queue
 def counts(connection: sqlite3.Connection) -> Counts:
     """The queue in numbers."""
     return Counts(*connection.execute("SELECT messages, recipients, held, reports FROM counts").fetchone())
-
-
-def number_of(id: MessageId) -> int:  # noqa: A002 - the field's own name for it
-    """The number of an id a person gave; -1, which no message has, where it cannot be one of ours."""
-    try:
-        return ids.to_number(id)
-    except ValueError:
-        return -1

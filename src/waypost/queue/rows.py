@@ -5,7 +5,7 @@ Not here: the statements that write them (writes.py, postgres/writes.py), and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -93,13 +93,30 @@ class WaitRow(NamedTuple):
     lease: int
 
 
+class BinnedRow(NamedTuple):
+    """What the bin keeps of a row of `recipients`."""
+
+    message: int
+    number: int
+    address: str
+    domain: str
+    next_hop: str
+    parameters: str
+    attempts: int
+    delay_reported: bool
+    doubt: str
+    last_outcome: str
+    priority: int
+    pinned: bool
+
+
 class Claimed(NamedTuple):
     """What a claim got of one message: rows as they stand in the tables."""
 
     message: int
     token: int
     recipients: list[tuple[Any, ...]]  # number, address, parameters, attempts, delay_reported, doubt
-    row: tuple[Any, ...]  # received_at, size, envelope, draft, octets; empty where it cannot be read
+    row: tuple[Any, ...] = ()  # received_at, size, envelope, draft, octets; empty where it cannot be read
 
 
 @dataclass(slots=True)
@@ -232,3 +249,25 @@ def _wait_row(settling: Settling, settled: Settled, due_at: Instant, held: str) 
 def event_row(event: HistoryEvent) -> EventRow:
     """Where an event stands in the history."""
     return EventRow(ids.to_number(event.id), event.at, event.kind, event.text, record.encode(event.details))
+
+
+def operator_events(recipients: Iterable[tuple[int, str]], now: Instant, text: str) -> list[EventRow]:
+    """What an operator did to recipients, each a message and an address: one event a message."""
+    addresses: dict[int, list[str]] = {}
+    for message, address in recipients:
+        addresses.setdefault(message, []).append(address)
+    return [
+        EventRow(message, now, "operator", text, record.encode({"recipients": listed}))
+        for message, listed in addresses.items()
+    ]
+
+
+def bounce_notices(binned: BinnedRow, envelope: str, reason: str, now: Instant) -> list[NoticeRow]:
+    """What its author is told of a recipient an operator has given up: one notice, or none where none is wanted."""
+    recipient = record.decode_recipient(
+        binned.number, binned.address, binned.parameters, binned.attempts, binned.delay_reported, binned.doubt
+    )
+    if not record.is_told_of_failure(recipient, record.reverse_path_of(record.reverse_path_in(envelope))):
+        return []
+    details = record.encode_reported(record.bounced(recipient, reason, now))
+    return [NoticeRow(Notice.FAILED, binned.number, details)]

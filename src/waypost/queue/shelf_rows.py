@@ -1,11 +1,19 @@
-"""The shelf (shelf.py) as rows of a table in SQLite. Each function runs in the transaction of its caller."""
+"""The shelf (shelf.py) as rows of a table in SQLite. Each function runs in the transaction of its caller.
+
+`RowShelf` is the Shelf of whoever has such a table, and says how an operation gets there.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from waypost.net.clock import Instant
 from waypost.queue.shelf import Absent
+
+T = TypeVar("T")
 
 
 def kept(connection: sqlite3.Connection, space: str, key: str, now: Instant) -> bytes | Absent:
@@ -54,3 +62,36 @@ def clear(connection: sqlite3.Connection, now: Instant, limit: int) -> int:
     """Drop what has come to its end."""
     over = "SELECT space, key FROM kept WHERE until <= ? LIMIT ?"
     return connection.execute(f"DELETE FROM kept WHERE (space, key) IN ({over})", (now, limit)).rowcount  # noqa: S608 - a constant
+
+
+class RowShelf(ABC):
+    """A shelf of rows. All raise StorageError."""
+
+    @abstractmethod
+    async def _change_shelf(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """In a transaction that writes."""
+
+    @abstractmethod
+    async def _look_at_shelf(self, question: Callable[[sqlite3.Connection], T], *, is_long: bool) -> T:
+        """In one that reads; one that `is_long` must not keep others waiting."""
+
+    async def keep(self, space: str, key: str, value: bytes, *, until: Instant) -> None:
+        await self._change_shelf(lambda connection: keep(connection, space, key, value, until))
+
+    async def keep_new(self, space: str, key: str, value: bytes, *, until: Instant, now: Instant) -> bool:
+        return await self._change_shelf(lambda connection: keep_new(connection, space, key, value, until, now))
+
+    async def kept(self, space: str, key: str, *, now: Instant) -> bytes | Absent:
+        return await self._look_at_shelf(lambda connection: kept(connection, space, key, now), is_long=False)
+
+    async def all_kept(self, space: str, *, now: Instant) -> Sequence[tuple[str, bytes]]:
+        return await self._look_at_shelf(lambda connection: all_kept(connection, space, now), is_long=True)
+
+    async def add(self, space: str, key: str, amount: int, *, until: Instant, now: Instant) -> int:
+        return await self._change_shelf(lambda connection: add(connection, space, key, amount, until, now))
+
+    async def drop(self, space: str, key: str) -> bool:
+        return await self._change_shelf(lambda connection: drop(connection, space, key))
+
+    async def clear_shelf(self, *, now: Instant, limit: int) -> int:
+        return await self._change_shelf(lambda connection: clear(connection, now, limit))

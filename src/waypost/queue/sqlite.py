@@ -1,8 +1,9 @@
 """The queue in an embedded database: the directory `<spool>/` with `queue.db`, durable by fsync.
 
 What is where: spool.py guards the directory, database.py runs the threads and groups commits, writes.py and reads.py
-hold the SQL, sql/ the schema. This file is the Storage the others see, and runs on the event loop; it never touches the
-disk itself.
+hold the SQL, sql/ the schema, drafts.py has large messages. What every database does alike is in rows.py, leases.py,
+octets.py, entries.py and operating.py. This file is the Storage the others see, and runs on the event loop; it never
+touches the disk itself.
 
 Free pages are used again and the file never shrinks by itself (auto_vacuum is off: it would move pages on the path of
 every delivery). A backlog once had leaves a large file; `VACUUM`, with the service stopped, gives it back.
@@ -11,12 +12,11 @@ every delivery). A backlog once had leaves a large file; `VACUUM`, with the serv
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import math
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar, assert_never
@@ -25,22 +25,17 @@ import structlog
 
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
 from waypost.net.clock import Instant
-from waypost.queue import ids, reads, record, shelf_rows
-from waypost.queue.database import Reader, Writer, is_corrupt
+from waypost.queue import ids, reads, record
+from waypost.queue.database import Reader, Writer
+from waypost.queue.drafts import Body, SqliteDraft, pieces
+from waypost.queue.entries import key_of, number_of, place_of
+from waypost.queue.leases import CLAIMED_OCTETS, carried, claimed_lease, held_in_place, prolonged, unreadable
+from waypost.queue.octets import CHUNK, StoredOctets
 from waypost.queue.opening import make_ready
-from waypost.queue.rows import (
-    Accepting,
-    ChunkRow,
-    Claimed,
-    Key,
-    MessageRow,
-    address_row,
-    event_row,
-    recipient_rows,
-    settling_of,
-)
+from waypost.queue.operating import SLICE, Act, Operating, in_slices
+from waypost.queue.rows import Accepting, Claimed, Key, MessageRow, address_row, event_row, recipient_rows, settling_of
 from waypost.queue.searching import AFTER_ALL, AT_ONCE, Searched, search_on
-from waypost.queue.shelf import Absent
+from waypost.queue.shelf_rows import RowShelf
 from waypost.queue.space import room
 from waypost.queue.spool import Spool, failed
 from waypost.queue.storage import (
@@ -51,7 +46,6 @@ from waypost.queue.storage import (
     Durability,
     Found,
     HistoryEvent,
-    Hold,
     Lease,
     Looked,
     Never,
@@ -68,139 +62,21 @@ from waypost.queue.storage import (
     StoreFault,
     StoreFaultKind,
     Tallied,
-    Wait,
 )
 from waypost.queue.writes import LeaseLost, Writes
 
 T = TypeVar("T")
 
-#: Octets up to here stand in the message's own row; larger messages are kept as chunks of this size.
-CHUNK: Final = 256 * 1024
-#: Octets of bodies one `claim` reads; what goes beyond is read when it is sent.
-CLAIMED_OCTETS: Final = 4 * 2**20
-#: Recipients an operator's act changes in one transaction, so that mail is not kept waiting by a large one.
-SLICE: Final = 500
 #: Space kept free for settling: when the disk runs full, accepting stops first, and deliveries still empty the queue.
 RESERVE: Final = 32 * 2**20
 
 #: Seconds between two salvages of a spool that is in use, and before one that failed is tried again.
 MEND_EVERY: Final = 60.0
 MEND_PAUSE: Final = 5.0
-#: Why a message is held that was damaged in the spool.
-UNREADABLE: Final = "{} cannot be read from the spool; delete it, and ask its author to send it again"
+#: Where octets are, in words.
+PLACE: Final = "spool"
 
 _CLOSED: Final = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredOctets:
-    """Octets in the spool, read a chunk at a time when they are wanted."""
-
-    reader: Reader
-    message: int
-    draft: int
-    size: int
-    gaps: set[int]  # told where the octets are not whole
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self.size
-        for number in itertools.count():
-            if left <= 0:
-                return
-            octets = await self.reader.run(partial(_chunk, self.message, self.draft, number))
-            if not octets or len(octets) > left:
-                self.gaps.add(self.message)
-                name = ids.from_number(self.message)
-                raise failed(f"the octets of {name} are not whole in the spool: {left} of {self.size} are missing")
-            left -= len(octets)
-            yield octets
-
-
-def _chunk(message: int, draft: int, number: int, connection: sqlite3.Connection) -> bytes:
-    try:
-        return reads.chunk(connection, message, draft, number)
-    except sqlite3.Error as error:
-        if not is_corrupt(error):
-            raise
-        return b""  # a page of this one message: the spool is none the worse for it
-
-
-class SqliteDraft:
-    """The octets of a large message on their way into the spool. Holds less than a chunk in memory."""
-
-    def __init__(self, writer: Writer[Writes], number: int) -> None:
-        self._writer = writer
-        self._number = number
-        self._buffer = bytearray()
-        self._size = 0
-        self._chunks = 0  # in the spool
-        self._is_over = False  # accepted, discarded or failed
-
-    async def write(self, octets: bytes) -> None:
-        self._buffer += octets
-        self._size += len(octets)
-        while len(self._buffer) > CHUNK and not self._is_over:
-            chunk = ChunkRow(self._number << 20 | self._chunks, bytes(self._buffer[:CHUNK]))
-            del self._buffer[:CHUNK]
-            self._chunks += 1
-            try:
-                await self._writer.submit(partial(_write_chunk, self._number, chunk))
-            except StorageError:
-                await self.discard()
-                raise
-
-    async def discard(self) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self._buffer.clear()
-        if self._chunks:
-            with contextlib.suppress(StorageError):  # then `open` drops what a broken spool keeps of it
-                await self._writer.submit(partial(_discard, self._number))
-
-    def take(self) -> _Body:
-        """What it becomes as a message's octets; a small one never was in the spool."""
-        self._is_over = True
-        rest = bytes(self._buffer)
-        if not self._chunks:
-            return _Body(self._size, 0, rest, [])
-        return _Body(self._size, self._number, b"", [ChunkRow(self._number << 20 | self._chunks, rest)])
-
-    def give_back(self) -> None:
-        """It did not become a message after all: `discard` has something to do again."""
-        self._is_over = False
-
-
-def _write_chunk(draft: int, chunk: ChunkRow, writes: Writes) -> None:
-    writes.write_chunk(draft, chunk)
-
-
-def _hold_claimed(message: int, token: int, reason: str, now: Instant, writes: Writes) -> None:
-    writes.hold_claimed(message, token, reason, now)
-
-
-def _discard(draft: int, writes: Writes) -> None:
-    writes.discard(draft)
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """A message's octets as they go to the spool: in its own row, or as chunks, of which some may be there already."""
-
-    size: int
-    draft: int
-    inline: bytes
-    chunks: list[ChunkRow]
-
-    @classmethod
-    def of(cls, octets: InMemory, draft: int) -> _Body:
-        """Octets that are in memory whole; `draft` is used where they are too many for a row."""
-        whole = octets.octets
-        if len(whole) <= CHUNK:
-            return cls(len(whole), 0, whole, [])
-        starts = range(0, len(whole), CHUNK)
-        chunks = [ChunkRow(draft << 20 | number, whole[at : at + CHUNK]) for number, at in enumerate(starts)]
-        return cls(len(whole), draft, b"", chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +98,15 @@ class _Open:
     drafts: itertools.count[int]
     gaps: set[int]  # messages whose octets turned out not to be whole
 
+    def stored(self, message: int, draft: int, size: int) -> Octets:
+        """A message's octets, to be read when they are wanted."""
+        return StoredOctets(partial(pieces, self.dispatch, message, draft), PLACE, message, size, self.gaps)
+
 
 _State: TypeAlias = _Closed | _Open
 
 
-class SqliteStorage:
+class SqliteStorage(Operating, RowShelf):
     """A Storage in one directory, which is made where it is missing; `reserve` is in octets (see RESERVE)."""
 
     durability = Durability.FSYNC
@@ -366,15 +246,16 @@ class SqliteStorage:
         body = _body(octets, opened)
         claim_until = now if envelope.held else claim_until
         groups = record.by_next_hop(envelope)
+        number = ids.to_number(id)
         leases = _leases(
             opened,
             record.queued_message(id, envelope, now, body.size),
             groups,
-            _octets(octets, body, id, opened),
+            carried(octets, number, body.draft, body.size, body.inline, opened.stored),
             now,
             claim_until,
         )
-        accepting = _accepting(id, envelope, body, now, groups, leases)
+        accepting = _accepting(number, envelope, body, now, groups, leases)
         try:
             if envelope.held:
                 await opened.writer.submit(lambda writes: writes.accept_held(accepting, envelope.held, now))
@@ -410,9 +291,9 @@ class SqliteStorage:
         leases = []
         for one in claimed:
             try:
-                leases.append(_lease(opened, next_hop, until, one))
+                leases.append(_claimed(opened, next_hop, until, one))
             except ValueError:  # its row cannot be read, or what is written there makes no sense
-                reason = UNREADABLE.format("its envelope")
+                reason = unreadable("its envelope", PLACE)
                 await opened.writer.submit(partial(_hold_claimed, one.message, one.token, reason, now))
         return leases
 
@@ -423,7 +304,7 @@ class SqliteStorage:
         opened = self._opened()
         ours = [lease for lease in leases if _is_ours(opened, lease)]
         kept = await opened.writer.submit(lambda writes: [writes.renew(*_hold_on(lease), until) for lease in ours])
-        return [_renewed(lease, numbers, until) for lease, numbers in zip(ours, kept, strict=True) if numbers]
+        return [prolonged(lease, numbers, until) for lease, numbers in zip(ours, kept, strict=True) if numbers]
 
     async def release(self, leases: Sequence[Lease]) -> None:
         opened = self._opened()
@@ -434,7 +315,7 @@ class SqliteStorage:
         if not _is_ours(opened, settlement.lease):
             return False
         if ids.to_number(settlement.lease.message.id) in opened.gaps:
-            settlement = _held(settlement)
+            settlement = held_in_place(settlement, PLACE)
         settling = settling_of(settlement)
         try:
             await opened.writer.submit(lambda writes: writes.settle(settling))
@@ -462,7 +343,7 @@ class SqliteStorage:
     ) -> None:
         opened = self._opened()
         groups = record.by_next_hop(envelope)
-        accepting = _accepting(id, envelope, _body(octets, opened), now, groups, ())
+        accepting = _accepting(ids.to_number(id), envelope, _body(octets, opened), now, groups, ())
         striking = _striking(report, record.report_queued(report, id, now))
 
         def file(writes: Writes) -> None:
@@ -478,19 +359,19 @@ class SqliteStorage:
     async def entries(
         self, selection: Selection, *, after: tuple[MessageId, int], limit: int, now: Instant
     ) -> Sequence[QueueEntry]:
-        key = _key(after)
+        key = key_of(after)
         return await self._opened().people.run(lambda connection: reads.entries(connection, selection, key, limit, now))
 
     async def look(self, selection: Selection, *, after: Place, limit: int, stretch: int, now: Instant) -> Looked:
-        key = _key(after)
+        key = key_of(after)
         entries, last = await self._opened().people.run(
             lambda connection: reads.look(connection, selection, key, limit, stretch, now)
         )
-        return Looked(tuple(entries), reads.place_of(last))
+        return Looked(tuple(entries), place_of(last))
 
     async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
         opened = self._opened()
-        number = reads.number_of(id)
+        number = number_of(id)
         message, draft = await opened.people.run(lambda connection: reads.stored_message(connection, number))
         return message, _stored(opened, message, draft)
 
@@ -504,7 +385,7 @@ class SqliteStorage:
         return await self._opened().people.run(lambda connection: reads.traffic(connection, since, limit))
 
     async def history(self, id: MessageId) -> Sequence[HistoryEvent]:  # noqa: A002 - the field's own name
-        number = reads.number_of(id)
+        number = number_of(id)
         return await self._opened().people.run(lambda connection: reads.history(connection, number))
 
     async def find(self, address: str, *, limit: int) -> Sequence[MessageId]:
@@ -514,7 +395,7 @@ class SqliteStorage:
         people = self._opened().people
         return await search_on(
             search,
-            reads.number_of(MessageId(before)) if before else AFTER_ALL,
+            number_of(MessageId(before)) if before else AFTER_ALL,
             limit,
             addressed=lambda start: people.run(partial(_addressed, search.address, start)),
             fitting=lambda start, looked_at: people.run(partial(_fitting, search, start, looked_at)),
@@ -527,54 +408,23 @@ class SqliteStorage:
         return await self._opened().people.run(partial(room, self._path))
 
     # ---- operating: what is selected is found by a reader, and changed a slice at a time
-    async def retry(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
-        text = record.retried_by(by, reason)
-        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.retry(keys, now, text))
+    async def operate(self, selection: Selection, act: Act) -> int:
+        return await self._in_slices(
+            lambda connection, after: reads.keys_for(connection, selection, act, after, SLICE),
+            lambda keys, writes: writes.operate(keys, act),
+        )
 
     async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
-        key = _key(after)
+        key = key_of(after)
         recipients, last = await self._opened().people.run(
             lambda connection: reads.tally(connection, selection, key, stretch, now)
         )
-        return Tallied(recipients, reads.place_of(last))
-
-    async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
-        why = record.done_by("deleted", by, reason)
-        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.delete(keys, now, why))
-
-    async def bounce(self, selection: Selection, *, reason: str, now: Instant, by: str) -> int:
-        why = record.done_by("bounced", by, reason)
-        return await self._in_slices(
-            _selected(selection, now), lambda keys, writes: writes.delete(keys, now, why, reason)
-        )
-
-    async def reroute(self, selection: Selection, next_hop: NextHop, *, now: Instant, by: str, reason: str = "") -> int:
-        text = record.done_by(f"rerouted to {next_hop}", by, reason)
-        return await self._in_slices(
-            _selected(selection, now), lambda keys, writes: writes.reroute(keys, next_hop, now, text)
-        )
-
-    async def hold(self, selection: Selection, *, reason: str, now: Instant, by: str = "") -> int:
-        text = record.done_by("held", by, reason)
-        return await self._in_slices(
-            _selected(selection, now), lambda keys, writes: writes.hold(keys, now, reason, text)
-        )
-
-    async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
-        text = record.done_by("released", by, reason)
-        return await self._in_slices(_selected(selection, now), lambda keys, writes: writes.unhold(keys, now, text))
+        return Tallied(recipients, place_of(last))
 
     # ---- the bin
     async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
-        key = _key(after)
+        key = key_of(after)
         return await self._opened().people.run(lambda connection: reads.binned(connection, selection, key, limit))
-
-    async def restore(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
-        def page(connection: sqlite3.Connection, after: Key) -> list[Key]:
-            return reads.binned_keys(connection, selection, after, SLICE)
-
-        text = record.done_by("brought back", by, reason)
-        return await self._in_slices(page, lambda keys, writes: writes.restore(keys, now, text))
 
     async def empty_bin(self, *, before: Instant, limit: int) -> int:
         return await self._write(lambda writes: writes.empty_bin(before, limit))
@@ -590,14 +440,10 @@ class SqliteStorage:
         page: Callable[[sqlite3.Connection, Key], list[Key]],
         change: Callable[[Sequence[Key], Writes], int],
     ) -> int:
-        changed, after = 0, _BEFORE_ALL
-        while True:
-            opened = self._opened()
-            keys = await opened.people.run(partial(_page, page, after))
-            if not keys:
-                return changed
-            changed += await opened.writer.submit(partial(change, keys))
-            after = keys[-1]
+        return await in_slices(
+            lambda after: self._opened().people.run(lambda connection: page(connection, after)),
+            lambda keys: self._write(lambda writes: change(keys, writes)),
+        )
 
     # ---- forgetting
     async def forget(self, *, before: Instant, limit: int) -> int:
@@ -615,26 +461,12 @@ class SqliteStorage:
         return await self._write(lambda writes: writes.discard_captured(keep))
 
     # ---- the shelf
-    async def keep(self, space: str, key: str, value: bytes, *, until: Instant) -> None:
-        await self._write(lambda writes: shelf_rows.keep(writes.connection, space, key, value, until))
+    async def _change_shelf(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._write(lambda writes: operation(writes.connection))
 
-    async def keep_new(self, space: str, key: str, value: bytes, *, until: Instant, now: Instant) -> bool:
-        return await self._write(lambda writes: shelf_rows.keep_new(writes.connection, space, key, value, until, now))
-
-    async def kept(self, space: str, key: str, *, now: Instant) -> bytes | Absent:
-        return await self._opened().dispatch.run(lambda connection: shelf_rows.kept(connection, space, key, now))
-
-    async def all_kept(self, space: str, *, now: Instant) -> Sequence[tuple[str, bytes]]:
-        return await self._opened().people.run(lambda connection: shelf_rows.all_kept(connection, space, now))
-
-    async def add(self, space: str, key: str, amount: int, *, until: Instant, now: Instant) -> int:
-        return await self._write(lambda writes: shelf_rows.add(writes.connection, space, key, amount, until, now))
-
-    async def drop(self, space: str, key: str) -> bool:
-        return await self._write(lambda writes: shelf_rows.drop(writes.connection, space, key))
-
-    async def clear_shelf(self, *, now: Instant, limit: int) -> int:
-        return await self._write(lambda writes: shelf_rows.clear(writes.connection, now, limit))
+    async def _look_at_shelf(self, question: Callable[[sqlite3.Connection], T], *, is_long: bool) -> T:
+        opened = self._opened()
+        return await (opened.people if is_long else opened.dispatch).run(question)
 
 
 def _addressed(address: str, before: int, connection: sqlite3.Connection) -> list[int]:
@@ -645,30 +477,11 @@ def _fitting(search: Search, before: int, looked_at: Sequence[int], connection: 
     return reads.search(connection, search, before, looked_at, AT_ONCE)
 
 
-#: Sorts before every key.
-_BEFORE_ALL: Final[Key] = (-1, -1)
-
-
-def _page(
-    page: Callable[[sqlite3.Connection, Key], list[Key]], after: Key, connection: sqlite3.Connection
-) -> list[Key]:
-    return page(connection, after)
-
-
-def _selected(selection: Selection, now: Instant) -> Callable[[sqlite3.Connection, Key], list[Key]]:
-    return lambda connection, after: reads.keys(connection, selection, now, after, SLICE)
-
-
-def _key(after: tuple[MessageId, int]) -> Key:
-    message, number = after
-    return (ids.to_number(message), number) if message else _BEFORE_ALL
-
-
 # ---- from what others hand in to rows
-def _body(octets: InMemory | Draft, opened: _Open) -> _Body:
+def _body(octets: InMemory | Draft, opened: _Open) -> Body:
     match octets:
         case InMemory():
-            return _Body.of(octets, next(opened.drafts) if octets.size > CHUNK else 0)
+            return Body.of(octets, next(opened.drafts) if octets.size > CHUNK else 0)
         case SqliteDraft():
             return octets.take()
         case _:
@@ -676,14 +489,13 @@ def _body(octets: InMemory | Draft, opened: _Open) -> _Body:
 
 
 def _accepting(
-    id: MessageId,  # noqa: A002 - the field's own name for it
+    number: int,
     envelope: Envelope,
-    body: _Body,
+    body: Body,
     now: Instant,
     groups: dict[NextHop, tuple[QueuedRecipient, ...]],
     leases: Sequence[Lease],
 ) -> Accepting:
-    number = ids.to_number(id)
     written = record.encode(record.envelope_details(envelope, body.size))
     return Accepting(
         MessageRow(number, now, body.size, written, body.draft, body.inline),
@@ -693,11 +505,8 @@ def _accepting(
     )
 
 
-def _held(settlement: Settlement) -> Settlement:
-    """What would wait is held: no later attempt will find the octets either."""
-    hold = Hold(UNREADABLE.format("its octets"))
-    settled = (replace(one, next=hold) if isinstance(one.next, Wait) else one for one in settlement.recipients)
-    return replace(settlement, recipients=tuple(settled))
+def _hold_claimed(message: int, token: int, reason: str, now: Instant, writes: Writes) -> None:
+    writes.hold_claimed(message, token, reason, now)
 
 
 def _striking(report: Report, event: HistoryEvent) -> Callable[[Writes], bool]:
@@ -723,25 +532,12 @@ def _leases(
     )
 
 
-def _lease(opened: _Open, next_hop: NextHop, until: Instant, claimed: Claimed) -> Lease:
-    received_at, size, envelope, draft, inline = claimed.row
-    message = record.decode_message(ids.from_number(claimed.message), envelope, received_at, size)
-    octets = InMemory(inline) if len(inline) == size else _stored(opened, message, draft)
-    recipients = tuple(record.decode_recipient(*row) for row in claimed.recipients)
-    return Lease(message, recipients, next_hop, octets, opened.owner, opened.epoch, until, claimed.token)
-
-
-def _octets(octets: InMemory | Draft, body: _Body, id: MessageId, opened: _Open) -> Octets:  # noqa: A002 - the field's own name for it
-    """The octets a lease of a message just accepted carries: those in memory, where they are."""
-    if isinstance(octets, InMemory):
-        return octets
-    if not body.draft:
-        return InMemory(body.inline)
-    return StoredOctets(opened.dispatch, ids.to_number(id), body.draft, body.size, opened.gaps)
+def _claimed(opened: _Open, next_hop: NextHop, until: Instant, claimed: Claimed) -> Lease:
+    return claimed_lease(claimed, next_hop, opened.owner, opened.epoch, until, opened.stored)
 
 
 def _stored(opened: _Open, message: QueuedMessage, draft: int) -> Octets:
-    return StoredOctets(opened.dispatch, ids.to_number(message.id), draft, message.size, opened.gaps)
+    return opened.stored(ids.to_number(message.id), draft, message.size)
 
 
 def _is_ours(opened: _Open, lease: Lease) -> bool:
@@ -750,11 +546,6 @@ def _is_ours(opened: _Open, lease: Lease) -> bool:
 
 def _hold_on(lease: Lease) -> tuple[int, int, list[int]]:
     return ids.to_number(lease.message.id), lease.token, [recipient.number for recipient in lease.recipients]
-
-
-def _renewed(lease: Lease, numbers: set[int], until: Instant) -> Lease:
-    kept = tuple(recipient for recipient in lease.recipients if recipient.number in numbers)
-    return replace(lease, recipients=kept, until=until)
 
 
 def _releasing(leases: Sequence[Lease]) -> Callable[[Writes], None]:
@@ -774,7 +565,7 @@ def _give_back_claimed(
     opened: _Open, next_hop: NextHop, until: Instant, claiming: asyncio.Future[list[Claimed]]
 ) -> None:
     if not claiming.cancelled() and claiming.exception() is None:
-        _give_back(opened, [_lease(opened, next_hop, until, one) for one in claiming.result()])
+        _give_back(opened, [_claimed(opened, next_hop, until, one) for one in claiming.result()])
 
 
 def _ignore_failure(future: asyncio.Future[None]) -> None:

@@ -19,14 +19,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from waypost.net.clock import Instant
 from waypost.queue import record
 from waypost.queue.database import is_corrupt
+from waypost.queue.operating import Act, Bin, MakeDue, Reroute, Restore, SetAside, Unhold
 from waypost.queue.rows import (
     Accepting,
     AddressRow,
+    BinnedRow,
     ChunkRow,
     Claimed,
     EventRow,
@@ -36,9 +38,11 @@ from waypost.queue.rows import (
     RecipientRow,
     Settling,
     address_row,
+    bounce_notices,
+    operator_events,
 )
 from waypost.queue.space import room
-from waypost.queue.storage import Notice, StorageError, StoreFault, StoreFaultKind
+from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
 
 _SIZES: Final = (64, 32, *range(16, 0, -1))
 
@@ -67,10 +71,7 @@ _BURY_END: Final = (
     " AND NOT EXISTS (SELECT 1 FROM binned WHERE message = id)"
 )
 #: What the bin keeps of a recipient.
-_KEPT: Final = (
-    "message, number, address, domain, next_hop, parameters, attempts, delay_reported, doubt, last_outcome, priority,"
-    " pinned"
-)
+_KEPT: Final = ", ".join(BinnedRow._fields)
 #: Who is claimed before whom: an index, what it is asked for, and the order of the rest.
 _TURNS: Final = (
     ("recipients_priority", "priority > 0 AND priority <> 0", "priority DESC, "),
@@ -276,6 +277,24 @@ class Writes:
         return True
 
     # ---- operating
+    def operate(self, keys: Sequence[Key], act: Act) -> int:
+        """Carry out an act; the recipients changed."""
+        match act:
+            case MakeDue(now, said):
+                return self.retry(keys, now, said)
+            case Bin(now, why, reason):
+                return self.delete(keys, now, why, reason)
+            case Restore(now, said):
+                return self.restore(keys, now, said)
+            case Reroute(now, next_hop, said):
+                return self.reroute(keys, next_hop, now, said)
+            case SetAside(now, reason, said):
+                return self.hold(keys, now, reason, said)
+            case Unhold(now, said):
+                return self.unhold(keys, now, said)
+            case _:
+                assert_never(act)
+
     def retry(self, keys: Sequence[Key], now: Instant, text: str = "") -> int:
         """Make waiting recipients due; the history has it where there is a `text`."""
         due = self._each(
@@ -295,22 +314,22 @@ class Writes:
             [(*key, now) for key in keys],
         )
         self._new_recipients -= len(removed)
-        self._new_held -= sum(row[0] != "" for row in removed)
-        kept = [(now, why, *row[1:]) for row in removed]
-        self._many(f"INSERT OR REPLACE INTO binned (at, why, {_KEPT}) VALUES ", kept)
+        self._new_held -= sum(held != "" for held, *_ in removed)
+        binned = [BinnedRow(*row) for _, *row in removed]
+        self._many(f"INSERT OR REPLACE INTO binned (at, why, {_KEPT}) VALUES ", [(now, why, *row) for row in binned])
         if reason:
-            self._report_bounced(kept, now, reason)
-        for message in self._operated(((row[2], row[4]) for row in kept), now, why):
+            self._report_bounced(binned, now, reason)
+        for message in self._operated(((row.message, row.address) for row in binned), now, why):
             self._end(message, now, "")
         return len(removed)
 
-    def _report_bounced(self, kept: Sequence[tuple[Any, ...]], now: Instant, reason: str) -> None:
-        for _, _, message, number, address, _, _, parameters, attempts, delay_reported, doubt, *_ in kept:
-            recipient = record.decode_recipient(number, address, parameters, attempts, delay_reported, doubt)
-            (envelope,) = self.connection.execute("SELECT envelope FROM messages WHERE id = ?", (message,)).fetchone()
-            if record.is_told_of_failure(recipient, record.reverse_path_of(record.reverse_path_in(envelope))):
-                details = record.encode_reported(record.bounced(recipient, reason, now))
-                self._add_notice(message, NoticeRow(Notice.FAILED, number, details))
+    def _report_bounced(self, binned: Sequence[BinnedRow], now: Instant, reason: str) -> None:
+        for row in binned:
+            (envelope,) = self.connection.execute(
+                "SELECT envelope FROM messages WHERE id = ?", (row.message,)
+            ).fetchone()
+            for notice in bounce_notices(row, envelope, reason, now):
+                self._add_notice(row.message, notice)
 
     def restore(self, keys: Sequence[Key], now: Instant, text: str) -> int:
         """Bring recipients back from the bin."""
@@ -384,12 +403,9 @@ class Writes:
 
     def _operated(self, rows: Iterable[tuple[int, str]], now: Instant, text: str) -> list[int]:
         """Write one event a message; the messages."""
-        addresses: dict[int, list[str]] = {}
-        for message, address in rows:
-            addresses.setdefault(message, []).append(address)
-        for message, listed in addresses.items():
-            self.add_event(EventRow(message, now, "operator", text, record.encode({"recipients": listed})))
-        return list(addresses)
+        events = operator_events(rows, now, text)
+        self._events += events
+        return [event.message for event in events]
 
     # ---- forgetting
     def forget(self, before: Instant, limit: int) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol
@@ -22,12 +23,11 @@ import structlog
 
 from waypost.net.clock import Clock
 from waypost.net.s3 import S3, Listed, NoSuchObjectError, S3Error
+from waypost.queue.octets import CHUNK, ChunkedDraft
 from waypost.queue.postgres import reads, writes
 from waypost.queue.postgres.database import Database
 from waypost.queue.storage import StorageError, StoreFault, StoreFaultKind
 
-#: Octets up to here stand in the message's own row; larger messages are kept as chunks of this size.
-CHUNK: Final = 256 * 1024
 #: Octets of an object. A message on its way in has less than one in memory.
 OBJECT: Final = 1024 * 1024
 #: How often objects that nobody needs are deleted, how many in one go, and at the same time.
@@ -105,6 +105,55 @@ async def in_store(stores: Sequence[S3], draft: int) -> AsyncIterator[bytes]:
             return
         except S3Error as error:
             raise failed(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A message's octets as they go to the database: in its own row, or as a draft's, which are there already."""
+
+    size: int
+    draft: int
+    inline: bytes
+
+
+class PostgresDraft(ChunkedDraft):
+    """A draft, in whichever place. `token`: one that nobody has had."""
+
+    def __init__(self, database: Database, bodies: Bodies, token: int) -> None:
+        super().__init__(bodies.number(token), bodies.chunk)
+        self._database = database
+        self._inline = bodies.inline
+        self._bodies = bodies
+
+    async def _put(self, number: int, octets: bytes) -> None:
+        if not await self._bodies.write(self._number, number, octets):
+            raise _failed("this node was silent for too long, and what it had of the message was dropped")
+
+    async def _drop(self) -> None:
+        await self._database.run(partial(writes.discard, drafts=[self._number]))
+
+    async def take(self) -> Body:
+        """What it becomes as a message's octets; a small one never was in the database. Raises: StorageError."""
+        if not self._chunks and self._size <= self._inline:
+            self._is_over = True
+            return Body(self._size, 0, bytes(self._buffer))
+        if self._buffer:
+            await self._put_next()
+        self._is_over = True
+        return Body(self._size, self._number, b"")
+
+
+async def pieces(database: Database, stores: Sequence[S3], message: int, draft: int) -> AsyncIterator[bytes]:
+    """The octets of a message, as far as they are there. Raises: StorageError."""
+    if draft < 0:
+        async for octets in in_store(stores, draft):
+            yield octets
+        return
+    for number in itertools.count():
+        octets = await database.run(partial(reads.chunk, message=message, draft=draft, number=number))
+        if not octets:
+            return
+        yield octets
 
 
 class Sweeper:

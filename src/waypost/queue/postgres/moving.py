@@ -25,8 +25,9 @@ from waypost.queue.moving import (
     compared,
 )
 from waypost.queue.moving_sqlite import addresses_of
+from waypost.queue.octets import CHUNK, chunks_of
 from waypost.queue.postgres import writes
-from waypost.queue.postgres.bodies import CHUNK, in_store
+from waypost.queue.postgres.bodies import in_store
 from waypost.queue.postgres.database import Connection
 from waypost.queue.postgres.storage import PostgresStorage
 
@@ -37,14 +38,8 @@ _BUSY: Final = """
     SELECT EXISTS (SELECT 1 FROM recipients WHERE message = $1 AND lease > 0 AND ready_at > $2)
     OR (EXISTS (SELECT 1 FROM reports WHERE message = $1)
         AND EXISTS (SELECT 1 FROM nodes WHERE ended_at = 0 AND epoch <> $3))"""
-_RECIPIENT: Final = (
-    "number, address, domain, next_hop, parameters, attempts, delay_reported, doubt, due_at, priority, held,"
-    " last_outcome, pinned"
-)
-_BINNED: Final = (
-    "number, at, why, address, domain, next_hop, parameters, attempts, delay_reported, doubt, last_outcome, priority,"
-    " pinned"
-)
+_RECIPIENT: Final = ", ".join(RecipientPart._fields)
+_BINNED: Final = ", ".join(BinnedPart._fields)
 
 
 class PostgresEnd:
@@ -219,8 +214,7 @@ async def _put_stored(connection: Connection, message: int, stored: StoredPart, 
         b"" if is_large else stored.octets,
     )
     if is_large:
-        starts = range(0, len(stored.octets), CHUNK)
-        chunks = [(draft, number, stored.octets[at : at + CHUNK]) for number, at in enumerate(starts)]
+        chunks = [(draft, number, chunk) for number, chunk in chunks_of(stored.octets)]
         await connection.executemany("INSERT INTO chunks VALUES ($1, $2, $3)", chunks)
 
 

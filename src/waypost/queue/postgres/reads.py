@@ -14,9 +14,20 @@ from typing import Any, Final
 from waypost.mail.envelope import MessageId, NextHop, QueuedMessage
 from waypost.net.clock import Instant
 from waypost.queue import ids, record
+from waypost.queue.entries import (
+    ANY,
+    LAST,
+    binned_entry_of,
+    captured_of,
+    end_of,
+    entry_of,
+    first_after,
+    life_of,
+    number_of,
+)
+from waypost.queue.operating import Act, Restore
 from waypost.queue.postgres.database import Connection
 from waypost.queue.postgres.writes import text
-from waypost.queue.reads import ANY, LAST, binned_entry_of, entry_of, first_after, number_of
 from waypost.queue.rows import Key
 from waypost.queue.searching import AFTER_ALL, Searched
 from waypost.queue.shelf import Absent
@@ -143,7 +154,7 @@ async def entries(
     """A page of queue entries."""
     where, parameters = _where(_clauses(selection, now), after)
     rows = await connection.fetch(f"{_ENTRIES}{where} ORDER BY r.message, r.number LIMIT {limit:d}", *parameters)
-    return [entry_of(tuple(row), now) for row in rows]
+    return [entry_of(row, now) for row in rows]
 
 
 async def keys(connection: Connection, selection: Selection, now: Instant, after: Key, limit: int) -> list[Key]:
@@ -151,6 +162,13 @@ async def keys(connection: Connection, selection: Selection, now: Instant, after
     where, parameters = _where(_clauses(selection, now), after)
     statement = f"SELECT message, number FROM recipients AS r{where} ORDER BY message, number LIMIT {limit:d}"
     return [(row["message"], row["number"]) for row in await connection.fetch(statement, *parameters)]
+
+
+async def keys_for(connection: Connection, selection: Selection, act: Act, after: Key, limit: int) -> list[Key]:
+    """A page of the keys of what an act is to change."""
+    if isinstance(act, Restore):
+        return await binned_keys(connection, selection, after, limit)
+    return await keys(connection, selection, act.now, after, limit)
 
 
 async def look(
@@ -211,7 +229,7 @@ async def binned(connection: Connection, selection: Selection, after: Key, limit
         f" ORDER BY r.message, r.number LIMIT {limit:d}",
         *parameters,
     )
-    return [binned_entry_of(tuple(row)) for row in rows]
+    return [binned_entry_of(row) for row in rows]
 
 
 async def binned_keys(connection: Connection, selection: Selection, after: Key, limit: int) -> list[Key]:
@@ -244,7 +262,7 @@ def _where(narrowing: Iterable[tuple[str, object]], after: Key) -> tuple[str, li
 
 
 _LEASED: Final = "(lease > 0 AND ready_at > {0}::float8)"
-#: What each state is in a row; in step with reads.py.
+#: What each state is in a row; in step with ../entries.py.
 _IN_STATE: Final = {
     RecipientState.HELD.value: "held <> '' AND {0}::float8 > 0",
     RecipientState.IN_DELIVERY.value: f"held = '' AND {_LEASED}",
@@ -311,13 +329,11 @@ async def traffic(connection: Connection, since: Instant, limit: int) -> list[Pa
 
 async def history(connection: Connection, message: int) -> list[HistoryEvent]:
     """The life of a message: its receipt, the events, and its end, which also tells the last attempt."""
-    name = ids.from_number(message)
     done = await connection.fetchrow("SELECT received_at, envelope, at, attempt FROM done WHERE message = $1", message)
     if done is not None:
         received_at, envelope, at, attempt = done
-        last = [record.attempted(name, at, record.decode(attempt))] if attempt else []
-        first = record.received(name, received_at, record.decode(envelope))
-        return [first, *await _events(connection, message), *last, record.done(name, at)]
+        events = await _events(connection, message)
+        return [*life_of(message, received_at, envelope, events), *end_of(message, at, attempt)]
     queued = await connection.fetchrow(
         "SELECT received_at, envelope FROM messages WHERE id = $1"
         " AND (EXISTS (SELECT 1 FROM recipients WHERE message = id)"
@@ -327,20 +343,13 @@ async def history(connection: Connection, message: int) -> list[HistoryEvent]:
     if queued is None:
         return []
     received_at, envelope = queued
-    return [record.received(name, received_at, record.decode(envelope)), *await _events(connection, message)]
+    return life_of(message, received_at, envelope, await _events(connection, message))
 
 
-async def _events(connection: Connection, message: int) -> list[HistoryEvent]:
-    rows = await connection.fetch(
+async def _events(connection: Connection, message: int) -> list[Any]:
+    return await connection.fetch(
         "SELECT at, kind, text, details FROM events WHERE message = $1 ORDER BY number", message
     )
-    return [_event(ids.from_number(message), *row) for row in rows]
-
-
-def _event(name: MessageId, at: Instant, kind: str, said: str, details: str) -> HistoryEvent:
-    if kind == "attempt":
-        return record.attempted(name, at, record.decode(details))
-    return HistoryEvent(at, name, kind, said, record.decode(details))
 
 
 async def find(connection: Connection, address: str, limit: int) -> list[MessageId]:
@@ -393,13 +402,7 @@ async def captured(connection: Connection, before: int, limit: int) -> list[Capt
         before or 2**62,
         limit,
     )
-    return [_captured(row) for row in rows]
-
-
-def _captured(row: Any) -> CapturedMessage:
-    number, message, at, recipients, size, envelope = row
-    addresses = record.decode_list(recipients)
-    return CapturedMessage(number, ids.from_number(message), record.reverse_path_in(envelope), addresses, at, size)
+    return [captured_of(row) for row in rows]
 
 
 async def captured_message(connection: Connection, number: int) -> tuple[QueuedMessage, int]:

@@ -1,7 +1,8 @@
 """The queue in a PostgreSQL database that several nodes share. This file is the Storage the others see.
 
 What is where: database.py connects, lanes.py gathers what is written together, writes.py and reads.py hold the SQL,
-nodes.py tells who is alive. All nodes are equal; each delivers what it accepted, and takes what falls due.
+bodies.py has large messages, nodes.py tells who is alive. What every database does alike is in ../rows.py, leases.py,
+octets.py, entries.py and operating.py. All nodes are equal; each delivers what it accepted, and takes what falls due.
 
 **An accepting whose answer is lost** is handed in again, for some seconds: if it had been done, it is recognised and
 the client gets its 250. If the database stays away, the client gets a 451, and what may have been stored all the same
@@ -13,13 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar, assert_never
+from typing import Final, Protocol, TypeAlias, TypeVar, assert_never
 
 import structlog
 
@@ -28,8 +28,22 @@ from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets
 from waypost.net.clock import Clock, Instant
 from waypost.net.s3 import S3, S3Error
 from waypost.queue import ids, record
+from waypost.queue.entries import key_of, number_of, place_of
+from waypost.queue.leases import CLAIMED_OCTETS, carried, claimed_lease, held_in_place, prolonged, unreadable
+from waypost.queue.octets import CHUNK, StoredOctets
+from waypost.queue.operating import SLICE, Act, Operating, in_slices
 from waypost.queue.postgres import reads, shelf_rows, writes
-from waypost.queue.postgres.bodies import CHUNK, YOUNG, Bodies, InDatabase, InStore, Sweeper, failed, in_store
+from waypost.queue.postgres.bodies import (
+    YOUNG,
+    Bodies,
+    Body,
+    InDatabase,
+    InStore,
+    PostgresDraft,
+    Sweeper,
+    failed,
+    pieces,
+)
 from waypost.queue.postgres.database import (
     Connection,
     Database,
@@ -41,8 +55,7 @@ from waypost.queue.postgres.database import (
 )
 from waypost.queue.postgres.lanes import Lane
 from waypost.queue.postgres.nodes import STANDSTILL, TIME_TO_LIVE, TOKEN_BITS, Membership, Visitor, shards_of
-from waypost.queue.postgres.writes import Accepting, Claimed, MessageRow, text
-from waypost.queue.reads import number_of, place_of
+from waypost.queue.postgres.writes import Accepting, MessageRow, text
 from waypost.queue.rows import Key, RecipientRow, Settling, address_row, event_row, recipient_rows, settling_of
 from waypost.queue.searching import AFTER_ALL, AT_ONCE, search_on
 from waypost.queue.shelf import Absent
@@ -54,7 +67,6 @@ from waypost.queue.storage import (
     Durability,
     Found,
     HistoryEvent,
-    Hold,
     Lease,
     Looked,
     Never,
@@ -71,15 +83,10 @@ from waypost.queue.storage import (
     StoreFault,
     StoreFaultKind,
     Tallied,
-    Wait,
 )
 
 T = TypeVar("T")
 
-#: Octets of bodies one `claim` reads; what goes beyond is read when it is sent.
-CLAIMED_OCTETS: Final = 4 * 2**20
-#: Recipients an operator's act changes in one transaction, so that mail is not kept waiting by a large one.
-SLICE: Final = 500
 #: Connections that write at the same time, of either lane; and those of the whole pool.
 LANE: Final = 2
 CONNECTIONS: Final = 8
@@ -92,116 +99,14 @@ LOOKED_THROUGH: Final = "store looked through"
 LOOK_THROUGH: Final = timedelta(hours=1)
 #: How often it is asked what a commit is worth.
 DURABILITY_LOOK: Final = timedelta(seconds=2)
-#: Why a message is held that is not whole in the database.
-UNREADABLE: Final = "{} cannot be read from the database; delete it, and ask its author to send it again"
+#: Where octets are, in words.
+PLACE: Final = "database"
 
 _CLOSED: Final = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
-#: Sorts before every key.
-_BEFORE_ALL: Final[Key] = (-1, -1)
 
 
 def _failed(detail: str) -> StorageError:
     return StorageError(StoreFault(StoreFaultKind.FAILED, detail))
-
-
-@dataclass(frozen=True, slots=True)
-class StoredOctets:
-    """Octets in the database, or in the store, read piece by piece when they are wanted."""
-
-    database: Database
-    stores: Sequence[S3]
-    message: int
-    draft: int
-    size: int
-    gaps: set[int]  # told where the octets are not whole
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left, is_in_store = self.size, self.draft < 0
-        pieces = in_store(self.stores, self.draft) if is_in_store else self._in_database()
-        async for octets in pieces:
-            left -= len(octets)
-            if left < 0:
-                break
-            yield octets
-            if not left:
-                return
-        if self.size:
-            self.gaps.add(self.message)
-            name, place = ids.from_number(self.message), "store" if is_in_store else "database"
-            raise _failed(f"the octets of {name} are not whole in the {place}: {left} of {self.size} are missing")
-
-    async def _in_database(self) -> AsyncIterator[bytes]:
-        for number in itertools.count():
-            octets = await self.database.run(
-                partial(reads.chunk, message=self.message, draft=self.draft, number=number)
-            )
-            if not octets:
-                return
-            yield octets
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """A message's octets as they go to the database: in its own row, or as chunks, which are there already."""
-
-    size: int
-    draft: int
-    inline: bytes
-
-
-class PostgresDraft:
-    """The octets of a large message on their way into the database. Holds less than a chunk in memory."""
-
-    def __init__(self, database: Database, bodies: Bodies, token: int) -> None:
-        self._database = database
-        self._bodies = bodies
-        self._number = bodies.number(token)
-        self._buffer = bytearray()
-        self._size = 0
-        self._chunks = 0  # in the database
-        self._is_over = False  # accepted, discarded or failed
-
-    async def write(self, octets: bytes) -> None:
-        self._buffer += octets
-        self._size += len(octets)
-        while len(self._buffer) > self._bodies.chunk and not self._is_over:
-            await self._write_chunk()
-
-    async def _write_chunk(self) -> None:
-        chunk = bytes(self._buffer[: self._bodies.chunk])
-        del self._buffer[: self._bodies.chunk]
-        number, self._chunks = self._chunks, self._chunks + 1
-        try:
-            written = await self._bodies.write(self._number, number, chunk)
-        except StorageError:
-            await self.discard()
-            raise
-        if not written:
-            await self.discard()
-            raise _failed("this node was silent for too long, and what it had of the message was dropped")
-
-    async def discard(self) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self._buffer.clear()
-        if self._chunks:
-            with contextlib.suppress(StorageError):  # then it goes when this node has ended
-                await self._database.run(partial(writes.discard, drafts=[self._number]))
-
-    async def take(self) -> _Body:
-        """What it becomes as a message's octets; a small one never was in the database. Raises: StorageError."""
-        if not self._chunks and self._size <= self._bodies.inline:
-            self._is_over = True
-            return _Body(self._size, 0, bytes(self._buffer))
-        if self._buffer:
-            await self._write_chunk()
-        self._is_over = True
-        return _Body(self._size, self._number, b"")
-
-    def give_back(self) -> None:
-        """It did not become a message after all: `discard` has something to do again."""
-        self._is_over = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +128,28 @@ class _Open:
     stores: Sequence[S3]  # at most one
     gaps: set[int]  # messages whose octets turned out not to be whole
 
+    def stored(self, message: int, draft: int, size: int) -> Octets:
+        """A message's octets, to be read when they are wanted."""
+        octets = partial(pieces, self.database, self.stores, message, draft)
+        return StoredOctets(octets, "store" if draft < 0 else PLACE, message, size, self.gaps)
+
 
 _State: TypeAlias = _Closed | _Open
 
 
-class PostgresStorage:
+class _Page(Protocol):
+    """A question for keys after a key."""
+
+    def __call__(self, connection: Connection, /, *, after: Key) -> Awaitable[list[Key]]: ...
+
+
+class _Change(Protocol):
+    """A change to recipients; how many were changed."""
+
+    def __call__(self, connection: Connection, /, *, keys: Sequence[Key]) -> Awaitable[int]: ...
+
+
+class PostgresStorage(Operating):
     """A Storage in one database, whose schema is made where it is missing."""
 
     def __init__(
@@ -419,9 +341,10 @@ class PostgresStorage:
             return error.fault
         groups = record.by_next_hop(envelope)
         claim_until = now if envelope.held else claim_until
-        message = record.queued_message(id, envelope, now, body.size)
-        leases = self._leases(opened, message, groups, _octets(octets, body, id, opened), now, claim_until)
-        accepting = self._accepting(opened, id, envelope, body, now, groups, leases)
+        number, message = ids.to_number(id), record.queued_message(id, envelope, now, body.size)
+        whole = carried(octets, number, body.draft, body.size, body.inline, opened.stored)
+        leases = self._leases(opened, message, groups, whole, now, claim_until)
+        accepting = self._accepting(opened, number, envelope, body, now, groups, leases)
         submitted: asyncio.Future[StoreFault | None] = (
             asyncio.ensure_future(self._accept_held(opened, accepting, envelope.held, now))
             if envelope.held
@@ -458,10 +381,10 @@ class PostgresStorage:
             opened.members.refused.append((accepting.message.id, accepting.message.acceptance))
             raise
 
-    async def _body(self, octets: InMemory | Draft, opened: _Open) -> _Body:
+    async def _body(self, octets: InMemory | Draft, opened: _Open) -> Body:
         match octets:
             case InMemory() if octets.size <= opened.bodies.inline:
-                return _Body(octets.size, 0, octets.octets)
+                return Body(octets.size, 0, octets.octets)
             case InMemory():
                 draft = PostgresDraft(opened.database, opened.bodies, self._tokens(opened))
                 await draft.write(octets.octets)
@@ -474,14 +397,13 @@ class PostgresStorage:
     def _accepting(
         self,
         opened: _Open,
-        id: MessageId,  # noqa: A002 - the field's own name for it
+        number: int,
         envelope: Envelope,
-        body: _Body,
+        body: Body,
         now: Instant,
         groups: dict[NextHop, tuple[QueuedRecipient, ...]],
         leases: Sequence[Lease],
     ) -> Accepting:
-        number = ids.to_number(id)
         sender = text(record.address_of(envelope.reverse_path).lower())
         written = record.encode(record.envelope_details(envelope, body.size))
         acceptance = self._tokens(opened)
@@ -553,9 +475,10 @@ class PostgresStorage:
         leases = []
         for one in claimed:
             try:
-                leases.append(_lease(opened, next_hop, epoch, until, one, rows[one.message]))
-            except (KeyError, ValueError):  # there is no row, or what is written there makes no sense
-                reason = UNREADABLE.format("its envelope")
+                whole = one._replace(row=rows.get(one.message, ()))
+                leases.append(claimed_lease(whole, next_hop, opened.owner, epoch, until, opened.stored))
+            except ValueError:  # there is no row, or what is written there makes no sense
+                reason = unreadable("its envelope", PLACE)
                 await self._write(
                     partial(writes.hold_claimed, message=one.message, token=one.token, reason=reason, now=now)
                 )
@@ -566,7 +489,9 @@ class PostgresStorage:
         ours = [lease for lease in leases if _is_ours(opened, lease)]
         holds = [hold for lease in ours for hold in _holds(lease)]
         kept = await opened.database.run(partial(writes.renew, holds=holds, until=until))
-        renewed = [_renewed(lease, {number for token, number in kept if token == lease.token}, until) for lease in ours]
+        renewed = [
+            prolonged(lease, {number for token, number in kept if token == lease.token}, until) for lease in ours
+        ]
         return [lease for lease in renewed if lease.recipients]
 
     async def release(self, leases: Sequence[Lease]) -> None:
@@ -581,7 +506,7 @@ class PostgresStorage:
         if not _is_ours(opened, settlement.lease):
             return False
         if ids.to_number(settlement.lease.message.id) in opened.gaps:
-            settlement = _held(settlement)
+            settlement = held_in_place(settlement, PLACE)
         return await asyncio.shield(opened.settles.submit(settling_of(settlement)))
 
     async def _settle(self, group: Sequence[Settling], place: int) -> Sequence[bool]:
@@ -609,7 +534,8 @@ class PostgresStorage:
     ) -> None:
         opened = self._opened()
         body = await self._body(octets, opened)
-        accepting = self._accepting(opened, id, envelope, body, now, record.by_next_hop(envelope), ())
+        groups = record.by_next_hop(envelope)
+        accepting = self._accepting(opened, ids.to_number(id), envelope, body, now, groups, ())
         strike_off = _striking(report, record.report_queued(report, id, now))
 
         async def file(connection: Connection) -> None:
@@ -625,10 +551,10 @@ class PostgresStorage:
     async def entries(
         self, selection: Selection, *, after: tuple[MessageId, int], limit: int, now: Instant
     ) -> Sequence[QueueEntry]:
-        return await self._ask(partial(reads.entries, selection=selection, after=_key(after), limit=limit, now=now))
+        return await self._ask(partial(reads.entries, selection=selection, after=key_of(after), limit=limit, now=now))
 
     async def look(self, selection: Selection, *, after: Place, limit: int, stretch: int, now: Instant) -> Looked:
-        question = partial(reads.look, selection=selection, after=_key(after), limit=limit, stretch=stretch, now=now)
+        question = partial(reads.look, selection=selection, after=key_of(after), limit=limit, stretch=stretch, now=now)
         entries, last = await self._ask(question)
         return Looked(tuple(entries), place_of(last))
 
@@ -674,70 +600,32 @@ class PostgresStorage:
         return sys.maxsize
 
     # ---- operating: what is selected is found first, and changed a slice at a time
-    async def retry(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
-        said = record.retried_by(by, reason)
-        return await self._in_slices(_selected(selection, now), partial(writes.retry, now=now, said=said))
+    async def operate(self, selection: Selection, act: Act) -> int:
+        return await self._in_slices(
+            partial(reads.keys_for, selection=selection, act=act, limit=SLICE), partial(writes.operate, act=act)
+        )
 
     async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
-        question = partial(reads.tally, selection=selection, after=_key(after), stretch=stretch, now=now)
+        question = partial(reads.tally, selection=selection, after=key_of(after), stretch=stretch, now=now)
         recipients, last = await self._ask(question)
         return Tallied(recipients, place_of(last))
 
-    async def delete(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
-        why = record.done_by("deleted", by, reason)
-        return await self._in_slices(_selected(selection, now), partial(writes.delete, now=now, why=why))
-
-    async def bounce(self, selection: Selection, *, reason: str, now: Instant, by: str) -> int:
-        why = record.done_by("bounced", by, reason)
-        change = partial(writes.delete, now=now, why=why, reason=reason)
-        return await self._in_slices(_selected(selection, now), change)
-
-    async def reroute(self, selection: Selection, next_hop: NextHop, *, now: Instant, by: str, reason: str = "") -> int:
-        said = record.done_by(f"rerouted to {next_hop}", by, reason)
-        change = partial(writes.reroute, next_hop=next_hop, now=now, said=said)
-        return await self._in_slices(_selected(selection, now), change)
-
-    async def hold(self, selection: Selection, *, reason: str, now: Instant, by: str = "") -> int:
-        said = record.done_by("held", by, reason)
-        change = partial(writes.hold, now=now, reason=reason, said=said)
-        return await self._in_slices(_selected(selection, now), change)
-
-    async def unhold(self, selection: Selection, *, now: Instant, by: str = "", reason: str = "") -> int:
-        said = record.done_by("released", by, reason)
-        return await self._in_slices(_selected(selection, now), partial(writes.unhold, now=now, said=said))
-
     # ---- the bin
     async def binned(self, selection: Selection, *, after: tuple[MessageId, int], limit: int) -> Sequence[BinnedEntry]:
-        return await self._ask(partial(reads.binned, selection=selection, after=_key(after), limit=limit))
-
-    async def restore(self, selection: Selection, *, now: Instant, by: str, reason: str = "") -> int:
-        def page(connection: Connection, after: Key) -> Awaitable[list[Key]]:
-            return reads.binned_keys(connection, selection, after, SLICE)
-
-        said = record.done_by("brought back", by, reason)
-        return await self._in_slices(page, partial(writes.restore, now=now, said=said))
+        return await self._ask(partial(reads.binned, selection=selection, after=key_of(after), limit=limit))
 
     async def empty_bin(self, *, before: Instant, limit: int) -> int:
         return await self._write(partial(writes.empty_bin, before=before, limit=limit))
 
     async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
-        def page(connection: Connection, after: Key) -> Awaitable[list[Key]]:
-            return reads.keys_of_hop(connection, old, domain, after, SLICE)
-
+        page = partial(reads.keys_of_hop, next_hop=old, domain=domain, limit=SLICE)
         return await self._in_slices(page, partial(writes.rehop, old=old, new=new))
 
-    async def _in_slices(
-        self,
-        page: Callable[[Connection, Key], Awaitable[list[Key]]],
-        change: Callable[[Connection, Sequence[Key]], Awaitable[int]],
-    ) -> int:
-        changed, after = 0, _BEFORE_ALL
-        while True:
-            keys = await self._ask(partial(_page, page, after))
-            if not keys:
-                break
-            changed += await self._write(partial(_change, change, keys))
-            after = keys[-1]
+    async def _in_slices(self, page: _Page, change: _Change) -> int:
+        changed = await in_slices(
+            lambda after: self._ask(partial(page, after=after)),
+            lambda keys: self._write(partial(change, keys=keys)),
+        )
         if changed:
             self._opened().members.tell()
         return changed
@@ -824,60 +712,13 @@ def _not_taken(one: Accepting) -> StoreFault:
     return StoreFault(StoreFaultKind.FAILED, why)
 
 
-async def _page(
-    page: Callable[[Connection, Key], Awaitable[list[Key]]], after: Key, connection: Connection
-) -> list[Key]:
-    return await page(connection, after)
-
-
-async def _change(
-    change: Callable[[Connection, Sequence[Key]], Awaitable[int]], keys: Sequence[Key], connection: Connection
-) -> int:
-    return await change(connection, keys)
-
-
-def _selected(selection: Selection, now: Instant) -> Callable[[Connection, Key], Awaitable[list[Key]]]:
-    return lambda connection, after: reads.keys(connection, selection, now, after, SLICE)
-
-
-def _key(after: tuple[MessageId, int]) -> Key:
-    message, number = after
-    return (ids.to_number(message), number) if message else _BEFORE_ALL
-
-
 def _striking(report: Report, event: HistoryEvent) -> Callable[[Connection], Awaitable[bool]]:
     numbers = [one.recipient.number for one in report.recipients]
     return partial(writes.strike_off, report=report.number, numbers=numbers, event=event_row(event))
 
 
-def _held(settlement: Settlement) -> Settlement:
-    """What would wait is held: no later attempt will find the octets either."""
-    hold = Hold(UNREADABLE.format("its octets"))
-    settled = (replace(one, next=hold) if isinstance(one.next, Wait) else one for one in settlement.recipients)
-    return replace(settlement, recipients=tuple(settled))
-
-
-def _lease(
-    opened: _Open, next_hop: NextHop, epoch: int, until: Instant, claimed: Claimed, row: tuple[Any, ...]
-) -> Lease:
-    _, received_at, size, envelope, draft, inline = row
-    message = record.decode_message(ids.from_number(claimed.message), envelope, received_at, size)
-    octets = InMemory(inline) if len(inline) == size else _stored(opened, message, draft)
-    recipients = tuple(record.decode_recipient(*one) for one in claimed.recipients)
-    return Lease(message, recipients, next_hop, octets, opened.owner, epoch, until, claimed.token)
-
-
-def _octets(octets: InMemory | Draft, body: _Body, id: MessageId, opened: _Open) -> Octets:  # noqa: A002 - the field's own name for it
-    """The octets a lease of a message just accepted carries: those in memory, where they are."""
-    if isinstance(octets, InMemory):
-        return octets
-    if not body.draft:
-        return InMemory(body.inline)
-    return StoredOctets(opened.database, opened.stores, ids.to_number(id), body.draft, body.size, opened.gaps)
-
-
 def _stored(opened: _Open, message: QueuedMessage, draft: int) -> Octets:
-    return StoredOctets(opened.database, opened.stores, ids.to_number(message.id), draft, message.size, opened.gaps)
+    return opened.stored(ids.to_number(message.id), draft, message.size)
 
 
 def _is_ours(opened: _Open, lease: Lease) -> bool:
@@ -888,8 +729,3 @@ def _is_ours(opened: _Open, lease: Lease) -> bool:
 def _holds(lease: Lease) -> list[tuple[int, int, int]]:
     message = ids.to_number(lease.message.id)
     return [(message, recipient.number, lease.token) for recipient in lease.recipients]
-
-
-def _renewed(lease: Lease, numbers: set[int], until: Instant) -> Lease:
-    kept = tuple(recipient for recipient in lease.recipients if recipient.number in numbers)
-    return replace(lease, recipients=kept, until=until)

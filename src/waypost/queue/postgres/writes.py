@@ -16,13 +16,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, assert_never
 
 from waypost.net.clock import Instant
 from waypost.queue import record
+from waypost.queue.operating import Act, Bin, MakeDue, Reroute, Restore, SetAside, Unhold
 from waypost.queue.postgres.database import Connection
-from waypost.queue.rows import AddressRow, EventRow, Key, NoticeRow, RecipientRow, Settling, address_row
-from waypost.queue.storage import Notice
+from waypost.queue.rows import (
+    AddressRow,
+    BinnedRow,
+    Claimed,
+    EventRow,
+    Key,
+    NoticeRow,
+    RecipientRow,
+    Settling,
+    address_row,
+    bounce_notices,
+    operator_events,
+)
 
 _COUNT: Final = """
     INSERT INTO counts AS c (shard, messages, recipients, held, reports) {rows}
@@ -162,11 +174,8 @@ _OF_KEYS: Final = "r.message = u.message AND r.number = u.number"
 
 
 #: What the bin keeps of a recipient.
-_BINNED: Final = (
-    "message, number, address, domain, next_hop, parameters, attempts, delay_reported, doubt, last_outcome, priority,"
-    " pinned"
-)
-_BINNED_OF_R: Final = ", ".join(f"r.{column.strip()}" for column in _BINNED.split(","))
+_BINNED: Final = ", ".join(BinnedRow._fields)
+_BINNED_OF_R: Final = ", ".join(f"r.{column}" for column in BinnedRow._fields)
 _PLACES: Final = ", ".join(f"${number}" for number in range(2, 14))
 _BIN: Final = f"""
     INSERT INTO binned (at, why, {_BINNED}) VALUES ($1, {", ".join(f"${number}" for number in range(2, 15))})
@@ -192,14 +201,6 @@ class Accepting(NamedTuple):
     message: MessageRow
     recipients: list[RecipientRow]
     addresses: list[AddressRow]
-
-
-class Claimed(NamedTuple):
-    """What a claim got of one message: rows as they stand in the tables."""
-
-    message: int
-    token: int
-    recipients: list[tuple[Any, ...]]  # number, address, parameters, attempts, delay_reported, doubt
 
 
 def text(said: str) -> str:
@@ -294,10 +295,10 @@ def _claimed(rows: Iterable[Any]) -> list[Claimed]:
     return list(found.values())
 
 
-async def bodies(connection: Connection, messages: Sequence[int], inline: int) -> dict[int, Any]:
-    """The rows of messages by their ids; octets among them until there are `inline` of them."""
+async def bodies(connection: Connection, messages: Sequence[int], inline: int) -> dict[int, tuple[Any, ...]]:
+    """Their rows by their ids, as of Claimed; octets among them until there are `inline` of them."""
     rows = await connection.fetch(_BODIES, messages, inline)
-    return {row["id"]: row for row in rows}
+    return {id_: tuple(row) for id_, *row in rows}
 
 
 async def hold_claimed(connection: Connection, message: int, token: int, reason: str, now: Instant) -> None:
@@ -461,6 +462,25 @@ async def strike_off(connection: Connection, report: int, numbers: Sequence[int]
 
 
 # ---- operating: each in a transaction
+async def operate(connection: Connection, keys: Sequence[Key], act: Act) -> int:
+    """Carry out an act; the recipients changed."""
+    match act:
+        case MakeDue(now, said):
+            return await retry(connection, keys, now, said)
+        case Bin(now, why, reason):
+            return await delete(connection, keys, now, why, reason)
+        case Restore(now, said):
+            return await restore(connection, keys, now, said)
+        case Reroute(now, next_hop, said):
+            return await reroute(connection, keys, next_hop, now, said)
+        case SetAside(now, reason, said):
+            return await hold(connection, keys, now, reason, said)
+        case Unhold(now, said):
+            return await unhold(connection, keys, now, said)
+        case _:
+            assert_never(act)
+
+
 async def retry(connection: Connection, keys: Sequence[Key], now: Instant, said: str = "") -> int:
     """Make waiting recipients due; the history has it where something is `said`."""
     due = await connection.fetch(
@@ -484,28 +504,29 @@ async def delete(connection: Connection, keys: Sequence[Key], now: Instant, why:
         *_columns(keys, 2),
         now,
     )
-    kept = sorted(tuple(row)[1:] for row in removed)
-    await connection.executemany(_BIN, [(now, text(why), *row) for row in kept])
-    reports = await _report_bounced(connection, kept, now, reason) if reason else 0
-    messages = await operated(connection, [(row[0], row[2]) for row in kept], now, why)
+    binned = sorted(BinnedRow(*tuple(row)[1:]) for row in removed)
+    await connection.executemany(_BIN, [(now, text(why), *row) for row in binned])
+    reports = await _report_bounced(connection, binned, now, reason) if reason else 0
+    messages = await operated(connection, [(row.message, row.address) for row in binned], now, why)
     held = -sum(row["held"] != "" for row in removed)
     ending = _Ending(ended=dict.fromkeys(messages, (now, "")))
-    await _finish(connection, ending, recipients=-len(kept), held=held, reports=reports)
-    return len(kept)
+    await _finish(connection, ending, recipients=-len(binned), held=held, reports=reports)
+    return len(binned)
 
 
-async def _report_bounced(connection: Connection, kept: Sequence[tuple[Any, ...]], now: Instant, reason: str) -> int:
+async def _report_bounced(connection: Connection, binned: Sequence[BinnedRow], now: Instant, reason: str) -> int:
     found = await connection.fetch(
-        "SELECT id, envelope FROM messages WHERE id = ANY($1::bigint[])", sorted({row[0] for row in kept})
+        "SELECT id, envelope FROM messages WHERE id = ANY($1::bigint[])", sorted({row.message for row in binned})
     )
-    senders = {row["id"]: record.reverse_path_of(record.reverse_path_in(row["envelope"])) for row in found}
-    notices = []
-    for message, number, address, _, _, parameters, attempts, delay_reported, doubt, *_ in kept:
-        recipient = record.decode_recipient(number, address, parameters, attempts, delay_reported, doubt)
-        if record.is_told_of_failure(recipient, senders[message]):
-            details = record.encode_reported(record.bounced(recipient, reason, now))
-            notices.append((message, NoticeRow(Notice.FAILED, number, details)))
-    return await _add_notices(connection, notices)
+    envelopes = {row["id"]: row["envelope"] for row in found}
+    return await _add_notices(
+        connection,
+        [
+            (row.message, notice)
+            for row in binned
+            for notice in bounce_notices(row, envelopes[row.message], reason, now)
+        ],
+    )
 
 
 async def restore(connection: Connection, keys: Sequence[Key], now: Instant, said: str) -> int:
@@ -514,13 +535,13 @@ async def restore(connection: Connection, keys: Sequence[Key], now: Instant, sai
     rows = await connection.fetch(
         f"DELETE FROM binned AS r USING {_KEYS} WHERE {_OF_KEYS} RETURNING {_BINNED_OF_R}", *_columns(keys, 2)
     )
-    back = sorted(tuple(row) for row in rows)
+    back = sorted(BinnedRow(*row) for row in rows)
     await connection.executemany(
         f"INSERT INTO recipients (due_at, ready_at, lease, {_BINNED}) VALUES ($1, $1, 0, {_PLACES})",
         [(now, *row) for row in back],
     )
-    again = await _begin_again(connection, sorted({row[0] for row in back}))
-    await operated(connection, [(row[0], row[2]) for row in back], now, said)
+    again = await _begin_again(connection, sorted({row.message for row in back}))
+    await operated(connection, [(row.message, row.address) for row in back], now, said)
     await count(connection, messages=again, recipients=len(back))
     return len(back)
 
@@ -612,14 +633,9 @@ def in_order(rows: Iterable[Any]) -> list[tuple[int, str]]:
 
 async def operated(connection: Connection, rows: Iterable[tuple[int, str]], now: Instant, said: str) -> list[int]:
     """Write one event a message; the messages."""
-    addresses: dict[int, list[str]] = {}
-    for message, address in rows:
-        addresses.setdefault(message, []).append(address)
-    await add_events(
-        connection,
-        [EventRow(m, now, "operator", said, record.encode({"recipients": own})) for m, own in addresses.items()],
-    )
-    return list(addresses)
+    events = operator_events(rows, now, said)
+    await add_events(connection, events)
+    return [event.message for event in events]
 
 
 # ---- forgetting: each in a transaction
