@@ -7,6 +7,7 @@ from typing import Final
 
 import typer
 
+from waypost import collect_seldom
 from waypost.admin.program import commands
 
 _OWN: Final = {"serve": "waypost.life.commands:serve", "demo": "waypost.life.commands:demo"}
@@ -19,6 +20,7 @@ def program(asked: str = "") -> typer.Typer:
 
 def main() -> None:
     """The console script. A pipe that is closed early (`waypost queue list | head`) is no error of ours."""
+    collect_seldom()
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         program("version" if asked == "--version" else asked)()

@@ -6,12 +6,15 @@ import sys
 
 import msgspec
 
-from waypost.life.place import Place
-from waypost.life.worker import answer, work
+from waypost import collect_seldom
 
 
 def main(kind: str, place: str, *more: str) -> int:
     """Be what `kind` says; the exit status."""
+    collect_seldom()
+    from waypost.life.place import Place  # noqa: PLC0415 - nearly all of the program: not before that
+    from waypost.life.worker import answer, work  # noqa: PLC0415 - likewise
+
     told = msgspec.json.decode(place, type=Place)
     return work(told) if kind == "worker" else answer(told, msgspec.json.decode(more[0], type=list[int]))
 

@@ -204,7 +204,6 @@ def raise_descriptor_limit() -> None:
 
 
 def _spare_the_collector() -> None:
-    """What was built at the start stays for good; and a message in passing leaves few cycles, so look less often."""
+    """What was built at the start stays for good: it is never looked through again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
