@@ -22,6 +22,10 @@ def main() -> None:
     """The console script. A pipe that is closed early (`waypost queue list | head`) is no error of ours."""
     collect_seldom()
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    if asked == "serve":
+        from waypost.life.hangup import keep_back  # noqa: PLC0415 - no other command has a use for it
+
+        keep_back()
     try:
         program("version" if asked == "--version" else asked)()
     except BrokenPipeError:

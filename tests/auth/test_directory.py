@@ -103,5 +103,5 @@ def test_pam_is_asked_by_its_service(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("module", ["pam", "ldap3"])
 def test_an_extra_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"pip install waypost\["):
+    with pytest.raises(MissingExtraError, match=r"pip install 'waypost\["):
         PamPasswords("login", account) if module == "pam" else LdapPasswords(Directory("", ""), account)

@@ -1,5 +1,6 @@
 """The printed manual is current, and every command says what a person needs to use it."""
 
+import re
 import shutil
 import subprocess
 
@@ -23,6 +24,14 @@ def test_every_command_has_a_short_summary_an_example_and_helpful_options(comman
     assert len(command.summary) <= 70
     assert command.example.startswith(command.name)
     assert all(parameter.help.endswith(".") for parameter in command.parameters)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_manual_shows_what_is_typed_and_no_name_of_python_s(command: Command) -> None:
+    """It told of `cluster drain None`, `spool move Ellipsis TEXT`, the role `Role.VIEWER`, 24.0 seconds of hours."""
+    for parameter in command.parameters:
+        assert not re.match(r"None|Ellipsis", parameter.spelling), parameter
+        assert not re.search(r"^[A-Z]\w*\.|\d\.0$", parameter.default), parameter
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

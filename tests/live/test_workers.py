@@ -91,6 +91,27 @@ async def test_workers_that_are_killed_under_load_lose_nothing_that_was_promised
         assert service.log.read_text().count("a process died; it is begun again") == KILLS
 
 
+async def test_a_worker_that_begins_amid_a_storm_of_hangups_is_not_ended_by_them(place: Path) -> None:
+    """SIGHUP ended a worker that had no handler for it yet, so a reload could keep one from ever coming back."""
+    async with sink(keep=identity) as far_end:
+        service = with_workers(prepare(place, to_port(far_end.port)), 2)
+        async with running(service):
+            os.kill(workers(service.pid)[1], signal.SIGKILL)
+            storm = asyncio.create_task(hang_up_on(service))
+            await ready(service)
+            storm.cancel()
+            promised = set((await Source(service.port, count=20).run()).promised)
+            await far_end.until(lambda: promised <= arrived(far_end.taken), "every promised message")
+            assert metric(service, "waypost_worker_restarts_total") == 1
+
+
+async def hang_up_on(service: Service) -> None:
+    """A hundred times a second."""
+    while True:
+        os.kill(service.pid, signal.SIGHUP)
+        await asyncio.sleep(0.01)
+
+
 async def test_a_killed_supervisor_loses_nothing_and_the_next_one_finds_the_spool_free(place: Path) -> None:
     async with sink(keep=identity) as far_end:
         service = with_workers(prepare(place, to_port(far_end.port)), 2)

@@ -14,6 +14,7 @@ from waypost import app
 from waypost.admin.answers import FailureKind, OperationError, Proposal
 from waypost.admin.operations import Operations
 from waypost.config import Config, load
+from waypost.config.change import revision
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Selection
@@ -219,6 +220,24 @@ async def test_a_preview_tells_what_would_go_elsewhere_and_what_would_be_refused
         assert [(one.fate, one.detail, one.recipients) for one in preview.traffic] == [("refused", "550 5.1.1 gone", 1)]
         assert (preview.queue_looked_at, preview.traffic_looked_at, preview.needs_restart) == (2, 1, ())
         client.close()
+
+
+async def test_a_storm_of_hangups_comes_to_few_reloads_and_the_last_file_is_in_force(tmp_path: Path) -> None:
+    """Each was queued behind the others, so that a script gone wild kept the service reloading for minutes."""
+    async with serving(tmp_path) as service:
+        told: asyncio.Queue[str] = asyncio.Queue()
+        for _ in range(200):
+            service.running.reload(told.put_nowait)
+            await asyncio.sleep(0)
+        last = OLD + to("new.example", "capture:")
+        service.file.write_text(last)
+        service.running.reload(told.put_nowait)
+        said = [await told.get()]
+        while said[-1] != f"goes on by configuration {revision(last)}":
+            said.append(await told.get())
+        await service.desk.reload(by="test")  # after all that were asked for
+
+        assert len(said) + told.qsize() < 20
 
 
 async def test_a_preview_of_what_nobody_may_send_any_more(tmp_path: Path) -> None:

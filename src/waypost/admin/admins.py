@@ -25,7 +25,12 @@ from waypost.auth.admins import (
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A person's or a program's name.")]
 RoleOption = Annotated[
-    Role, typer.Option("--role", help="viewer: see; operator: change the queue; admin: change the service.")
+    Role,
+    typer.Option(
+        "--role",
+        metavar="viewer|operator|admin",
+        help="viewer: see; operator: change the queue; admin: change the service.",
+    ),
 ]
 
 
@@ -53,7 +58,11 @@ def admin_add(
     path = _file(config, json=json)
     with told(json=json), changing_administrators(path) as known:
         if name.lower() in known:
-            fail(f"there is an administrator {name} already", "change it with waypost admin passwd, or remove it")
+            fail(
+                f"there is an administrator {name} already",
+                "change it with `waypost admin passwd`, or remove it",
+                as_json_value=json,
+            )
         added = _with_password(name, role, from_stdin=password_stdin, json=json)
         known[added.name] = added
     _say(f"{added.name} may log in now, as {role.value}.", added, json=json)
@@ -74,7 +83,11 @@ def admin_token(
     path = _file(config, json=json)
     with told(json=json), changing_administrators(path) as known:
         if name.lower() in known and not known[name.lower()].token:
-            fail(f"{name} is a person, who logs in with a password", "give the program another name")
+            fail(
+                f"{name} is a person, who logs in with a password",
+                "give the program another name",
+                as_json_value=json,
+            )
         try:
             added, token = with_token(name, role)
         except ValueError as error:

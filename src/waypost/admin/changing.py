@@ -46,7 +46,9 @@ def reload(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json:
 
 def preview(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration that might be.", readable=False)],
-    hours: Annotated[float, typer.Option("--hours", min=0, help="Of past traffic that are looked at.")] = 24.0,
+    hours: Annotated[
+        float, typer.Option("--hours", metavar="HOURS", min=0, help="Of past traffic, that is looked at.")
+    ] = 24.0,
     config: ConfigOption = DEFAULT_CONFIG,
     admin: AdminOption = "",
     json: JsonOption = False,  # noqa: FBT002

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from waypost.queue.postgres.moving import PostgresEnd
 
 T = TypeVar("T")
-HostArgument = Annotated[str, typer.Argument(help="A host, as `cluster status` names it before the colon.")]
+HostArgument = Annotated[
+    str, typer.Argument(metavar="HOST", help="A host, as `cluster status` names it before the colon.")
+]
 
 
 def cluster_commands() -> typer.Typer:
@@ -144,7 +146,11 @@ def move_spool(
     destination: Annotated[str, typer.Option("--to", help="A directory, or postgresql://….")],
     bodies: Annotated[
         str,
-        typer.Option(help="The store of a database's large messages, s3://…; the environment has its key (AWS_…)."),
+        typer.Option(
+            "--bodies",
+            metavar="STORE",
+            help="The store of a database's large messages, s3://…; the environment has its key (AWS_…).",
+        ),
     ] = "",
     json: JsonOption = False,  # noqa: FBT002 - a flag of the CLI
 ) -> None:

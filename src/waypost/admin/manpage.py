@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,8 @@ EXIT_CODES: Final = (
 ENVIRONMENT: Final = (
     ("WAYPOST_CONFIG", "The configuration file, where --config names none."),
     ("WAYPOST_ADMIN", "Where the service answers, where --admin does not say."),
+    ("WAYPOST_TOKEN", "A token of `waypost admin token`, where the service asks who comes."),
+    ("NO_COLOR", "Whatever it is: no colours on a terminal."),
 )
 _METAVARS: Final = {int: "NUMBER", float: "SECONDS", str: "TEXT", Path: "FILE"}
 _ROW: Final = re.compile(r"(?<!\\)\|")
@@ -83,14 +86,26 @@ def _parameter(hint: Any, default: object) -> Parameter:
         raise TypeError(f"{hint!r} says neither typer.Option nor typer.Argument")
     kind, info = get_args(hint)
     is_list = any(get_origin(each) is list for each in (kind, *get_args(kind)))
-    shown = "" if default in (inspect.Parameter.empty, None, "", False) else str(default)
     return Parameter(
         spelling=_spelling(kind, info),
         help=info.help or "",
-        default=shown,
+        default=_shown(default),
         is_required=default is inspect.Parameter.empty,
         is_repeatable=is_list,
     )
+
+
+def _shown(default: object) -> str:
+    """As it would be typed."""
+    match default:
+        case inspect.Parameter.empty | None | "" | 0:
+            return ""
+        case Enum():
+            return str(default.value)
+        case float():
+            return f"{default:g}"
+        case _:
+            return str(default)
 
 
 def _spelling(kind: Any, info: OptionInfo | ArgumentInfo) -> str:

@@ -37,15 +37,28 @@ class Renewal:
     web_doors: Sequence[HttpDoor]
     operations: tuple[Operations, ...] = ()  # at most one
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _signals: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _one_waits: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def begin(self, told: Callable[[str], None]) -> None:
-        """Reload at a signal: whatever comes of it stands in the log, and in a sentence `told` hears of it."""
+        """Reload at a signal: whatever comes of it stands in the log, and in a sentence `told` hears of it.
+
+        While one waits for another to end, a third is that one: it will read what the file says by then.
+        """
+        if self._one_waits:
+            return
+        self._one_waits = True
         task = asyncio.get_running_loop().create_task(self._at_signal(told))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _at_signal(self, told: Callable[[str], None]) -> None:
+        async with self._signals:
+            self._one_waits = False
+            await self._reloaded(told)
+
+    async def _reloaded(self, told: Callable[[str], None]) -> None:
         try:
             reloaded = await self.reload("SIGHUP")
         except OperationError as failure:

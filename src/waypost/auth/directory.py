@@ -33,7 +33,7 @@ class PamPasswords:
         try:
             import pam  # noqa: PLC0415 - an extra: only who names it needs it
         except ImportError as error:
-            raise MissingExtraError("PAM needs the extra pam: pip install waypost[pam]") from error
+            raise MissingExtraError("PAM needs the extra pam: pip install 'waypost[pam]'") from error
         self._make = pam.PamAuthenticator
         self._service = service
         self._account = account
@@ -70,7 +70,7 @@ class LdapPasswords:
             from ldap3.core.exceptions import LDAPException  # noqa: PLC0415 - see above
             from ldap3.utils.dn import escape_rdn  # noqa: PLC0415
         except ImportError as error:
-            raise MissingExtraError("LDAP needs the extra ldap: pip install waypost[ldap]") from error
+            raise MissingExtraError("LDAP needs the extra ldap: pip install 'waypost[ldap]'") from error
         self._error, self._escape = LDAPException, escape_rdn
         self._directory = directory
         self._server = LdapServer(directory.url, PATIENCE, directory.ca)

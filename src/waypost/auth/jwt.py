@@ -58,7 +58,7 @@ class IssuedTokens:
         try:
             import joserfc  # noqa: F401, PLC0415 - an extra: only who names an issuer needs it
         except ImportError as error:
-            raise MissingExtraError("tokens need the extra oauth: pip install waypost[oauth]") from error
+            raise MissingExtraError("tokens need the extra oauth: pip install 'waypost[oauth]'") from error
         self._issuer = issuer
         self._account = account
         self._clock = clock

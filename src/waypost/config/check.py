@@ -197,7 +197,7 @@ def _check_who_judges(auth: Auth, reader: Reader) -> None:
         ("issuer", "joserfc", "oauth"),
     ):
         if getattr(auth, key) and importlib.util.find_spec(module) is None:
-            reader.complain(("auth", key), f"needs the extra {extra}", f"pip install waypost[{extra}]")
+            reader.complain(("auth", key), f"needs the extra {extra}", f"pip install 'waypost[{extra}]'")
 
 
 def check_reporting(tls: Sequence[TlsReporting], tracing: Sequence[Tracing], reader: Reader) -> None:
@@ -213,7 +213,7 @@ def _check_tracing(sections: Sequence[Tracing], reader: Reader) -> None:
         if section.endpoint and not (parts.scheme in {"http", "https"} and parts.hostname):
             reader.complain(("tracing", "endpoint"), "is no http address", 'Write one such as "http://127.0.0.1:4318"')
         if section.endpoint and importlib.util.find_spec("opentelemetry") is None:
-            problem, remedy = "needs the extra opentelemetry", "pip install waypost[opentelemetry]"
+            problem, remedy = "needs the extra opentelemetry", "pip install 'waypost[opentelemetry]'"
             reader.complain(("tracing", "endpoint"), problem, remedy)
 
 

@@ -24,7 +24,7 @@ def check_dkim(sections: Sequence[Dkim], base: Path, reader: Reader) -> None:
         if section.key:
             _check_key(base / section.key, reader)
         if said and importlib.util.find_spec("dkim") is None:
-            reader.complain(("dkim", said[0]), "needs the extra dkim", "pip install waypost[dkim]")
+            reader.complain(("dkim", said[0]), "needs the extra dkim", "pip install 'waypost[dkim]'")
 
 
 def _check_key(file: Path, reader: Reader) -> None:

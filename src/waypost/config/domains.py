@@ -119,7 +119,7 @@ def _check_server(found: Found[Map], source: str, base: Path, reader: Reader) ->
     if parts.password is not None:
         reader.complain((*path, source), "has a password in it", "Write password_file beside it")
     if importlib.util.find_spec(module) is None:
-        reader.complain((*path, source), f"needs the extra {extra}", f"pip install waypost[{extra}]")
+        reader.complain((*path, source), f"needs the extra {extra}", f"pip install 'waypost[{extra}]'")
     if source == "ldap" and not (section.base and any(name in section.filter for name in _PLACES)):
         reader.complain((*path, "ldap"), "lacks base or filter", 'Write base, and filter = "(mail={key})"')
     if section.password_file:

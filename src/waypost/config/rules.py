@@ -197,7 +197,7 @@ def _content(found: Found[Route], reader: Reader, where: str) -> Content:
     if isinstance(route.to, Reject | Discard | Capture):
         reader.complain((*path, written), f"has no effect on {target_text(route.to)}", "Leave it out")
     if route.tnef and importlib.util.find_spec("tnefparse") is None:
-        reader.complain((*path, "tnef"), "needs the extra tnef", "pip install waypost[tnef]")
+        reader.complain((*path, "tnef"), "needs the extra tnef", "pip install 'waypost[tnef]'")
     if route.charset and not _is_charset(route.charset):
         problem = f"{route.charset!r} is no character set of texts"
         reader.complain((*path, "charset"), problem, 'Write one such as "utf-8" or "iso-8859-1"')

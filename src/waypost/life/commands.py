@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +17,15 @@ from rich.text import Text
 from waypost import __version__, app
 from waypost.admin.demo import demonstrate
 from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, json_line, out
+from waypost.config.parts import login_at
 from waypost.life.start import start
 from waypost.net.clock import SystemClock
 from waypost.net.listener import ListenError
 from waypost.queue.storage import StorageError
 
 if TYPE_CHECKING:
+    from waypost.config import Config
+    from waypost.config.model import Listener
     from waypost.life.serving import Serving
 
 
@@ -41,7 +46,7 @@ def serve(
     found = configured(config, as_json_value=json)
 
     def ready(serving: Serving) -> None:
-        _say_where(found.service.hostname, serving, as_json_value=json)
+        _say(_where(found, serving, as_json_value=json))
 
     try:
         status = start(found, ready, replace=replace)
@@ -51,20 +56,36 @@ def serve(
     raise typer.Exit(status)
 
 
-def _say_where(hostname: str, serving: Serving, *, as_json_value: bool) -> None:
+def _where(config: Config, serving: Serving, *, as_json_value: bool) -> Iterator[str]:
+    """Where mail comes in, where to look, and how to try it, if one of the listeners takes a letter just so."""
     where = [(listener.role, listener.address) for listener in serving.listeners]
     if as_json_value:
         listeners = [{"role": role, "address": address} for role, address in where]
-        typer.echo(json_line({"hostname": hostname, "listeners": listeners, "admin": serving.admin}))
+        yield json_line({"hostname": config.service.hostname, "listeners": listeners, "admin": serving.admin})
         return
-    console = out()
-    console.print(Text(f"Waypost {__version__} is running as {hostname}; Ctrl-C ends it.", style="bold"))
+    yield f"Waypost {__version__} is running as {config.service.hostname}; Ctrl-C ends it."
     for role, address in where:
-        console.print(Text(f"  Send mail to  {address}  ({role})"))
-    console.print(Text(f"  Look at       http://{serving.admin}/"))
-    console.print(
-        Text(f"  Try           {_called()} send --server {where[0][1]} --from me@example.org --to you@example.com")
-    )
+        yield f"  Send mail to  {address}  ({role})"
+    yield f"  Look at       {'https' if config.admin.tls else 'http'}://{serving.admin}/"
+    plain = [at for one, (_, at) in zip(config.listeners, where, strict=True) if _takes_a_plain_letter(one, config)]
+    for address in plain[:1]:
+        yield f"  Try           {_called()} send --server {address} --from me@example.org --to you@example.com"
+
+
+def _takes_a_plain_letter(listener: Listener, config: Config) -> bool:
+    """As `waypost send` brings one: over SMTP, from this machine, in clear, without a login."""
+    is_open = listener.tls in {"none", "opportunistic"} and not listener.proxies
+    return is_open and listener.role in {"mx", "submission"} and login_at(listener, config) != "required"
+
+
+def _say(lines: Iterable[str]) -> None:
+    """Print them. Where nobody reads any more (`waypost serve | head -1`), mail is served all the same."""
+    try:
+        for number, line in enumerate(lines):
+            typer.secho(line, bold=number == 0)
+    except OSError:
+        # Else the interpreter would try to get rid of the rest at its end, and tell that it could not.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _called() -> str:

@@ -22,6 +22,7 @@ from waypost.admin.answers import ListenerFacts
 from waypost.app import REAL, Parts, Running, running
 from waypost.config import Config
 from waypost.life.handover import Offer
+from waypost.life.hangup import let_come
 from waypost.life.notify import Notifier
 from waypost.life.quick import quicken
 
@@ -154,12 +155,12 @@ async def _until_stopped(config: Config, superior: Superior, parts: Parts) -> in
     end, loop = _End(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.tell)
-    # A closed terminal must not end a mail service.
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     loop.add_signal_handler(REPLACED, end.replaced)
     superior.listen(end.tell)
     async with running(config, parts=parts) as service:
+        # A closed terminal must not end a mail service: until here SIGHUP was kept back (hangup.py).
         loop.add_signal_handler(signal.SIGHUP, lambda: _reload(service, superior))
+        let_come()
         quicken()
         _spare_the_collector()
         superior.ready(service, await _trouble(service))

@@ -30,6 +30,7 @@ from waypost.admin.answers import ListenerFacts, OperationError
 from waypost.config import Config
 from waypost.life.control import Failed, Ready, Reloaded, pair, words
 from waypost.life.handover import Offer
+from waypost.life.hangup import kept_back, let_come
 from waypost.life.notify import Notifier
 from waypost.life.place import Place, accept, desk_row, numbers_of, text_of, wanted
 from waypost.life.serving import REPLACED, Serving
@@ -93,9 +94,13 @@ class _Child:
         ours, theirs = pair()
         try:
             # Its own group: Ctrl-C reaches the supervisor, which tells the others when it is their turn.
-            process = subprocess.Popen(  # noqa: S603 - this program itself
-                self.command, stdin=theirs.fileno(), pass_fds=[one.fileno() for one in self.sockets], process_group=0
-            )
+            with kept_back():
+                process = subprocess.Popen(  # noqa: S603 - this program itself
+                    self.command,
+                    stdin=theirs.fileno(),
+                    pass_fds=[one.fileno() for one in self.sockets],
+                    process_group=0,
+                )
         except BaseException:
             ours.close()
             raise
@@ -330,9 +335,19 @@ def _of(address: Endpoint, workers: int, given: Sockets) -> Sequence[socket.sock
     return there + [there[number % len(there)].dup() for number in range(len(there), workers)] if there else []
 
 
+def _once(number: signal.Signals, told: Sequence[signal.Signals]) -> Sequence[signal.Signals]:
+    """The same without a second `number`; of the others each counts."""
+    others = [one for one in told if one is not number]
+    return [number, *others] if number in told else others
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[Callable[[timedelta], Sequence[signal.Signals]]]:
-    """Yields a wait: for so long, or until a signal comes; the signals that came."""
+    """Yields a wait: for so long, or until a signal comes; the signals that came.
+
+    Of SIGHUPs that came together one is told: each reads the same file, and a storm of them must not keep us from the
+    processes.
+    """
     reading, writing = socket.socketpair()
     reading.setblocking(False)
     writing.setblocking(False)
@@ -344,8 +359,10 @@ def _signals() -> Iterator[Callable[[timedelta], Sequence[signal.Signals]]]:
         def wait(pause: timedelta) -> Sequence[signal.Signals]:
             selector.select(pause.total_seconds())
             with contextlib.suppress(BlockingIOError):
-                return [signal.Signals(number) for number in reading.recv(4096)]
+                return _once(signal.SIGHUP, [signal.Signals(number) for number in reading.recv(4096)])
             return []
+
+        let_come()
 
         try:
             yield wait
