@@ -14,7 +14,7 @@ from tests.contract.letters import BUSY, HOST, NO_SUCH_USER, NOW, OK, envelope, 
 from waypost.mail.envelope import NotInDoubt, PossiblyAt, QueuedMessage, QueuedRecipient
 from waypost.mail.outcome import Deferred, Delivered, Expired, InDoubt, Outcome, Rejected
 from waypost.net.stream import Fault, FaultKind
-from waypost.queue.schedule import PAUSE_IN_DOUBT, RetryPolicy, in_words, settle_recipient
+from waypost.queue.schedule import PAUSE_IN_DOUBT, RetryPolicy, Variation, in_words, settle_recipient
 from waypost.queue.storage import Gone, Notice, Settled, Wait
 from waypost.smtp.extension import Notify, RcptParameters
 from waypost.smtp.path import NullPath
@@ -172,6 +172,17 @@ def test_a_delay_is_reported_once_it_is_long_and_once_only() -> None:
     assert settle(BUSY, now=later, recipient=asking(Notify.FAILURE)).notice is Notice.NONE
     assert settle(BUSY, now=later, recipient=asking(Notify.DELAY)).notice is Notice.DELAYED
     assert settle(BUSY, now=later, message=replace(MESSAGE, reverse_path=NullPath())).notice is Notice.NONE
+
+
+@pytest.mark.parametrize("priority", [0, 3, -3])
+def test_what_waits_for_a_call_is_looked_at_when_it_is_late_and_when_it_is_over_whatever_its_priority(
+    priority: int,
+) -> None:
+    """Urgent mail was looked at by its own schedule, each time in vain."""
+    own = Variation((timedelta(minutes=1),), timedelta(hours=2), timedelta(hours=1))
+    called = replace(POLICY, urgent=own, non_urgent=own).until_called().of(priority)
+    late, over = (timedelta(hours=1), timedelta(hours=2)) if priority else (timedelta(hours=4), timedelta(days=5))
+    assert (called.schedule, called.expire, called.delay_notice, called.jitter) == ((late, over), over, late, 0.0)
 
 
 def test_a_schedule_has_pauses() -> None:

@@ -6,8 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +72,7 @@ from waypost.config.tls import certificate_files, check_listeners_tls, complete_
 from waypost.config.written import Written
 from waypost.net.certificates import CertificateFiles
 from waypost.queue.place import is_database, where_of
-from waypost.queue.schedule import SAME, RetryPolicy, Same
+from waypost.queue.schedule import RetryPolicy, Variation
 from waypost.route.provider import Provider
 from waypost.route.table import Override, RouteTable, Rule
 
@@ -172,24 +171,14 @@ class Config:
     def retry_policy(self) -> RetryPolicy:
         """`[retry]`, as the schedule wants it."""
         retry = self.retry
-        usual = RetryPolicy(retry.schedule, retry.expire, retry.delay_notice, retry.jitter)
-        urgent = (retry.urgent_schedule, retry.urgent_expire, retry.urgent_delay_notice)
-        non_urgent = (retry.non_urgent_schedule, retry.non_urgent_expire, retry.non_urgent_delay_notice)
-        return replace(usual, urgent=_varied(usual, *urgent), non_urgent=_varied(usual, *non_urgent))
-
-
-def _varied(
-    usual: RetryPolicy, schedule: tuple[timedelta, ...], expire: timedelta, delay_notice: timedelta
-) -> RetryPolicy | Same:
-    """The policy for a priority: what it does not say is as usual."""
-    if not (schedule or expire or delay_notice):
-        return SAME
-    return replace(
-        usual,
-        schedule=schedule or usual.schedule,
-        expire=expire or usual.expire,
-        delay_notice=delay_notice or usual.delay_notice,
-    )
+        return RetryPolicy(
+            retry.schedule,
+            retry.expire,
+            retry.delay_notice,
+            retry.jitter,
+            urgent=Variation(retry.urgent_schedule, retry.urgent_expire, retry.urgent_delay_notice),
+            non_urgent=Variation(retry.non_urgent_schedule, retry.non_urgent_expire, retry.non_urgent_delay_notice),
+        )
 
 
 def load(path: Path) -> Config | Complaints:

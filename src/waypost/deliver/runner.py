@@ -10,7 +10,6 @@ import random
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Final, Protocol, assert_never
 
 from waypost.deliver import local
@@ -32,8 +31,9 @@ from waypost.mail.envelope import MessageId, NextHop, QueuedRecipient
 from waypost.mail.outcome import Cause, Deferred, LocalTrouble, Outcome, PolicyRefused, Rejected
 from waypost.mail.window import ALWAYS, Window
 from waypost.net.clock import Clock
+from waypost.policy.retries import policy_on
 from waypost.policy.rewriting import RewritingError, Rewritings
-from waypost.queue.schedule import RetryPolicy, Same, is_too_late, settle_recipient
+from waypost.queue.schedule import RetryPolicy, is_too_late, settle_recipient
 from waypost.queue.storage import Hold, Lease, Settled, StorageError, Wait
 from waypost.route.onward import STAY
 from waypost.route.route import (
@@ -47,7 +47,6 @@ from waypost.route.route import (
     OnCall,
     Pipe,
     Reject,
-    Retries,
     Route,
     SmtpMx,
     SmtpServers,
@@ -334,7 +333,7 @@ class Runner:
         if isinstance(route, Route):
             window = route.window
             if route.retries is not AS_EVER:
-                policy = _policy_of(policy, route.retries)
+                policy = policy_on(policy, route.retries)
             if route.on_demand or isinstance(route.transport, OnCall):
                 policy = policy.until_called()
         settled = tuple(
@@ -368,39 +367,3 @@ class Runner:
         tell(self._journal.crashed, lease.message, lease.next_hop, error)
         held = f"{CRASHES} attempts ended in {said}" if count >= CRASHES else ""
         return deferred(LocalTrouble(said)), held
-
-
-def _policy_of(policy: RetryPolicy, own: Retries) -> RetryPolicy:
-    """The service's policy, but for what a route has of its own; of a priority what the route says of it, then we."""
-    usual = _with(policy, own.schedule, own.expire, own.delay_notice)
-    urgent = _of_priority(policy, policy.urgent, usual)
-    non_urgent = _of_priority(policy, policy.non_urgent, usual)
-    return replace(
-        usual,
-        urgent=_with(urgent, own.urgent_schedule, own.urgent_expire, own.urgent_delay_notice),
-        non_urgent=_with(non_urgent, own.non_urgent_schedule, own.non_urgent_expire, own.non_urgent_delay_notice),
-    )
-
-
-def _with(
-    policy: RetryPolicy, schedule: tuple[timedelta, ...], expire: timedelta, delay_notice: timedelta
-) -> RetryPolicy:
-    """The policy, with what is said in place of its own."""
-    return replace(
-        policy,
-        schedule=schedule or policy.schedule,
-        expire=expire or policy.expire,
-        delay_notice=delay_notice or policy.delay_notice,
-    )
-
-
-def _of_priority(policy: RetryPolicy, priority: RetryPolicy | Same, usual: RetryPolicy) -> RetryPolicy:
-    """What `policy` says of a priority alone, and the rest as is usual on a route."""
-    if isinstance(priority, Same):
-        return usual
-    return replace(
-        usual,
-        schedule=usual.schedule if priority.schedule == policy.schedule else priority.schedule,
-        expire=usual.expire if priority.expire == policy.expire else priority.expire,
-        delay_notice=usual.delay_notice if priority.delay_notice == policy.delay_notice else priority.delay_notice,
-    )

@@ -27,11 +27,15 @@ EXPIRED: Final = EnhancedStatus(5, 4, 7)
 
 
 @dataclass(frozen=True, slots=True)
-class Same:
-    """No policy of its own: as for other mail."""
+class Variation:
+    """What mail of a priority has otherwise; what is empty or zero is as for other mail."""
+
+    schedule: tuple[timedelta, ...] = ()
+    expire: timedelta = timedelta()
+    delay_notice: timedelta = timedelta()
 
 
-SAME: Final = Same()
+SAME: Final = Variation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,8 @@ class RetryPolicy:
     #: Each pause is stretched by up to this share, so that what failed together does not come back together.
     jitter: float = 0.1
     #: For mail of a priority above 0, and below.
-    urgent: RetryPolicy | Same = SAME
-    non_urgent: RetryPolicy | Same = SAME
+    urgent: Variation = SAME
+    non_urgent: Variation = SAME
 
     def __post_init__(self) -> None:
         if not self.schedule or min(self.schedule) <= timedelta():
@@ -53,16 +57,33 @@ class RetryPolicy:
 
     def until_called(self) -> RetryPolicy:
         """For mail that waits until it is asked for: looked at when a delay is to be reported, and at its end."""
-        return replace(self, schedule=(min(self.delay_notice, self.expire), self.expire), jitter=0.0)
+        return replace(
+            self,
+            schedule=_looks_of(self),
+            jitter=0.0,
+            urgent=replace(self.urgent, schedule=_looks_of(self.of(1))),
+            non_urgent=replace(self.non_urgent, schedule=_looks_of(self.of(-1))),
+        )
 
     def of(self, priority: int) -> RetryPolicy:
         """The policy for mail of a priority (RFC 6710 §5.3): above 0 it is urgent, below it is not."""
+        if not priority:
+            return self
         own = self.urgent if priority > 0 else self.non_urgent
-        return self if not priority or isinstance(own, Same) else own
+        return replace(
+            self,
+            schedule=own.schedule or self.schedule,
+            expire=own.expire or self.expire,
+            delay_notice=own.delay_notice or self.delay_notice,
+        )
 
     def pause(self, attempts: int, dice: random.Random) -> timedelta:
         """The pause after an attempt that `attempts` others came before."""
         return self.schedule[min(attempts, len(self.schedule) - 1)] * (1 + dice.random() * self.jitter)
+
+
+def _looks_of(policy: RetryPolicy) -> tuple[timedelta, ...]:
+    return (min(policy.delay_notice, policy.expire), policy.expire)
 
 
 def settle_recipient(
