@@ -72,16 +72,16 @@ def desk(text: str, *, delivering: Sequence[DestinationState] = (), base: Path =
     )
 
 
-def printed(kind: str) -> str:
-    (text,) = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return str(text)
+def printed(kind: str, number: int = 0) -> str:
+    found = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return str(found[number])
 
 
 def asked(command: str) -> Question:
     """The question a documented command puts."""
-    found = re.fullmatch(r"\$ waypost explain --client (\S+) --from (\S+) (.*)", command)
+    found = re.fullmatch(r"\$ waypost explain --client (\S+) --from (\S+)(?: --priority (\S+))? (.*)", command)
     assert found is not None
-    return Question(tuple(found[3].split()), client=found[1], reverse_path=found[2])
+    return Question(tuple(found[4].split()), found[1], reverse_path=found[2], priority=int(found[3] or 0))
 
 
 def words(answer: Explanation) -> str:
@@ -92,6 +92,16 @@ async def test_the_page_shows_what_is_printed() -> None:
     command, _, says = printed("console").partition("\n")
     answer = await desk(printed("toml"), delivering=[DOWN]).explain(asked(command))
     assert says == words(answer)
+
+
+async def test_the_page_shows_the_times_of_each_priority_as_they_are_printed() -> None:
+    command, _, says = printed("console", 1).partition("\n")
+    text = printed("toml").replace('to = "mx:"\n', f'to = "mx:"\n{printed("toml", 1)}')
+    told = [line.strip() for line in words(await desk(text).explain(asked(command))).splitlines()]
+    shown = [line.strip() for line in says.splitlines() if line.strip() != "…"]
+    assert [line for line in told[told.index(shown[0]) :] if line in shown] == shown
+    wanted = ("priority", "retries", "otherwise", "told of", "given up")
+    assert [line for line in told if line.startswith(wanted) and line not in shown] == []
 
 
 def test_the_readme_shows_a_part_of_the_page() -> None:
@@ -125,6 +135,7 @@ async def test_a_way_that_ends_here_needs_no_host() -> None:
         (Question(("a@b.example",), client="mx.example.org"), "no numeric address"),
         (Question(("a@b.example",), reverse_path="a"), "no domain"),
         (Question(("a@b.example",), account="ann"), "there are no accounts"),
+        (Question(("a@b.example",), priority=10), "10 is no priority"),
     ],
 )
 async def test_a_question_that_makes_no_sense_is_told_so(question: Question, error: str) -> None:
@@ -340,3 +351,143 @@ async def test_an_account_s_author_is_held_against_it_as_the_final_dot_would(tmp
     (author,) = [fact for fact in answer.facts if fact.step == "author"]
     assert (author.stops, author.place) == (True, "waypost.toml:12")
     assert author.text.endswith("else 554 5.7.1: <eve@far.example> is not")
+
+
+# ---- priorities, and when it would be tried again
+PRIORITIES = """
+[service]
+hostname = "mx.example.com"
+spool = "spool"
+postmaster = "postmaster@example.com"
+[[listener]]
+address = "127.0.0.1:2525"
+[relay]
+networks = ["127.0.0.0/8"]
+[retry]
+schedule = ["10m"]
+urgent_schedule = ["30s", "1m"]
+urgent_expire = "2h"
+non_urgent_delay_notice = "2d"
+[[route]]
+domains = ["*"]
+to = "mx:"
+expire = "3d"
+[[destination]]
+domains = ["far.example"]
+urgent_delay_notice = "15m"
+tls = "none"
+"""
+
+
+def times(answer: Explanation) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    (leg,) = answer.journeys[0].legs
+    told = [fact for fact in leg.facts if fact.step in {"retries", "otherwise"}]
+    return [(fact.step, fact.text, fact.place, fact.details) for fact in told]
+
+
+USUAL = (
+    "after 10m, then every 10m",
+    "waypost.toml:11",
+    ("told of a delay after 4h (default)", "given up after 3d (waypost.toml:18)"),
+)
+URGENT = (
+    "after 30s, 1m, then every 1m",
+    "waypost.toml:12",
+    ("told of a delay after 15m (waypost.toml:21)", "given up after 2h (waypost.toml:13)"),
+)
+NOT_URGENT = (
+    "after 10m, then every 10m",
+    "waypost.toml:11",
+    ("told of a delay after 2d (waypost.toml:14)", "given up after 3d (waypost.toml:18)"),
+)
+
+
+@pytest.mark.parametrize(
+    ("priority", "own", "others"),
+    [
+        (
+            0,
+            ("", *USUAL),
+            [
+                ("urgent mail (priority above 0): ", *URGENT),
+                ("mail that is not urgent (priority below 0): ", *NOT_URGENT),
+            ],
+        ),
+        (
+            4,
+            ("for priority 4, urgent: ", *URGENT),
+            [("mail of priority 0: ", *USUAL), ("mail that is not urgent (priority below 0): ", *NOT_URGENT)],
+        ),
+        (
+            -9,
+            ("for priority -9, not urgent: ", *NOT_URGENT),
+            [("mail of priority 0: ", *USUAL), ("urgent mail (priority above 0): ", *URGENT)],
+        ),
+    ],
+)
+async def test_the_times_of_the_message_s_own_priority_come_first_then_those_of_others_each_with_its_line(
+    priority: int,
+    own: tuple[str, str, str, tuple[str, ...]],
+    others: list[tuple[str, str, str, tuple[str, ...]]],
+) -> None:
+    answer = await desk(PRIORITIES).explain(Question(("bob@far.example",), priority=priority))
+    assert times(answer) == [
+        (step, whose + text, place, details)
+        for step, (whose, text, place, details) in (("retries", own), *(("otherwise", other) for other in others))
+    ]
+
+
+async def test_a_priority_without_times_of_its_own_has_the_usual_ones() -> None:
+    text = re.sub(r"(?m)^(non_)?urgent.*\n", "", PRIORITIES)
+    ((step, says, _, _),) = times(await desk(text).explain(Question(("bob@far.example",), priority=3)))
+    assert (step, says) == ("retries", "for priority 3, urgent: after 10m, then every 10m")
+
+
+async def test_a_setting_of_a_destination_is_told_with_its_line_and_only_where_it_applies() -> None:
+    found = desk(PRIORITIES)
+    places = [
+        {fact.step: fact.place for fact in (await found.explain(Question((to,)))).journeys[0].legs[0].facts}["tls"]
+        for to in ("bob@far.example", "bob@mail.far.example", "bob@other.example")
+    ]
+    assert places == ["waypost.toml:22", "waypost.toml:22", "default"]
+
+
+@pytest.mark.parametrize(
+    ("priority", "header", "client", "says", "counts"),
+    [
+        (5, 0, "127.0.0.1", "5: urgent, it goes before other mail [the question]", "for priority 5, urgent: "),
+        (5, 0, "203.0.113.9", "5 is lowered to 0, for only who may relay raises it: 250 2.3.6 [waypost.toml:9]", ""),
+        (-5, 0, "203.0.113.9", "-5: not urgent, it goes behind other mail [the question]", "for priority -5, not "),
+        (0, 5, "127.0.0.1", "5 by its header: urgent, it goes before other mail [the message]", "for priority 5, urg"),
+        (0, 5, "203.0.113.9", "MT-Priority: 5 in the header counts of those alone who may relay [waypost.toml:9]", ""),
+        (0, -5, "203.0.113.9", "-5 by its header: not urgent, it goes behind other mail [the message]", "for priority"),
+        (2, -5, "127.0.0.1", "2: urgent, it goes before other mail [the question]", "for priority 2, urgent: "),
+    ],
+)
+async def test_a_priority_counts_as_it_would_at_mail_and_in_the_header(
+    priority: int, header: int, client: str, says: str, counts: str
+) -> None:
+    text = PRIORITIES + '[[route]]\ndomains = ["ours.example"]\nto = "smtp://192.0.2.4:25"\n'
+    message = MessageFacts(100, priority=header)
+    answer = await desk(text).explain(Question(("bob@ours.example",), client, message=message, priority=priority))
+    (fact,) = [fact for fact in answer.facts if fact.step == "priority"]
+    assert f"{fact.text} [{fact.place}]" == says
+    own = times(answer)[0][1]
+    assert own.startswith(counts or "after")
+
+
+def test_the_header_tells_a_priority_too() -> None:
+    assert message_facts(b"MT-Priority: -3\r\n\r\nx\r\n").priority == -3
+
+
+@pytest.mark.parametrize(
+    ("way", "says", "line"),
+    [
+        ('to = "smtp://192.0.2.4:25"\ndeliver = "on-demand"', "none: it waits until its host calls (ETRN)", 18),
+        ('to = "smtp://192.0.2.4:25"', "after 10m, then every 10m", 11),
+    ],
+)
+async def test_mail_that_waits_for_a_call_is_not_said_to_be_tried_by_the_clock(way: str, says: str, line: int) -> None:
+    text = PRIORITIES.partition("[[destination]]")[0].replace('to = "mx:"', way)
+    answer = await desk(text).explain(Question(("bob@far.example",)))
+    assert times(answer)[0][1:3] == (says, f"waypost.toml:{line}")

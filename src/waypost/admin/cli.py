@@ -87,6 +87,9 @@ def explain(
     file: Annotated[
         str, typer.Option("--message", metavar="FILE", help="The message itself; - is standard input.")
     ] = "",
+    priority: Annotated[
+        int, typer.Option("--priority", min=-9, max=9, help="What MAIL says in MT-PRIORITY; above 0 is urgent.")
+    ] = 0,
     config: ConfigOption = DEFAULT_CONFIG,
     admin: AdminOption = "",
     json: JsonOption = False,  # noqa: FBT002
@@ -94,14 +97,14 @@ def explain(
     """Tell what would become of a message, step by step, without sending it.
 
     Whether the client may send, whom each address stands for, which route it takes, its hosts by DNS, TLS, login,
-    limits, the state of the next hop, and when it would be tried again; each step with the line that decides it. The
-    code that live mail runs gives the answers. Exit code 0 only where every recipient would be taken.
+    limits, the state of the next hop, and when it would be tried again, by its priority; each step with the line that
+    decides it. The code that live mail runs gives the answers. Exit code 0 only where every recipient would be taken.
 
     Example: waypost explain --client 203.0.113.9 --from me@example.org info@example.com
     """
     asked = context(config, admin, json=json)
     facts = MessageFacts() if not file else message_facts(with_crlf(octets_of(file, as_json_value=json)))
-    question = Question(tuple(recipients), client, account, sender, facts)
+    question = Question(tuple(recipients), client, account, sender, facts, priority)
     answer = asked.answer(lambda found: found.explain(question), spool=False)
     show(answer, explanation, as_json_value=json)
     raise typer.Exit(0 if answer.is_taken and all(each.is_taken for each in answer.journeys) else 1)

@@ -13,13 +13,14 @@ from waypost.mail.trace import HeaderScan
 class MessageFacts:
     """What of a message counts on its way. `size` in octets with CRLF, 0 where no message was given.
 
-    `author`: the first address in its From, "" where it has none.
+    `author`: the first address in its From, "" where it has none. `priority`: what its MT-Priority says, from -9 to 9.
     """
 
     size: int = 0
     hops: int = 0  # Received lines
     is_ascii: bool = True
     author: str = ""
+    priority: int = 0
 
 
 def message_facts(octets: bytes) -> MessageFacts:
@@ -27,18 +28,22 @@ def message_facts(octets: bytes) -> MessageFacts:
     scan = HeaderScan()
     scan.feed(octets)
     authors = [str(place.mailbox) for place in places_in(header_of(octets)) if place.field == b"from"]
-    return MessageFacts(len(octets), scan.received, octets.isascii(), next(iter(authors), ""))
+    return MessageFacts(len(octets), scan.received, octets.isascii(), next(iter(authors), ""), scan.priority)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A message that might be sent. `client`: its numeric address; `account`: "" where nobody logs in."""
+    """A message that might be sent. `client`: its numeric address; `account`: "" where nobody logs in.
+
+    `priority`: what MAIL says in MT-PRIORITY, from -9 to 9 (RFC 6710); 0 where it says nothing.
+    """
 
     recipients: tuple[str, ...]
     client: str = "127.0.0.1"
     account: str = ""
     reverse_path: str = ""
     message: MessageFacts = MessageFacts()
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

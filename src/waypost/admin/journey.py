@@ -5,13 +5,14 @@ Nothing is sent, and nothing is connected to; names are looked up. Not here: how
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, assert_never
 
 from waypost.admin.answers import FailureKind, HostTls, OperationError, Resolution, ResolvedHost
 from waypost.admin.explanation import Fact, Journey, Leg, Question
+from waypost.admin.journey_retries import asked_priority, retries
 from waypost.admin.words import when
 from waypost.auth.account import Account
 from waypost.auth.authenticator import UserFile
@@ -42,7 +43,8 @@ from waypost.policy.rewriting import RewritingError, Rewritings, Turn
 from waypost.route.level import is_fixed
 from waypost.route.route import LmtpServers, NoRoute, Pipe, Route, SmtpMx, SmtpServers, TlsPolicy, Webhook
 from waypost.route.state import DestinationState, Phase
-from waypost.route.target import target_text
+from waypost.route.table import domain_of_key, patterns_of
+from waypost.route.target import RecipientMx, target_text
 from waypost.smtp.client import Credentials
 from waypost.smtp.extension import RcptParameters
 from waypost.smtp.path import ForwardPath, Mailbox, NullPath, PathError, ReversePath, parse_mailbox
@@ -97,6 +99,7 @@ class Explainer:
         trusted = self._may_relay(question, trusted=trusted or isinstance(account, Account))
         facts += [*self._mode(trusted=trusted), client, self._listener(question), *self._login(account)]
         facts += [self._sender(question, account), *self._author(question, account), *self._message(question)]
+        facts += self._priority(question, trusted=trusted)
         return tuple(facts), trusted
 
     def _may_relay(self, question: Question, *, trusted: bool) -> bool:
@@ -230,6 +233,13 @@ class Explainer:
         if not message.is_ascii:
             yield Fact("message", "8-bit text: hosts without 8BITMIME need it converted", "the message")
 
+    def _priority(self, question: Question, *, trusted: bool) -> Iterator[Fact]:
+        if not -9 <= question.priority <= 9:
+            raise OperationError(
+                FailureKind.BAD_REQUEST, f"{question.priority} is no priority", "give one from -9 to 9 (RFC 6710)"
+            )
+        return asked_priority(question, trusted=trusted, relay=self.config.places.of("relay", "networks"))
+
     # ---- RCPT
     async def hooks(self, question: Question) -> Sequence[Fact]:
         """What hooks say before RCPT, and which are asked later."""
@@ -334,10 +344,12 @@ class Explainer:
         used: Sequence[str] = (),
         turns: Sequence[str] = (),
         size: int = 0,
+        priority: int = 0,
     ) -> Leg:
         """Route, hosts, TLS, credentials, limits, and what follows a failure.
 
-        `used`: of its quotas, a line each; `turns`: what its addresses become; `size`: of the message, in octets.
+        `used`: of its quotas, a line each; `turns`: what its addresses become; `size`: of the message, in octets;
+        `priority`: what it would have.
         """
         route = destined.route
         facts = [
@@ -351,10 +363,10 @@ class Explainer:
             *_window(route, self.now),
             *_content(route),
             _state(route.next_hop, states),
-            self._retries(route),
+            *retries(route, priority, self.config, partial(self._key, route)),
         ]
         is_remote = isinstance(route.transport, SmtpServers | SmtpMx | LmtpServers)
-        told = {"route", "size", "rewriting", "window", "content", "retries"}
+        told = {"route", "size", "rewriting", "window", "content", "retries", "otherwise"}
         if isinstance(route.transport, Webhook | Pipe):
             told |= {"limits", "quota", "fallback", "state"}
         local = [fact for fact in facts if fact.step in told]
@@ -427,24 +439,20 @@ class Explainer:
             text += ", and when the quota is spent" if onward.quotas else ""
             yield Fact("fallback", text, self._key(route, "fallback"))
 
-    def _retries(self, route: Route) -> Fact:
-        retry, own = self.config.retry, route.retries
-        pauses = [format_duration(pause) for pause in own.schedule or retry.schedule]
-        text = f"after {', '.join(pauses)}, then every {pauses[-1]}"
-        delay, expire = own.delay_notice or retry.delay_notice, own.expire or retry.expire
-        notice = f"told of a delay after {format_duration(delay)} ({self._retry_key(route, 'delay_notice')})"
-        expiry = f"given up after {format_duration(expire)} ({self._retry_key(route, 'expire')})"
-        late = (expiry,) if delay > expire else (notice, expiry)
-        return Fact("retries", text, self._retry_key(route, "schedule"), late)
-
-    def _retry_key(self, route: Route, key: str) -> str:
-        """The line that says it: the route's own, or that of `[retry]`."""
-        return self._key(route, key) if getattr(route.retries, key) else self.config.places.of("retry", key)
-
     def _key(self, route: Route, key: str) -> str:
-        """The line of a route's setting."""
-        indices = [index for index, rule in enumerate(self.config.rules) if rule.name == route.name]
-        return self.config.places.of("route", indices[0], key) if indices else "default"
+        """The line of a route's setting, or of the `[[destination]]` that says otherwise."""
+        places, indices = self.config.places, [n for n, rule in enumerate(self.config.rules) if rule.name == route.name]
+        own = [places.of("destination", index, key) for index in self._overriding(route, indices)]
+        own += [places.of("route", index, key) for index in indices]
+        return next((place for place in own if place != "default"), "default")
+
+    def _overriding(self, route: Route, indices: Sequence[int]) -> Iterable[int]:
+        """Which `[[destination]]` has a say in it: the most specific, of a route by `mx:`."""
+        if not any(isinstance(self.config.rules[index].target, RecipientMx) for index in indices):
+            return ()
+        known = {pattern: n for n, one in enumerate(self.config.overrides) for pattern in one.patterns}
+        domain = str(domain_of_key(NextHop(route.next_hop.partition("#")[0])))
+        return [known[pattern] for pattern in patterns_of(domain) if pattern in known][:1]
 
 
 async def _turned(where: str, text: str, ask: Callable[[Mailbox], Awaitable[Sequence[Turn]]]) -> str:

@@ -178,7 +178,7 @@ class RouteTable:
             return self._route(_BY_NAME, best[0], _in_ascii(mailbox.domain))
         by_domain = self._by_domain(mailbox.domain)
         name = str(_in_ascii(mailbox.domain))
-        for pattern in _patterns_of(name):
+        for pattern in patterns_of(name):
             fits = [rule for rule in self._choices if rule.whose and pattern in rule.patterns]
             if best := _best(fits, path, account):
                 return self._route(pattern, best[0], _in_ascii(mailbox.domain))
@@ -217,7 +217,7 @@ class RouteTable:
         if next_hop.startswith("mx:") and "#" in next_hop:
             return self._by_chosen_mx(next_hop)
         if next_hop.startswith("mx:"):
-            found = self._by_domain(_domain_of_key(next_hop))
+            found = self._by_domain(domain_of_key(next_hop))
             if isinstance(found, Route) and found.next_hop == next_hop:
                 return found
         return NoRoute(f"no route leads to {next_hop} any more: the route table has changed since it was queued")
@@ -226,7 +226,7 @@ class RouteTable:
         rule = self._chosen_mx(next_hop)
         if isinstance(rule, NoRoute):
             return rule
-        return self._route(_BY_NAME, rule, _domain_of_key(NextHop(next_hop.partition("#")[0])))
+        return self._route(_BY_NAME, rule, domain_of_key(NextHop(next_hop.partition("#")[0])))
 
     def route_domain(self, domain: str) -> Route | NoRoute:
         """Where recipients at `domain` go, written as the queue writes it: "" is the bare postmaster's."""
@@ -299,7 +299,7 @@ class RouteTable:
 
     def _overridden(self, name: str, means: Means) -> Means:
         """The means for one domain of a route by `mx:`."""
-        for pattern in _patterns_of(name):
+        for pattern in patterns_of(name):
             if pattern in self._overrides:
                 return self._overrides[pattern].of(means)
         return means
@@ -318,7 +318,7 @@ class RouteTable:
         return replace(found, relay_only=False) if isinstance(found, Route) else found
 
 
-def _patterns_of(name: str) -> Iterable[Pattern]:
+def patterns_of(name: str) -> Iterable[Pattern]:
     """All patterns that match `name`, the most specific first."""
     yield Pattern(Match.EXACT, name)
     rest = "" if name.startswith("[") else name
@@ -349,7 +349,7 @@ def _in_ascii(domain: Domain) -> Domain:
         return domain
 
 
-def _domain_of_key(next_hop: NextHop) -> Domain:
+def domain_of_key(next_hop: NextHop) -> Domain:
     """The domain in `mx:example.org`, `mx:example.org:2525` or `mx:[192.0.2.1]`, if it is such a key at all."""
     text = next_hop.removeprefix("mx:")
     return _domain(text[: text.find("]") + 1] if text.startswith("[") else text.partition(":")[0])

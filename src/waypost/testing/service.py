@@ -123,11 +123,11 @@ class Service:
         return client
 
     async def explain(
-        self, *to: str, author: str = "ann@client.example", client: str = "127.0.0.1", size: int = 0
+        self, *to: str, author: str = "ann@client.example", client: str = "127.0.0.1", size: int = 0, priority: int = 0
     ) -> Explanation:
         """What `waypost explain` would say."""
         return await self.running.operations.explain(
-            Question(to, client, reverse_path=author, message=MessageFacts(size))
+            Question(to, client, reverse_path=author, message=MessageFacts(size), priority=priority)
         )
 
     async def queue(self) -> Sequence[QueueEntry]:

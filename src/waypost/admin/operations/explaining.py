@@ -14,6 +14,7 @@ from typing import Final
 from waypost.admin.answers import FailureKind, OperationError
 from waypost.admin.explanation import Explanation, Journey, Question
 from waypost.admin.journey import MAX_ASKED, Explainer, NotRunning, forward_path, reverse_path
+from waypost.admin.journey_retries import priority_of
 from waypost.admin.operations.in_force import InForce
 from waypost.admin.operations.questions import storage_trouble
 from waypost.admin.operations.ways import Ways
@@ -84,6 +85,7 @@ class Explaining:
                 used=await self._used(one.route),
                 turns=await explainer.turns(one.route, question, asked),
                 size=question.message.size,
+                priority=priority_of(question, trusted=trusted),
             )
             for one in destined[:SHOWN]
         ]
