@@ -20,6 +20,7 @@ import structlog
 
 from waypost import app
 from waypost.admin.explanation import Explanation, MessageFacts, Question
+from waypost.app import upkeep
 from waypost.config import Complaints, Config, load, parse
 from waypost.hooks.runtime import Inline
 from waypost.mail.envelope import MessageId
@@ -226,7 +227,7 @@ async def service(config: Config, *, hosts: Hosts, zone: str = "") -> AsyncItera
             runtime=lambda _: Inline(),
             probes=False,
         )
-        with patch.object(space, "EVERY", LOOK), patch.object(app, "FROST_LOOK", LOOK):
+        with patch.object(space, "EVERY", LOOK), patch.object(upkeep, "FROST_LOOK", LOOK):
             async with app.running(_alone(config, dns.endpoint), parts=parts) as running:
                 made, doors = kept[0]
                 found = Service(running, config, clock, dns, network, storage, made, doors)
