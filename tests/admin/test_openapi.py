@@ -18,13 +18,11 @@ from tests.admin.office import office, served
 from waypost.admin.answers import Desk
 from waypost.admin.api import Api, Live
 from waypost.admin.board import Board
-from waypost.admin.guard import Guard, Open
 from waypost.admin.openapi import document, reference
 from waypost.admin.paths import paths
-from waypost.net.clock import SystemClock
 
 #: The table alone: nobody is asked.
-TABLE = paths(Api(cast("Desk", None), Board(), Guard(Open(), SystemClock())))
+TABLE = paths(Api(cast("Desk", None), Board()))
 #: Left out, and asked by hand below: what never ends (events), what lasts as long as it is told to (wait), and what can
 #: only be answered with 503 where no service runs (reload). Login and logout are not of the table: they come before
 #: anybody is known, and answer with a cookie (test_guard.py).

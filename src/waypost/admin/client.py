@@ -12,14 +12,15 @@ import http.client
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
 from waypost import __version__
+from waypost.admin import wire
 from waypost.admin.answers import (
     ActBody,
     Acted,
@@ -52,6 +53,7 @@ from waypost.admin.answers import (
     to_json,
 )
 from waypost.admin.explanation import Explanation, Question
+from waypost.admin.wire import SEGMENT, Answer, Body, Get, Octets, Operation, Post
 from waypost.mail.explain import plain
 from waypost.net.stream import Endpoint
 from waypost.queue.storage import Search, Selection
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from waypost.config import Config
 
 T = TypeVar("T")
+#: What fills in a segment or a query; several are given one by one.
+Given: TypeAlias = "str | int | tuple[str, ...]"
 #: Where the command line finds its token, should the service ask for one.
 TOKEN: Final = "WAYPOST_TOKEN"  # noqa: S105 - the variable's name
 
@@ -88,95 +92,97 @@ class ServiceDesk:
         return await asyncio.to_thread(self._connects)
 
     async def status(self) -> Status:
-        return await self._get("/api/status", Status)
+        return await self._get(wire.STATUS)
 
     async def queue(self, selection: Selection, *, after: str = "", limit: int = 100) -> QueuePage:
-        return await self._get(f"/api/queue?{_query(selection, after, limit)}", QueuePage)
+        return await self._get(wire.QUEUE, **_selected(selection), after=after, limit=limit)
 
     async def quarantine(self) -> QueuePage:
-        return await self._get("/api/quarantine", QueuePage)
+        return await self._get(wire.QUARANTINE)
 
     async def octets(self, id: str) -> bytes:  # noqa: A002 - the field's own name
-        return await self._ask("GET", f"/api/queue/{_segment(id)}/raw")
+        return await self._octets(wire.RAW, id=id)
 
     async def destinations(self, *, limit: int = 100) -> Destinations:
-        return await self._get(f"/api/destinations?limit={limit}", Destinations)
+        return await self._get(wire.DESTINATIONS, limit=limit)
 
     async def expiries(self) -> Expiries:
-        return await self._get("/api/expiries", Expiries)
+        return await self._get(wire.EXPIRIES)
 
     async def show(self, id: str) -> QueuedDetail:  # noqa: A002 - the field's own name
-        return await self._get(f"/api/queue/{_segment(id)}", QueuedDetail)
+        return await self._get(wire.SHOW, id=id)
 
     async def act(self, action: str, body: ActBody) -> Acted:
-        return _understood(await self._ask("POST", f"/api/queue/{_segment(action)}", to_json(body)), Acted)
+        return await self._post(wire.ACT, body, action=action)
 
     async def why(self, asked: str, *, limit: int = 100) -> Why:
-        return await self._get(f"/api/why/{_segment(asked)}?limit={limit}", Why)
+        return await self._get(wire.WHY, asked=asked, limit=limit)
 
     async def bin(self, selection: Selection, *, after: str = "", limit: int = 100) -> BinPage:
-        return await self._get(f"/api/bin?{_query(selection, after, limit)}", BinPage)
+        return await self._get(wire.BIN, **_selected(selection), after=after, limit=limit)
 
     async def restore(self, body: ActBody) -> Acted:
-        return _understood(await self._ask("POST", "/api/bin/restore", to_json(body)), Acted)
+        return await self._post(wire.RESTORE, body)
 
     async def frozen(self) -> Froze:
-        return await self._get("/api/frozen", Froze)
+        return await self._get(wire.FROZEN)
 
     async def freeze(self, body: FreezeBody) -> Froze:
-        return _understood(await self._ask("POST", "/api/frozen/freeze", to_json(body)), Froze)
+        return await self._post(wire.FREEZE, body)
 
     async def thaw(self, body: FreezeBody) -> Froze:
-        return _understood(await self._ask("POST", "/api/frozen/thaw", to_json(body)), Froze)
+        return await self._post(wire.THAW, body)
 
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
-        return await self._get(f"/api/trace/{_segment(asked)}?limit={limit}", Traces)
+        return await self._get(wire.TRACE, asked=asked, limit=limit)
 
     async def search(self, search: Search, *, before: str = "", limit: int = 10) -> Traces:
-        texts = ("address", "domain", "message_id", "next_hop", "outcome", "text")
-        asked = [(name, getattr(search, name)) for name in texts]
-        asked += [(name, str(int(getattr(search, name)))) for name in ("since", "until") if getattr(search, name)]
-        asked += [("before", before), ("limit", str(limit))]
-        return await self._get(f"/api/search?{urlencode([pair for pair in asked if pair[1]])}", Traces)
+        return await self._get(wire.SEARCH, **_fields(search), before=before, limit=limit)
 
     async def resolve(self, domain: str) -> Resolution:
-        return await self._get(f"/api/resolve/{_segment(domain)}", Resolution)
+        return await self._get(wire.RESOLVE, domain=domain)
 
     async def explain(self, question: Question) -> Explanation:
-        return _understood(await self._ask("POST", "/api/explain", to_json(question)), Explanation)
+        return await self._post(wire.EXPLAIN, question)
 
     async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage:
-        return await self._get(f"/api/inbox?before={before}&limit={limit}", InboxPage)
+        return await self._get(wire.INBOX, before=before, limit=limit)
 
     async def captured(self, number: int) -> CapturedDetail:
-        return await self._get(f"/api/inbox/{number}", CapturedDetail)
+        return await self._get(wire.CAPTURED, number=number)
 
     async def captured_octets(self, number: int) -> bytes:
-        return await self._ask("GET", f"/api/inbox/{number}/raw")
+        return await self._octets(wire.CAPTURED_RAW, number=number)
 
     async def reload(self, *, by: str) -> Reloaded:
-        return _understood(await self._ask("POST", "/api/config/reload", to_json(ReloadBody(by))), Reloaded)
+        return await self._post(wire.RELOAD, ReloadBody(by))
 
     async def preview(self, proposal: Proposal) -> Preview:
-        return _understood(await self._ask("POST", "/api/config/preview", to_json(proposal)), Preview)
+        return await self._post(wire.PREVIEW, proposal)
 
     async def revisions(self) -> Revisions:
-        return await self._get("/api/config", Revisions)
+        return await self._get(wire.REVISIONS)
 
     async def revision(self, id: str) -> RevisionText:  # noqa: A002 - the field's own name
-        return await self._get(f"/api/config/{_segment(id)}", RevisionText)
+        return await self._get(wire.REVISION, id=id)
 
     async def watched(self) -> WatchedPeers:
-        return await self._get("/api/watched", WatchedPeers)
+        return await self._get(wire.WATCHED)
 
     async def watch(self, body: WatchBody) -> WatchedPeers:
-        return _understood(await self._ask("POST", "/api/watched", to_json(body)), WatchedPeers)
+        return await self._post(wire.WATCH, body)
 
     async def clear_inbox(self, *, keep: int) -> Cleared:
-        return _understood(await self._ask("POST", "/api/inbox/clear", to_json(Cleared(keep))), Cleared)
+        return await self._post(wire.CLEAR, Cleared(keep))
 
-    async def _get(self, path: str, kind: type[T]) -> T:
-        return _understood(await self._ask("GET", path), kind)
+    async def _get(self, operation: Get[Answer], **given: Given) -> Answer:
+        return _understood(await self._ask("GET", _path(operation, given)), operation.answer)
+
+    async def _post(self, operation: Post[Body, Answer], body: Body, **given: Given) -> Answer:
+        return _understood(await self._ask("POST", _path(operation, given), to_json(body)), operation.answer)
+
+    async def _octets(self, operation: Octets, **given: Given) -> bytes:
+        return await self._ask("GET", _path(operation, given))
 
     async def _ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         try:
@@ -220,12 +226,24 @@ class ServiceDesk:
             return False
 
 
-def _query(selection: Selection, after: str, limit: int) -> str:
-    asked: list[tuple[str, str]] = [("id", each) for each in selection.ids]
-    asked += [(name, getattr(selection, name)) for name in ("address", "domain", "next_hop", "state", "text")]
-    asked.append(("received_before", str(int(selection.received_before)) if selection.received_before else ""))
-    asked += [("after", after), ("limit", str(limit))]
-    return urlencode([pair for pair in asked if pair[1]])
+def _path(operation: Operation, given: Mapping[str, Given]) -> str:
+    """The operation's path, its segments filled in; what is given besides is its query, but for what says nothing."""
+    place = SEGMENT.sub(lambda segment: _segment(str(given[segment[1]])), operation.path)
+    segments = {name for name, _ in SEGMENT.findall(operation.path)}
+    query = {name: value for name, value in given.items() if name not in segments and value not in {"", ()}}
+    return f"{place}?{urlencode(query, doseq=True)}" if query else place
+
+
+def _fields(asked: Search | Selection) -> dict[str, Given]:
+    """Each as a query has it: instants in whole seconds, those that narrow nothing left out."""
+    values = ((one.name, getattr(asked, one.name)) for one in fields(asked))
+    return {name: str(int(value)) if isinstance(value, float) else value for name, value in values if value}
+
+
+def _selected(selection: Selection) -> dict[str, Given]:
+    """Its ids are told one by one."""
+    asked = _fields(selection)
+    return {"id": asked.pop("ids", ()), **asked}
 
 
 class _Local(http.client.HTTPConnection):

@@ -22,12 +22,13 @@ import structlog
 from aiohttp import web
 
 from waypost.admin.answers import Alive, Desk, FailureKind, OperationError, Ready, to_json
-from waypost.admin.api import BODY, Api, Path, Raw, log_in, log_out
+from waypost.admin.api import BODY, Api, Raw, log_in, log_out
 from waypost.admin.board import Board
 from waypost.admin.guard import Guard, Open
 from waypost.admin.openapi import document
 from waypost.admin.operations import Readiness
-from waypost.admin.paths import paths
+from waypost.admin.paths import Path, paths
+from waypost.admin.request import Request
 from waypost.auth.admins import Role
 from waypost.net.stream import Endpoint
 from waypost.net.web import SILENCE, body_of, runner_of
@@ -147,10 +148,10 @@ def _is_local(address: Endpoint) -> bool:
 
 def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness, guard: Guard, board: Board) -> web.Application:
     """The routes over a desk."""
-    table = paths(Api(desk, board, guard))
+    table = paths(Api(desk, board))
     probes, pages, doors = _Probes(metrics, not_ready, guard, document(table)), _Pages(guard), _Doors(guard)
     served = web.Application(middlewares=[_answering], client_max_size=BODY)
-    served.add_routes([web.route(path.method, path.path, _served(path, guard)) for path in table])
+    served.add_routes([web.route(path.method, path.operation.path, _served(path, guard)) for path in table])
     served.add_routes(
         [
             web.post("/api/login", doors.log_in),
@@ -171,7 +172,7 @@ def application(desk: Desk, *, metrics: Metrics, not_ready: Readiness, guard: Gu
 def _served(path: Path, guard: Guard) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         who = await guard.judge(request, path.role)
-        answer = await path.handler(request, who)
+        answer = await path.handler(Request(request, who, path.query))
         match answer:
             case web.StreamResponse():
                 return answer

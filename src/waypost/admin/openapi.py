@@ -5,21 +5,22 @@ Printed as the manual's page, too (docs/reference/api.md), so that neither can b
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 
 from waypost import __version__
 from waypost.admin.answers import ACTIONS, Alive, Login, Ready
-from waypost.admin.api import Live, Path, Query
+from waypost.admin.api import Live
 from waypost.admin.guard import Whoami
+from waypost.admin.paths import Path
+from waypost.admin.request import Query
+from waypost.admin.wire import SEGMENT, Get, Octets, Post
 from waypost.auth.admins import Role
 
 _REF: Final = "#/components/schemas/{name}"
-_SEGMENT: Final = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 _STATUS: Final = {
     "400": "The request is wrong.",
     "401": "Nobody knows who asks.",
@@ -44,11 +45,11 @@ class Problem:
 def document(paths: Sequence[Path]) -> dict[str, Any]:
     """The whole description."""
     types = [Problem, Live, Whoami, Login, Alive, Ready]
-    types += [kind for path in paths for kind in (path.answer, path.body) if isinstance(kind, type)]
+    types += [kind for path in paths for kind in _types(path)]
     _, schemas = msgspec.json.schema_components(dict.fromkeys(types), schema_hook=_anything, ref_template=_REF)
     described: dict[str, dict[str, Any]] = {}
     for path in paths:
-        described.setdefault(plain_path(path.path), {})[path.method.lower()] = _operation(path)
+        described.setdefault(plain_path(path.operation.path), {})[path.method.lower()] = _operation(path)
     described |= _BESIDES
     return {
         "openapi": "3.1.0",
@@ -65,6 +66,18 @@ def document(paths: Sequence[Path]) -> dict[str, Any]:
     }
 
 
+def _types(path: Path) -> tuple[type, ...]:
+    match path.operation:
+        case Octets():
+            return ()
+        case Post(answer=answer, body=body):
+            return answer, body
+        case Get(answer=answer):
+            return (answer,)
+        case never:
+            assert_never(never)
+
+
 def _anything(_kind: type) -> dict[str, Any]:
     """The details of an event are whatever JSON they are."""
     return {"description": "Any JSON."}
@@ -72,22 +85,22 @@ def _anything(_kind: type) -> dict[str, Any]:
 
 def plain_path(path: str) -> str:
     """The path as OpenAPI writes it, without patterns."""
-    return _SEGMENT.sub(r"{\1}", path)
+    return SEGMENT.sub(r"{\1}", path)
 
 
 def _operation(path: Path) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": path.handler.__name__,
+        "operationId": path.operation.name,
         "summary": path.about,
         "tags": [path.tag],
-        "parameters": [*_segments(path.path), *map(_parameter, path.query)],
+        "parameters": [*_segments(path.operation.path), *map(_parameter, path.query)],
         "responses": {"200": _answer(path), **_failures()},
     }
     if path.method != "GET":
         operation["parameters"].append(_HEADER)
         operation["description"] = f"For {path.role.value}s."
-    if path.body is not None:
-        content = {"application/json": {"schema": _ref(path.body)}}
+    if isinstance(path.operation, Post):
+        content = {"application/json": {"schema": _ref(path.operation.body)}}
         operation["requestBody"] = {"required": False, "content": content}
     return operation
 
@@ -102,7 +115,7 @@ _HEADER: Final = {
 
 
 def _segments(path: str) -> Iterator[dict[str, Any]]:
-    for name, pattern in _SEGMENT.findall(path):
+    for name, pattern in SEGMENT.findall(path):
         schema: dict[str, Any] = {"type": "string", "minLength": 1}
         if pattern:
             schema["enum"] = pattern.split("|")
@@ -123,9 +136,9 @@ def _parameter(query: Query) -> dict[str, Any]:
 
 
 def _answer(path: Path) -> dict[str, Any]:
-    if isinstance(path.answer, str):
-        return {"description": path.about, "content": {path.answer: {"schema": {"type": "string"}}}}
-    return {"description": path.about, "content": {"application/json": {"schema": _ref(path.answer)}}}
+    if isinstance(path.operation, Octets):
+        return _text(path.operation.answer, path.about)
+    return _is(path.operation.answer, path.about)
 
 
 def _failures() -> dict[str, Any]:
@@ -222,7 +235,7 @@ def reference(paths: Sequence[Path]) -> str:
     described = document(paths)
     schemas = described["components"]["schemas"]
     rows = ["", "| method and path | what | for |", "|---|---|---|"]
-    roles = {(path.method, plain_path(path.path)): path.role for path in paths}
+    roles = {(path.method, plain_path(path.operation.path)): path.role for path in paths}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             role = roles.get((method.upper(), path), Role.VIEWER).value if path.startswith("/api/") else "anybody"

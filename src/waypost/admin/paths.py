@@ -1,176 +1,201 @@
-"""The table of the API's paths: what each is called with, what it answers, and who may ask.
+"""The table of the API's paths: what each operation is for, who answers it, and who may ask.
 
-The handlers are api.py's. http.py serves the table, openapi.py describes it.
+Handlers that do more than pass a question on are api.py's. http.py serves the table, openapi.py describes it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Final
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
 
-from waypost.admin.answers import (
-    ACTIONS,
-    ActBody,
-    Acted,
-    BinPage,
-    CapturedDetail,
-    Cleared,
-    Destinations,
-    Expiries,
-    FreezeBody,
-    Froze,
-    InboxPage,
-    Preview,
-    Proposal,
-    QueuedDetail,
-    QueuePage,
-    ReloadBody,
-    Reloaded,
-    Resolution,
-    Revisions,
-    RevisionText,
-    Status,
-    Traces,
-    WatchBody,
-    WatchedPeers,
-    Why,
-)
-from waypost.admin.api import AFTER, LIMIT, SELECTION, Api, Path, Query
+from aiohttp import web
+
+from waypost.admin import wire
+from waypost.admin.answers import CapturedDetail
+from waypost.admin.api import Api, Raw
 from waypost.admin.board import ConfigText
-from waypost.admin.explanation import Explanation, Question
 from waypost.admin.flow import Flow
 from waypost.admin.guard import Whoami
+from waypost.admin.request import Query, Request
+from waypost.admin.wire import Answer, Get, Octets, Operation, Post
 from waypost.auth.admins import Role
 
-_ACTION: Final = f"{{action:{'|'.join(ACTIONS)}}}"
+Handler: TypeAlias = Callable[[Request], Awaitable[object]]
+
+LIMIT: Final = Query("limit", "At most so many, up to 1000.", "integer", "100", least=1, most=1000)
+AFTER: Final = Query("after", "`next` of the page before.")
+SELECTION: Final = (
+    Query("id", "This message; may be repeated.", repeats=True),
+    Query("address", "From or to this address."),
+    Query("domain", "To this domain."),
+    Query("next_hop", "Waiting for this next hop."),
+    Query("state", "`due`, `waiting`, `in delivery` or `held`."),
+    Query("text", "Part of the last outcome, or of why it is held."),
+    Query("received_before", "Seconds since 1970.", "integer", "0"),
+)
+PAGE: Final = (*SELECTION, AFTER, LIMIT)
+SEARCH: Final = (
+    Query("address", "From or to this address."),
+    Query("domain", "To this domain."),
+    Query("message_id", "The header's Message-ID."),
+    Query("next_hop", "Tried at this next hop."),
+    Query("outcome", "`delivered`, `deferred`, `rejected` or `in doubt`."),
+    Query("text", "Part of what a host replied, or of another outcome."),
+    Query("since", "Received then or later, in seconds since 1970.", "integer", "0"),
+    Query("until", "Received before then.", "integer", "0"),
+    Query("before", "`next` of the page before."),
+    replace(LIMIT, default="10", most=100),
+)
+INBOX: Final = (
+    Query("before", "Older than this number: `next` of the page before.", "integer", "0"),
+    replace(LIMIT, default="50"),
+)
+WAIT: Final = (
+    Query("to", "One of its recipients."),
+    Query("sender", "Its reverse-path."),
+    Query("subject", "Part of its Subject, in any case."),
+    Query("text", "Part of its text or HTML."),
+    Query("after", "Only with a greater number: that of the newest before the test began.", "integer", "0"),
+    Query("timeout", "Seconds to wait.", "integer", "30", most=60),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """An operation that is served."""
+
+    operation: Operation
+    about: str
+    handler: Handler
+    role: Role = Role.VIEWER
+    query: tuple[Query, ...] = ()
+    tag: str = "service"
+
+    @property
+    def method(self) -> str:
+        """By which it is asked."""
+        return "POST" if isinstance(self.operation, Post) else "GET"
+
+
+def get(
+    operation: Get[Answer],
+    about: str,
+    handler: Callable[[Request], Awaitable[Answer]],
+    *,
+    role: Role = Role.VIEWER,
+    query: tuple[Query, ...] = (),
+) -> Path:
+    """One that only looks."""
+    return Path(operation, about, handler, role, query)
+
+
+def post(
+    operation: Post[Any, Answer],
+    about: str,
+    handler: Callable[[Request], Awaitable[Answer]],
+    *,
+    role: Role,
+) -> Path:
+    """One that changes something, or is asked with a body."""
+    return Path(operation, about, handler, role)
+
+
+def octets(operation: Octets, about: str, handler: Callable[[Request], Awaitable[Raw | web.StreamResponse]]) -> Path:
+    """One that is answered with no JSON."""
+    return Path(operation, about, handler)
 
 
 def paths(api: Api) -> tuple[Path, ...]:
     """All of them."""
-    parts = (_service, _configuration, _queue, _bin, _destinations, _history, _routing, _inbox, _captured)
-    return tuple(path for part in parts for path in part(api))
+    parts = {
+        "service": (_service,),
+        "config": (_configurations,),
+        "queue": (_queue, _bin),
+        "destinations": (_destinations,),
+        "history": (_history,),
+        "routing": (_routing,),
+        "inbox": (_inbox, _captured),
+    }
+    return tuple(replace(path, tag=tag) for tag, some in parts.items() for part in some for path in part(api))
 
 
 def _service(api: Api) -> tuple[Path, ...]:
     """The service as a whole, and who asks."""
     return (
-        Path("GET", "/api/status", "The service at a glance, and why it is not ready.", api.status, Status),
-        Path(
-            "GET",
-            "/api/flow",
+        get(wire.STATUS, "The service at a glance, and why it is not ready.", lambda _: api.desk.status()),
+        get(
+            Get("flow", "/api/flow", Flow),
             "How much mail has flowed lately: samples, oldest first.",
             api.flow,
-            Flow,
             query=(Query("minutes", "So long until now.", "integer", "60", most=1440),),
         ),
-        Path(
-            "GET",
-            "/api/events",
+        octets(
+            Octets("events", "/api/events", "text/event-stream"),
             "Live data as server-sent events: every two seconds an event `live`, its data a `Live`.",
             api.events,
-            "text/event-stream",
         ),
-        Path(
-            "GET",
-            "/api/expiries",
-            "Certificates and authorisations, with the days they have left.",
-            api.expiries,
-            Expiries,
+        get(wire.EXPIRIES, "Certificates and authorisations, with the days they have left.", api.expiries),
+        get(
+            Get("session", "/api/session", Whoami),
+            "Who asks, by what role; and what a page sends as `X-CSRF`.",
+            api.session,
         ),
-        Path("GET", "/api/session", "Who asks, by what role; and what a page sends as `X-CSRF`.", api.session, Whoami),
+        get(
+            Get("config", "/api/configuration", ConfigText),
+            "The configuration as it was read, secrets hidden.",
+            api.config,
+        ),
     )
 
 
-def _configuration(api: Api) -> tuple[Path, ...]:
-    """What is in force, and what would be."""
+def _configurations(api: Api) -> tuple[Path, ...]:
+    """What was in force, and what might be."""
     return (
-        Path("GET", "/api/configuration", "The configuration as it was read, secrets hidden.", api.config, ConfigText),
-        Path(
-            "GET",
-            "/api/config",
-            "The revisions that were in force.",
-            api.revisions,
-            Revisions,
-            Role.ADMIN,
-            tag="config",
+        get(wire.REVISIONS, "The revisions that were in force.", lambda _: api.desk.revisions(), role=Role.ADMIN),
+        get(
+            wire.REVISION, "One of them, whole.", lambda asked: api.desk.revision(asked.segment("id")), role=Role.ADMIN
         ),
-        Path("GET", "/api/config/{id}", "One of them, whole.", api.revision, RevisionText, Role.ADMIN, tag="config"),
-        Path(
-            "POST",
-            "/api/config/reload",
+        post(
+            wire.RELOAD,
             "Read the configuration's file anew and put it in force, whole or not at all.",
             api.reload,
-            Reloaded,
-            Role.ADMIN,
-            ReloadBody,
-            tag="config",
+            role=Role.ADMIN,
         ),
-        Path(
-            "POST",
-            "/api/config/preview",
+        post(
+            wire.PREVIEW,
             "What a configuration would do to what waits and to the traffic there was. Nothing changes.",
             api.preview,
-            Preview,
-            Role.ADMIN,
-            Proposal,
-            tag="config",
+            role=Role.ADMIN,
         ),
     )
 
 
 def _queue(api: Api) -> tuple[Path, ...]:
     """What waits."""
+    desk = api.desk
     return (
-        Path(
-            "GET",
-            "/api/queue",
+        get(
+            wire.QUEUE,
             "Recipients in the queue, a page at a time.",
-            api.queue,
-            QueuePage,
-            query=(*SELECTION, AFTER, LIMIT),
-            tag="queue",
+            lambda asked: desk.queue(asked.selection(), after=asked.text("after"), limit=asked.number("limit")),
+            query=PAGE,
         ),
-        Path(
-            "GET", "/api/queue/{id}", "One message: envelope, recipients, header.", api.show, QueuedDetail, tag="queue"
-        ),
-        Path("GET", "/api/queue/{id}/raw", "Its octets.", api.raw, "text/plain", tag="queue"),
-        Path(
-            "GET",
-            "/api/quarantine",
+        get(wire.SHOW, "One message: envelope, recipients, header.", lambda asked: desk.show(asked.segment("id"))),
+        octets(wire.RAW, "Its octets.", api.raw),
+        get(
+            wire.QUARANTINE,
             "What is held in quarantine, with why; `release` and `delete` of `/api/queue` are for it, too.",
-            api.quarantine,
-            QueuePage,
-            tag="queue",
+            lambda _: desk.quarantine(),
         ),
-        Path(
-            "POST",
-            f"/api/queue/{_ACTION}",
-            "Do it to the recipients that the body selects.",
-            api.act,
-            Acted,
-            Role.OPERATOR,
-            ActBody,
-            tag="queue",
-        ),
-        Path(
-            "POST",
-            f"/api/queue/{{id}}/{_ACTION}",
-            "The same for one message.",
-            api.act_on_one,
-            Acted,
-            Role.OPERATOR,
-            ActBody,
-            tag="queue",
-        ),
-        Path(
-            "GET",
-            "/api/why/{asked}",
+        post(wire.ACT, "Do it to the recipients that the body selects.", api.act, role=Role.OPERATOR),
+        post(wire.ACT_ON_ONE, "The same for one message.", api.act_on_one, role=Role.OPERATOR),
+        get(
+            wire.WHY,
             "Why mail waits: for each recipient of a message id, domain, address or next hop the one thing it waits "
             "for, and when that ends; and the destinations it waits for.",
-            api.why,
-            Why,
+            lambda asked: desk.why(asked.segment("asked"), limit=asked.number("limit")),
             query=(LIMIT,),
-            tag="queue",
         ),
     )
 
@@ -178,114 +203,53 @@ def _queue(api: Api) -> tuple[Path, ...]:
 def _bin(api: Api) -> tuple[Path, ...]:
     """What was taken out of the queue."""
     return (
-        Path(
-            "GET",
-            "/api/bin",
+        get(
+            wire.BIN,
             "What operators deleted or bounced, and can be brought back.",
-            api.bin,
-            BinPage,
-            query=(*SELECTION, AFTER, LIMIT),
-            tag="queue",
+            lambda asked: api.desk.bin(asked.selection(), after=asked.text("after"), limit=asked.number("limit")),
+            query=PAGE,
         ),
-        Path(
-            "POST",
-            "/api/bin/restore",
-            "Bring back from the bin what the body selects.",
-            api.restore,
-            Acted,
-            Role.OPERATOR,
-            ActBody,
-            tag="queue",
-        ),
+        post(wire.RESTORE, "Bring back from the bin what the body selects.", api.restore, role=Role.OPERATOR),
     )
 
 
 def _destinations(api: Api) -> tuple[Path, ...]:
     """Next hops."""
     return (
-        Path(
-            "GET",
-            "/api/destinations",
+        get(
+            wire.DESTINATIONS,
             "What each next hop is doing, those in trouble first.",
-            api.destinations,
-            Destinations,
+            lambda asked: api.desk.destinations(limit=asked.number("limit")),
             query=(LIMIT,),
-            tag="destinations",
         ),
-        Path("GET", "/api/frozen", "What is frozen, by whom and why.", api.frozen, Froze, tag="destinations"),
-        Path(
-            "POST",
-            "/api/frozen/freeze",
+        get(wire.FROZEN, "What is frozen, by whom and why.", lambda _: api.desk.frozen()),
+        post(
+            wire.FREEZE,
             "Try nothing at a next hop, or at any of a route's (`route NAME`), until it is thawed.",
             api.freeze,
-            Froze,
-            Role.OPERATOR,
-            FreezeBody,
-            tag="destinations",
+            role=Role.OPERATOR,
         ),
-        Path(
-            "POST",
-            "/api/frozen/thaw",
-            "Let it be tried again.",
-            api.thaw,
-            Froze,
-            Role.OPERATOR,
-            FreezeBody,
-            tag="destinations",
-        ),
+        post(wire.THAW, "Let it be tried again.", api.thaw, role=Role.OPERATOR),
     )
 
 
 def _history(api: Api) -> tuple[Path, ...]:
     """What happened."""
     return (
-        Path(
-            "GET",
-            "/api/watched",
-            "Whose dialogues are logged, and until when.",
-            api.watched,
-            WatchedPeers,
-            tag="history",
-        ),
-        Path(
-            "POST",
-            "/api/watched",
-            "Log the dialogues with a peer for a while, or no more.",
-            api.watch,
-            WatchedPeers,
-            Role.OPERATOR,
-            WatchBody,
-            tag="history",
-        ),
-        Path(
-            "GET",
-            "/api/trace/{asked}",
+        get(wire.WATCHED, "Whose dialogues are logged, and until when.", lambda _: api.desk.watched()),
+        post(wire.WATCH, "Log the dialogues with a peer for a while, or no more.", api.watch, role=Role.OPERATOR),
+        get(
+            wire.TRACE,
             "The life of the message with this id, or of the newest from or to this address.",
-            api.trace,
-            Traces,
+            lambda asked: api.desk.trace(asked.segment("asked"), limit=asked.number("limit")),
             query=(replace(LIMIT, default="10"),),
-            tag="history",
         ),
-        Path(
-            "GET",
-            "/api/search",
+        get(
+            wire.SEARCH,
             "Lives of messages in the queue or done, newest first. A bounded number is looked through at a time: go on "
             "with `next`.",
             api.search,
-            Traces,
-            query=(
-                Query("address", "From or to this address."),
-                Query("domain", "To this domain."),
-                Query("message_id", "The header's Message-ID."),
-                Query("next_hop", "Tried at this next hop."),
-                Query("outcome", "`delivered`, `deferred`, `rejected` or `in doubt`."),
-                Query("text", "Part of what a host replied, or of another outcome."),
-                Query("since", "Received then or later, in seconds since 1970.", "integer", "0"),
-                Query("until", "Received before then.", "integer", "0"),
-                Query("before", "`next` of the page before."),
-                replace(LIMIT, default="10", most=100),
-            ),
-            tag="history",
+            query=SEARCH,
         ),
     )
 
@@ -293,22 +257,16 @@ def _history(api: Api) -> tuple[Path, ...]:
 def _routing(api: Api) -> tuple[Path, ...]:
     """What would happen."""
     return (
-        Path(
-            "GET",
-            "/api/resolve/{domain}",
+        get(
+            wire.RESOLVE,
             "Where mail for the domain goes now, and why.",
-            api.resolve,
-            Resolution,
-            tag="routing",
+            lambda asked: api.desk.resolve(asked.segment("domain")),
         ),
-        Path(
-            "POST",
-            "/api/explain",
+        post(
+            wire.EXPLAIN,
             "What would become of a message, step by step. Nothing is sent.",
             api.explain,
-            Explanation,
-            body=Question,
-            tag="routing",
+            role=Role.VIEWER,
         ),
     )
 
@@ -316,43 +274,23 @@ def _routing(api: Api) -> tuple[Path, ...]:
 def _inbox(api: Api) -> tuple[Path, ...]:
     """What `capture:` keeps, as a list."""
     return (
-        Path(
-            "GET",
-            "/api/inbox",
+        get(
+            wire.INBOX,
             "Captured messages, newest first.",
-            api.inbox,
-            InboxPage,
-            query=(
-                Query("before", "Older than this number: `next` of the page before.", "integer", "0"),
-                replace(LIMIT, default="50"),
-            ),
-            tag="inbox",
+            lambda asked: api.desk.inbox(before=asked.number("before"), limit=asked.number("limit")),
+            query=INBOX,
         ),
-        Path(
-            "GET",
-            "/api/inbox/wait",
+        get(
+            Get("wait", "/api/inbox/wait", CapturedDetail),
             "Wait for a captured message that fits, and answer with it: for test suites. 404 once the time is over.",
             api.wait,
-            CapturedDetail,
-            query=(
-                Query("to", "One of its recipients."),
-                Query("sender", "Its reverse-path."),
-                Query("subject", "Part of its Subject, in any case."),
-                Query("text", "Part of its text or HTML."),
-                Query("after", "Only with a greater number: that of the newest before the test began.", "integer", "0"),
-                Query("timeout", "Seconds to wait.", "integer", "30", most=60),
-            ),
-            tag="inbox",
+            query=WAIT,
         ),
-        Path(
-            "POST",
-            "/api/inbox/clear",
+        post(
+            wire.CLEAR,
             "Drop captured messages, all but the newest `messages` that the body names (none, without a body).",
             api.clear,
-            Cleared,
-            Role.OPERATOR,
-            Cleared,
-            tag="inbox",
+            role=Role.OPERATOR,
         ),
     )
 
@@ -360,36 +298,16 @@ def _inbox(api: Api) -> tuple[Path, ...]:
 def _captured(api: Api) -> tuple[Path, ...]:
     """One message of it."""
     return (
-        Path(
-            "GET",
-            "/api/inbox/{number}",
-            "One of them, taken apart for reading.",
-            api.captured,
-            CapturedDetail,
-            tag="inbox",
-        ),
-        Path(
-            "GET",
-            "/api/inbox/{number}/raw",
-            "Its octets.",
-            api.captured_raw,
-            "text/plain",
-            tag="inbox",
-        ),
-        Path(
-            "GET",
-            "/api/inbox/{number}/html",
+        get(wire.CAPTURED, "One of them, taken apart for reading.", api.captured),
+        octets(wire.CAPTURED_RAW, "Its octets.", api.captured_raw),
+        octets(
+            Octets("captured_html", "/api/inbox/{number}/html", "text/html"),
             "Its HTML, with a policy under which it can load and run nothing: for a frame.",
             api.captured_html,
-            "text/html",
-            tag="inbox",
         ),
-        Path(
-            "GET",
-            "/api/inbox/{number}/parts/{part}",
+        octets(
+            Octets("captured_part", "/api/inbox/{number}/parts/{part}", "application/octet-stream"),
             "One of its attachments, counted from 0 as they are listed.",
             api.captured_part,
-            "application/octet-stream",
-            tag="inbox",
         ),
     )

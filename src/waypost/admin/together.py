@@ -88,8 +88,6 @@ class Together:
     async def status(self) -> Status:
         answers, failures = await self._ask(lambda worker: worker.desk.status())
         statuses = [status for _, status in answers]
-        if not statuses:
-            raise _worst(failures)
         silent = [f"{worker.name}: {failure.error}" for worker, failure in failures]
         return Status(
             service=_service([status.service for status in statuses]),
@@ -132,18 +130,20 @@ class Together:
         return await self._one(lambda worker: worker.desk.octets(id))
 
     async def act(self, action: str, body: ActBody) -> Acted:
+        return await self._do(action, body, lambda worker, part: worker.desk.act(action, part))
+
+    async def _do(self, action: str, body: ActBody, deed: Callable[[Worker, ActBody], Awaitable[Acted]]) -> Acted:
+        """A slice of what each has; whoever has no more is left alone."""
         places = _places(body.after)
         acted = await self._ask_some(
-            lambda worker: worker.desk.act(action, replace(body, after=places.get(worker.index, ""))),
+            lambda worker: deed(worker, replace(body, after=places.get(worker.index, ""))),
             [worker for worker in self.workers() if not places or worker.index in places],
         )
         left = {worker.index: each.next for worker, each in acted if each.next}
         return Acted(action, sum(each.recipients for _, each in acted), body.dry_run, _place(left))
 
     async def why(self, asked: str, *, limit: int = 100) -> Why:
-        answers, failures = await self._ask(lambda worker: worker.desk.why(asked, limit=limit))
-        if not answers:
-            raise _worst(failures)
+        answers, _ = await self._ask(lambda worker: worker.desk.why(asked, limit=limit))
         told = [why for _, why in answers]
         waiting = [one for why in told for one in why.recipients]
         return Why(
@@ -166,13 +166,7 @@ class Together:
         return BinPage(page.entries, _place({following[0]: ""}) if following else "")
 
     async def restore(self, body: ActBody) -> Acted:
-        places = _places(body.after)
-        acted = await self._ask_some(
-            lambda worker: worker.desk.restore(replace(body, after=places.get(worker.index, ""))),
-            [worker for worker in self.workers() if not places or worker.index in places],
-        )
-        left = {worker.index: each.next for worker, each in acted if each.next}
-        return Acted("restore", sum(each.recipients for _, each in acted), body.dry_run, _place(left))
+        return await self._do("restore", body, lambda worker, part: worker.desk.restore(part))
 
     async def frozen(self) -> Froze:
         return await self._any(lambda worker: worker.desk.frozen())
@@ -202,18 +196,14 @@ class Together:
         return Destinations(max(each.at for each in heard), running, tuple(found[:limit]), more=more)
 
     async def trace(self, asked: str, *, limit: int = 10) -> Traces:
-        answers, failures = await self._ask(lambda worker: worker.desk.trace(asked, limit=limit))
-        if not answers:
-            raise _worst(failures)
+        answers, _ = await self._ask(lambda worker: worker.desk.trace(asked, limit=limit))
         traces = sorted((one for _, each in answers for one in each.traces), key=attrgetter("id"), reverse=True)
         more = len(traces) > limit or any(each.more for _, each in answers)
         return Traces(asked, tuple(traces[:limit]), more)
 
     async def search(self, search: Search, *, before: str = "", limit: int = 10) -> Traces:
         """All look through their newest; what is older than where one of them stopped waits for the next page."""
-        answers, failures = await self._ask(lambda worker: worker.desk.search(search, before=before, limit=limit))
-        if not answers:
-            raise _worst(failures)
+        answers, _ = await self._ask(lambda worker: worker.desk.search(search, before=before, limit=limit))
         heard = [each for _, each in answers]
         floor = max((each.next for each in heard if each.next), default="")
         traces = sorted((one for each in heard for one in each.traces), key=attrgetter("id"), reverse=True)
@@ -251,11 +241,7 @@ class Together:
 
     # ---- the inbox: its numbers are a worker's own, made unlike those of the others by whose they are
     async def inbox(self, *, before: int = 0, limit: int = 50) -> InboxPage:
-        answers, failures = await self._ask(
-            lambda worker: worker.desk.inbox(before=_before(before, worker), limit=limit)
-        )
-        if not answers:
-            raise _worst(failures)
+        answers, _ = await self._ask(lambda worker: worker.desk.inbox(before=_before(before, worker), limit=limit))
         messages = sorted(
             (_numbered(one, worker) for worker, page in answers for one in page.messages),
             key=attrgetter("number"),
@@ -291,19 +277,17 @@ class Together:
     async def _ask(
         self, question: Callable[[Worker], Awaitable[T]]
     ) -> tuple[Sequence[tuple[Worker, T]], Sequence[tuple[Worker, OperationError]]]:
-        """What each answers, or why it does not."""
+        """What each answers, or why it does not. Raises: OperationError, where nobody does."""
         return await self._heard(question, self.workers())
 
     async def _heard(
         self, question: Callable[[Worker], Awaitable[T]], workers: Sequence[Worker]
     ) -> tuple[Sequence[tuple[Worker, T]], Sequence[tuple[Worker, OperationError]]]:
-        heard = await asyncio.gather(*(_answer(question(worker)) for worker in workers))
-        answers = [
-            (worker, one) for worker, one in zip(workers, heard, strict=True) if not isinstance(one, OperationError)
-        ]
-        failures = [
-            (worker, one) for worker, one in zip(workers, heard, strict=True) if isinstance(one, OperationError)
-        ]
+        heard = [*zip(workers, await asyncio.gather(*(_answer(question(worker)) for worker in workers)), strict=True)]
+        answers = [(worker, one) for worker, one in heard if not isinstance(one, OperationError)]
+        failures = [(worker, one) for worker, one in heard if isinstance(one, OperationError)]
+        if not answers:
+            raise _worst(failures)
         return answers, failures
 
     async def _all(self, question: Callable[[Worker], Awaitable[T]]) -> Sequence[T]:
@@ -315,15 +299,13 @@ class Together:
     ) -> Sequence[tuple[Worker, T]]:
         """What these workers answer, as `_all`, with whose it is."""
         answers, failures = await self._heard(question, workers)
-        if not answers or any(failure.kind in _ASKERS for _, failure in failures):
+        if any(failure.kind in _ASKERS for _, failure in failures):
             raise _worst(failures)
         return answers
 
     async def _one(self, question: Callable[[Worker], Awaitable[T]]) -> T:
         """What the one answers who can."""
-        answers, failures = await self._ask(question)
-        if not answers:
-            raise _worst(failures)
+        answers, _ = await self._ask(question)
         return answers[0][1]
 
     async def _any(self, question: Callable[[Worker], Awaitable[T]]) -> T:
