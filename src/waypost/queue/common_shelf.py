@@ -36,10 +36,10 @@ class ShardStorage(SqliteStorage):
         await self._shelf.close()
 
     async def _change_shelf(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._shelf.run(operation)
+        return await self._shelf.run(operation, "BEGIN IMMEDIATE")
 
     async def _look_at_shelf(self, question: Callable[[sqlite3.Connection], T], *, is_long: bool) -> T:  # noqa: ARG002 - nothing else is asked here
-        return await self._shelf.run(question)
+        return await self._shelf.run(question, "BEGIN")  # waits for nobody who writes, and nobody for it
 
 
 class _Shelf:
@@ -51,17 +51,17 @@ class _Shelf:
         self._connections: list[sqlite3.Connection] = []  # at most one
         self._is_closed = False
 
-    async def run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """One transaction. Raises: StorageError."""
+    async def run(self, operation: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        """One transaction, begun so. Raises: StorageError."""
         if self._is_closed:
             raise StorageError(StoreFault(StoreFaultKind.CLOSED, "the shelf is closed"))
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operation)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, operation, begin)
 
-    def _run(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    def _run(self, operation: Callable[[sqlite3.Connection], T], begin: str) -> T:
         try:
             if not self._connections:
                 self._connections.append(connect(self._path))
-            with _transaction(self._connections[0]) as connection:
+            with _transaction(self._connections[0], begin) as connection:
                 return operation(connection)
         except sqlite3.Error as error:
             raise StorageError(fault_of(error, self._path)) from error
@@ -74,8 +74,8 @@ class _Shelf:
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+    connection.execute(begin)
     try:
         yield connection
     except BaseException:

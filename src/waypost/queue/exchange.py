@@ -10,7 +10,8 @@ it too.
 
 The error, stated: what others know is as old as two rounds (`EVERY`) at most, while the shelf answers. A process that
 cannot reach the shelf goes on by what it knew, and tells when it can. Of one that was silent for `SILENT` no number
-counts any longer.
+counts any longer. Who has no numbers has nothing to say that could be wrong: it writes seldom, and counts as one of the
+processes until it has been silent for `BURIED`.
 
 Not here: what follows from a fact. Who knows that listens for it.
 """
@@ -22,11 +23,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
+import structlog
 
+from waypost.mail.explain import plain
 from waypost.net.clock import Clock, Instant
+from waypost.queue.record import plain_details
 from waypost.queue.shelf import Shelf
 from waypost.queue.storage import StorageError
 
@@ -34,15 +38,16 @@ T = TypeVar("T")
 
 #: Between two rounds.
 EVERY: Final = timedelta(seconds=1)
-#: A value is written anew at least so often, so that it shows that its process lives.
+#: A value with numbers is written anew at least so often, so that it shows that its process lives; and one without.
 AT_LEAST: Final = timedelta(seconds=5)
-#: A process that has said nothing new for so long is gone, or as good as gone.
+AT_LEAST_IDLE: Final = timedelta(seconds=20)
+#: A process that has said nothing new for so long is gone, or as good as gone: its numbers are.
 SILENT: Final = timedelta(seconds=15)
 #: A fact is repeated for so long after it was first written: whoever could not read for a while still hears it.
 REPEATED: Final = timedelta(seconds=15)
 #: Facts told at once; of more than these, the oldest are told to nobody.
 MOST: Final = 5000
-#: After so long, whoever sees what a process left behind that ended without a word takes it off the shelf.
+#: After so long it is gone for certain: whoever sees what it left behind takes that off the shelf.
 BURIED: Final = 4 * SILENT
 #: Lasting facts kept in one round, each at the cost of a write: the rest waits for the next.
 AT_ONCE: Final = 100
@@ -122,7 +127,7 @@ class ExchangedNumbers:
 class _Fact(msgspec.Struct, array_like=True):
     number: int
     kind: str
-    value: Any
+    value: msgspec.Raw
 
 
 class _Said(msgspec.Struct, array_like=True):
@@ -150,6 +155,10 @@ class _Other:
     heard: int = 0
     numbers: Mapping[str, int] = field(default_factory=dict)
 
+    def counts(self, now: float) -> bool:
+        """Whether it is there, and what it last said still holds."""
+        return now < self.at + (SILENT if self.numbers else BURIED).total_seconds()
+
 
 @dataclass(frozen=True, slots=True)
 class _Lasting:
@@ -167,7 +176,7 @@ class Exchange:
         self._shelf = shelf
         self._clock = clock
         self.name = own
-        self._listeners: dict[str, Callable[[object], None]] = {}
+        self._listeners: dict[str, Callable[[bytes], None]] = {}
         self._gathering: dict[str, Callable[[], None]] = {}
         self._facts: deque[_Told] = deque(maxlen=MOST)
         self._lasting: dict[tuple[str, str], _Lasting] = {}
@@ -175,20 +184,22 @@ class Exchange:
         self._others: dict[str, _Other] = {}
         self._beat = 0
         self._written: tuple[float, list[int], dict[str, int]] = (float("-inf"), [], {})
+        self._read_at = float("inf")  # monotonic; before the first time, there is nothing it has missed
 
     def tell(self, kind: str, value: object, *, key: str = "", until: Instant = 0.0) -> None:
         self._number += 1
-        self._facts.append(_Told(_Fact(self._number, kind, value)))
+        octets = _as_json(value)
+        self._facts.append(_Told(_Fact(self._number, kind, msgspec.Raw(octets))))
         if until:
-            space = LASTING + kind
-            self._lasting[space, key] = _Lasting(space, key, msgspec.json.encode(value), until)
+            place = (LASTING + kind, plain(key))
+            self._lasting[place] = _Lasting(*place, octets, until)
 
     def listen(self, kind: str, of: type[T], hear: Callable[[T], None]) -> None:
         """Call `hear` with each fact of this kind that another process tells; what is no `of` is passed over."""
 
-        def heard(value: object) -> None:
-            with contextlib.suppress(msgspec.ValidationError):  # a later release may say it otherwise
-                hear(msgspec.convert(value, of))
+        def heard(octets: bytes) -> None:
+            with contextlib.suppress(msgspec.DecodeError):  # a later release may say it otherwise
+                hear(msgspec.json.decode(octets, type=of))
 
         self._listeners[kind] = heard
 
@@ -209,19 +220,19 @@ class Exchange:
         await self.round()
 
     async def recall(self) -> None:
-        """Hear of all that holds for long. Raises: StorageError."""
-        for kind, hear in self._listeners.items():
-            for _, octets in await self._shelf.all_kept(LASTING + kind, now=self._clock.now()):
-                _hear_json(hear, octets)
+        """Hear of all that holds for long, but what we know better, and have not kept yet. Raises: StorageError."""
+        for kind in self._listeners:
+            for key, octets in await self._shelf.all_kept(LASTING + kind, now=self._clock.now()):
+                if (LASTING + kind, key) not in self._lasting:
+                    self._take(kind, octets)
 
     async def round(self) -> None:
         """Tell what there is to tell, then hear what the others have told. Raises: StorageError."""
         for gathering in self._gathering.values():
             gathering()
         await self._write()
+        await self._read()
         await self._keep_lasting()
-        self._read(await self._shelf.all_kept(SPACE, now=self._clock.now()))
-        self.numbers.rounds += 1
         await self._bury()
 
     async def leave(self) -> None:
@@ -236,7 +247,8 @@ class Exchange:
         told = list(self._facts)
         numbers, said = dict(self.numbers.own), [one.fact.number for one in told]
         at, *before = self._written
-        if before == [said, numbers] and now < at + AT_LEAST.total_seconds():
+        at_least = AT_LEAST if numbers else AT_LEAST_IDLE
+        if before == [said, numbers] and now < at + at_least.total_seconds():
             return
         self._beat += 1
         value = msgspec.json.encode(_Said(self._beat, [one.fact for one in told], numbers))
@@ -254,15 +266,19 @@ class Exchange:
                 del self._lasting[place]
 
     # ---- hearing
-    def _read(self, values: Sequence[tuple[str, bytes]]) -> None:
+    async def _read(self) -> None:
+        values = await self._shelf.all_kept(SPACE, now=self._clock.now())
         now = self._clock.monotonic()
         for name, octets in values:
             if name != self.name:
                 self._hear(name, octets, now)
         there = {name for name, _ in values}
         self._others = {name: other for name, other in self._others.items() if name in there}
-        live = {name: one.numbers for name, one in self._others.items() if now < one.at + SILENT.total_seconds()}
-        self.numbers.heard(live)
+        self.numbers.heard({name: other.numbers for name, other in self._others.items() if other.counts(now)})
+        self.numbers.rounds += 1
+        if now > self._read_at + REPEATED.total_seconds() / 2:  # what was told meanwhile may be repeated no longer
+            await self.recall()
+        self._read_at = now
 
     def _hear(self, name: str, octets: bytes, now: float) -> None:
         try:
@@ -275,7 +291,14 @@ class Exchange:
         for fact in said.facts:
             if fact.number > known.heard:
                 known.heard = fact.number
-                self._listeners.get(fact.kind, _let_go)(fact.value)
+                self._take(fact.kind, fact.value)
+
+    def _take(self, kind: str, octets: bytes | msgspec.Raw) -> None:
+        """Let a fact be heard. One that makes its listener fail is told of, and does no further harm."""
+        try:
+            self._listeners.get(kind, _let_go)(bytes(octets))
+        except Exception as error:  # noqa: BLE001 - it came from another process, perhaps of another release
+            structlog.get_logger().exception("what another process told was not taken", kind=kind, exc_info=error)
 
     async def _bury(self) -> None:
         long_ago = self._clock.monotonic() - BURIED.total_seconds()
@@ -284,10 +307,13 @@ class Exchange:
             del self._others[name]
 
 
-def _let_go(_: object) -> None:
+def _let_go(_: bytes) -> None:
     """Nobody here listens for it."""
 
 
-def _hear_json(hear: Callable[[object], None], octets: bytes) -> None:
-    with contextlib.suppress(msgspec.DecodeError):
-        hear(msgspec.json.decode(octets))
+def _as_json(value: object) -> bytes:
+    """A fact's value. What is no text (half a surrogate, from a peer's octets) is written as its escape."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(plain_details(msgspec.to_builtins(value)))

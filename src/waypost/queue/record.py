@@ -138,7 +138,7 @@ def encode(details: dict[str, object]) -> str:
     try:
         return _encode(details).decode()
     except UnicodeEncodeError:
-        return _encode(_plain(details)).decode()
+        return _encode(plain_details(details)).decode()
 
 
 def decode(record: str) -> dict[str, object]:
@@ -146,14 +146,15 @@ def decode(record: str) -> dict[str, object]:
     return _decode(record)
 
 
-def _plain(value: object) -> object:
+def plain_details(value: object) -> object:
+    """The same, with each text in it as `plain` has it."""
     match value:
         case str():
             return plain(value)
         case dict():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: plain_details(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [plain_details(item) for item in value]
         case _:
             return value
 
