@@ -89,3 +89,35 @@ async def test_a_server_that_ails_is_asked_last_by_all() -> None:
 
     assert two.in_order((ailing, well)) == [well, ailing]
     assert two.ailing == ((ailing, "no answer"),)
+
+
+@virtual
+async def test_a_host_that_goes_on_offering_starttls_is_known_for_it_after_a_restart() -> None:
+    """It was told once, when it was new: a day later the shelf had forgotten what every process still knew."""
+    both = Fellows(time_to_live=timedelta(hours=24))
+    await both.begin()
+    for _ in range(30):
+        both.one.note(HOST, Habit.OFFERED_STARTTLS)
+        await both.round()
+        await both.clock.sleep(timedelta(hours=1))
+    assert both.one.recall(HOST) is Habit.OFFERED_STARTTLS
+
+    begun_anew = HostMemory(both.clock)
+    exchange = Exchange(both.shelf, both.clock, "c")
+    begun_anew.share(exchange)
+    await exchange.join()
+    assert begun_anew.recall(HOST) is both.two.recall(HOST) is Habit.OFFERED_STARTTLS
+    assert len(both.exchanges[0]._facts) <= 1
+
+
+@virtual
+async def test_what_is_known_outlasts_another_time_to_live_as_far_as_that_goes() -> None:
+    clock = VirtualClock()
+    memory = HostMemory(clock, time_to_live=timedelta(hours=24))
+    memory.note(HOST, Habit.OFFERED_STARTTLS)
+    await clock.sleep(timedelta(minutes=30))
+    shorter, longer = (memory.for_another(timedelta(hours=hours)) for hours in (1, 48))
+    assert shorter.recall(HOST) is longer.recall(HOST) is Habit.OFFERED_STARTTLS
+    await clock.sleep(timedelta(hours=1))
+    assert shorter.recall(HOST) is Habit.UNKNOWN
+    assert longer.recall(HOST) is Habit.OFFERED_STARTTLS

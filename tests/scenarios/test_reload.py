@@ -13,8 +13,11 @@ import pytest
 from waypost import app
 from waypost.admin.answers import FailureKind, OperationError, Proposal
 from waypost.admin.operations import Operations
+from waypost.app.base import base_of, changed_by
+from waypost.auth.attempts import Blocked
 from waypost.config import Config, load
 from waypost.config.change import revision
+from waypost.deliver.memory import Habit
 from waypost.net.stream import Endpoint
 from waypost.queue.memory import MemoryStorage
 from waypost.queue.storage import Selection
@@ -116,6 +119,26 @@ async def test_a_session_goes_on_and_its_next_recipient_is_routed_by_the_new_fil
         (trace,) = (await service.desk.trace(reply.rpartition(" ")[2])).traces
         assert f"configuration {after}" in trace.events[0].text
         client.close()
+
+
+async def test_what_was_counted_against_guessers_and_is_known_of_hosts_outlasts_a_reload(tmp_path: Path) -> None:
+    """Whoever was shut out was let in again by any change to `[auth]`, and each host was as good as never met."""
+    file, host, configs = tmp_path / "waypost.toml", Endpoint("192.0.2.1", 25), []
+    (tmp_path / "users").touch(mode=0o600)
+    for auth, helo in (("network_failures = 2", 'ttl = "24h"'), ("network_failures = 3", 'ttl = "12h"')):
+        file.write_text(OLD + f'[auth]\nusers = "users"\n{auth}\n[helo_memory]\n{helo}\n')
+        config = load(file)
+        assert isinstance(config, Config), str(config)
+        configs.append(config)
+    parts = app.Parts(storage=lambda _: MemoryStorage())
+    base = base_of(configs[0], parts)
+    for _ in range(3):
+        base.logins.attempts.failed("ann", "198.51.100.0/24")
+    base.helo.note(host, Habit.OFFERED_STARTTLS)
+
+    changed = changed_by(base, configs[1], parts)
+    assert isinstance(changed.logins.attempts.judge("bob", "198.51.100.0/24"), Blocked)
+    assert changed.helo.recall(host) is Habit.OFFERED_STARTTLS
 
 
 async def test_a_bad_file_changes_nothing_and_every_complaint_is_told(tmp_path: Path) -> None:

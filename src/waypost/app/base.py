@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from waypost.app.journals import TellingJournal, WakingJournal
 from waypost.app.parts import Parts
 from waypost.app.settings import hooks_of, keeper_of, log_of, notice_terms, signings_of
+from waypost.auth.attempts import Attempts
 from waypost.auth.authenticator import Authenticator
 from waypost.auth.keeper import Keeper
 from waypost.config import Config
@@ -133,7 +134,7 @@ def base_of(config: Config, parts: Parts) -> Base:
         hooks=hooks_of(config, clock, journal, parts.runtime),
         policies=sts_keeper(config, resolver, client, clock),
         tls_tally=TlsTally(config.spool / "tls-reports", clock),
-        logins=authenticator(config, clock),
+        logins=authenticator(config, clock, Attempts(clock)),
         keeper=keeper_of(config, clock),
         room=Room(storage.room, config.limits.free_space, clock),
         keyring=keyring(config),
@@ -179,9 +180,9 @@ def changed_by(base: Base, config: Config, parts: Parts) -> Base:
         maps=known,
         admission=Admission(table, expander(config, clock, known)),
         finder=host_finder(config, base.resolver, base.dice),
-        logins=base.logins if same_accounts else authenticator(config, clock),
+        logins=base.logins if same_accounts else authenticator(config, clock, base.logins.attempts),
         keyring=keyring(config),
         signing=signings_of(config),
         gate=base.gate if same_gate else gate(config, base.resolver, clock, base.storage, base.journal),
-        helo=base.helo if same_memory else HostMemory(clock, time_to_live=config.helo_memory.ttl),
+        helo=base.helo if same_memory else base.helo.for_another(config.helo_memory.ttl),
     )

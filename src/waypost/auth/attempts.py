@@ -66,6 +66,12 @@ class Attempts:
         #: Told of what the other processes are to hear: account, network, whether the password was right.
         self.tell: Callable[[str, str, bool], None] = _nobody
 
+    def for_another(self, limits: Limits) -> Attempts:
+        """The same counts, for who goes by other limits from now on."""
+        other = Attempts(self._clock, limits)
+        other._failures, other._at_home = self._failures.copy(), self._at_home.copy()
+        return other
+
     def judge(self, account: str, network: str) -> GoOn | Blocked:
         """Whether `account` ("" while it is not known) may try from `network`."""
         counts = [(("network", network), self._limits.by_network)]

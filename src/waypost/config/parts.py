@@ -117,16 +117,16 @@ def mechanisms(config: Config) -> tuple[str, ...]:
     return tuple(name for name in auth.mechanisms if name in judged)
 
 
-def authenticator(config: Config, clock: Clock) -> Authenticator:
-    """Who judges logins by the accounts there are."""
+def authenticator(config: Config, clock: Clock, before: Attempts) -> Authenticator:
+    """Who judges logins by the accounts there are; what was counted `before` counts on."""
     auth = config.auth
-    limits = Limits(auth.network_failures, auth.account_failures, auth.failure_window)
+    attempts = before.for_another(Limits(auth.network_failures, auth.account_failures, auth.failure_window))
     tokens: Tokens = NoTokens()
     if auth.issuer:
         keys = auth.issuer_keys if "://" in auth.issuer_keys else str(config.base / auth.issuer_keys)
         issuer = Issuer(auth.issuer, auth.issuer_audience, keys, auth.issuer_claim)
         tokens = IssuedTokens(issuer, partial(_account, config), clock)
-    return Authenticator(clock, Attempts(clock, limits), _passwords(config), tokens)
+    return Authenticator(clock, attempts, _passwords(config), tokens)
 
 
 def _passwords(config: Config) -> Passwords:

@@ -42,6 +42,17 @@ class _Told(NamedTuple):
     until: Instant
 
 
+class _Known(NamedTuple):
+    """A habit, until when (monotonic) it is believed here, and until when by the others, who were told or told us."""
+
+    habit: Habit
+    until: float
+    told: float
+
+
+_NOTHING: Final = _Known(Habit.UNKNOWN, 0.0, 0.0)
+
+
 class HostMemory:
     """The habits of the hosts met lately, by address and port."""
 
@@ -50,28 +61,32 @@ class HostMemory:
         self._clock = clock
         self._time_to_live = time_to_live.total_seconds()
         self._capacity = capacity
-        self._known: OrderedDict[Endpoint, tuple[Habit, float]] = OrderedDict()
+        self._known: OrderedDict[Endpoint, _Known] = OrderedDict()
 
     def recall(self, endpoint: Endpoint) -> Habit:
         """The habit noted for `endpoint`, while it lasts."""
-        habit, until = self._known.get(endpoint, (Habit.UNKNOWN, 0.0))
-        if habit is Habit.UNKNOWN:
-            return habit
-        if self._clock.monotonic() >= until:
+        known = self._known.get(endpoint, _NOTHING)
+        if known is _NOTHING:
+            return Habit.UNKNOWN
+        if self._clock.monotonic() >= known.until:
             del self._known[endpoint]
             return Habit.UNKNOWN
         self._known.move_to_end(endpoint)
-        return habit
+        return known.habit
 
     def note(self, endpoint: Endpoint, habit: Habit) -> None:
-        """Remember `habit` from now on; what was known before is replaced."""
-        before = self.recall(endpoint)
-        self._note(endpoint, habit, self._time_to_live)
-        if habit is not before:
-            until = self._clock.now() + self._time_to_live
+        """Remember `habit` from now on; what was known before is replaced.
+
+        The others are told what is new, and again when half the time is over for which they know it.
+        """
+        before, now = self.recall(endpoint), self._clock.monotonic()
+        told = self._known.get(endpoint, _NOTHING).told
+        if habit is not before or (habit is not Habit.UNKNOWN and told < now + self._time_to_live / 2):
+            told, until = now + self._time_to_live, self._clock.now() + self._time_to_live
             self._others.tell(
                 KIND, _Told(endpoint.host, endpoint.port, habit.name, until), key=str(endpoint), until=until
             )
+        self._note(endpoint, _Known(habit, now + self._time_to_live, told))
 
     def opened_with_ehlo(self, endpoint: Endpoint) -> None:
         """EHLO was answered 250: HELO alone is a thing of the past."""
@@ -86,14 +101,22 @@ class HostMemory:
     def _heard(self, told: _Told) -> None:
         host, port, name, until = told
         if name in Habit.__members__ and until > self._clock.now():
-            lasts = min(until - self._clock.now(), self._time_to_live)
-            self._note(Endpoint(host, port), Habit[name], lasts)
+            until = self._clock.monotonic() + min(until - self._clock.now(), self._time_to_live)
+            self._note(Endpoint(host, port), _Known(Habit[name], until, until))
 
-    def _note(self, endpoint: Endpoint, habit: Habit, lasts: float) -> None:
-        if habit is Habit.UNKNOWN:
+    def for_another(self, time_to_live: timedelta) -> HostMemory:
+        """What is known, for who remembers it for another time from now on: nothing longer than that."""
+        other = HostMemory(self._clock, time_to_live=time_to_live, capacity=self._capacity)
+        most = self._clock.monotonic() + time_to_live.total_seconds()
+        for endpoint, known in self._known.items():
+            other._known[endpoint] = known._replace(until=min(known.until, most))
+        return other
+
+    def _note(self, endpoint: Endpoint, known: _Known) -> None:
+        if known.habit is Habit.UNKNOWN:
             self._known.pop(endpoint, None)
             return
-        self._known[endpoint] = (habit, self._clock.monotonic() + lasts)
+        self._known[endpoint] = known
         self._known.move_to_end(endpoint)
         if len(self._known) > self._capacity:
             self._known.popitem(last=False)
