@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from hypothesis import given
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from tests.deliver.peer import ROUTE, Peer
 from tests.deliver.town import Town
 from tests.virtual import virtual
+from waypost.deliver.destination import LONGEST_REST
+from waypost.deliver.dispatch import REST
 from waypost.deliver.sharing import NodeShares, Shares, part
 from waypost.net.shared import SharedNumbers
 from waypost.net.stream import Fault, FaultKind
@@ -263,6 +266,42 @@ async def test_a_retry_ends_a_rest_that_is_known_from_others_alone_as_after_a_st
 
         assert nodes.accepted[1] == 1
         assert one.dispatcher.destinations()[0].phase is not Phase.RESTING
+
+
+@virtual
+async def test_a_rest_that_is_over_by_a_clock_that_is_ahead_ends_no_rest_of_its_own() -> None:
+    nodes = Nodes(2, limits(5), cut_off=[0, 1])
+    one, two = nodes.towns
+    two.clock.step(timedelta(hours=1))
+    async with nodes.running():
+        await one.queue("hop0", 3)
+        await two.queue("hop0", 3)
+        await asyncio.sleep(5)
+        assert one.notes.rests
+        assert two.notes.rests
+
+        assert two.dispatcher.destinations()[0].phase is Phase.RESTING
+
+
+@virtual
+async def test_a_rest_told_by_a_clock_that_is_far_ahead_is_no_longer_than_any() -> None:
+    """A time that no clock has made the listener fail, and with it the exchange, or the start."""
+    nodes = Nodes(2, limits(5))
+    one, two = nodes.towns
+    async with nodes.running():
+        await one.queue("hop0", 1)
+        for until in (one.clock.now() + 86_400, 1e300):
+            nodes.exchanges[1].tell(REST, ("hop0", until, "no answer"), key="hop0", until=until)
+        await asyncio.sleep(3)
+        await one.queue("hop0", 1)
+        await two.queue("hop0", 1)
+        await asyncio.sleep(10)
+        assert one.dispatcher.destinations()[0].phase is Phase.RESTING
+        await asyncio.sleep(LONGEST_REST.total_seconds())
+        assert one.dispatcher.destinations()[0].phase is not Phase.RESTING
+        await asyncio.sleep(2 * LONGEST_REST.total_seconds())
+
+        assert nodes.accepted[0] == 2
 
 
 @virtual

@@ -235,10 +235,11 @@ class Dispatcher:
             self._wake.set()
 
     def _let_rest(self, destination: Destination, rest: _Rest) -> None:
-        now, seconds = self._clock.monotonic(), rest.until - self._clock.now()
-        if seconds <= 0:
+        """As told by another, whose clock need not agree with ours: one that is over by ours ends none of our own."""
+        now, seconds = self._clock.monotonic(), min(rest.until - self._clock.now(), LONGEST_REST.total_seconds())
+        if not rest.until:
             destination.end_rest(now)
-        elif now + seconds > destination.rests_until:
+        elif seconds > 0 and now + seconds > destination.rests_until:
             destination.rest(rest.as_cause(), timedelta(seconds=seconds), now)
 
     def freeze(self, frozen: Mapping[str, Frozen]) -> None:

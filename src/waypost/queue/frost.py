@@ -18,6 +18,8 @@ from waypost.queue.shelf import FOR_EVER, Shelf
 SPACE: Final = "frozen"
 #: Stands before a route's name, where all its next hops are meant.
 ROUTE: Final = "route "
+#: By whom, where what is kept cannot be read: nothing is tried there all the same, for somebody wanted that.
+UNKNOWN: Final = "another release of Waypost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,13 @@ class Frost:
         return await self.shelf.drop(SPACE, place)
 
     async def all(self) -> Mapping[str, Frozen]:
-        """All that are, by place."""
+        """All that are, by place; also where another release has written by whom."""
         found = await self.shelf.all_kept(SPACE, now=self.clock.now())
-        return {place: msgspec.json.decode(value, type=Frozen) for place, value in found}
+        return {place: _read(place, value) for place, value in found}
+
+
+def _read(place: str, value: bytes) -> Frozen:
+    try:
+        return msgspec.json.decode(value, type=Frozen)
+    except msgspec.DecodeError:
+        return Frozen(place, UNKNOWN, "", 0.0)

@@ -7,6 +7,7 @@ Not here: who writes them (report/journal.py, receive/overheard.py), and who may
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -54,7 +55,11 @@ class Watching:
     async def all(self) -> Mapping[str, Watched]:
         """All that are, by peer."""
         found = await self.shelf.all_kept(SPACE, now=self.clock.now())
-        return {peer: msgspec.json.decode(value, type=Watched) for peer, value in found}
+        watched = {}
+        for peer, value in found:
+            with contextlib.suppress(msgspec.DecodeError):  # another release's
+                watched[peer] = msgspec.json.decode(value, type=Watched)
+        return watched
 
 
 #: Seconds since the session began, a mark (`C` the client, `S` we, `*` an event), a line.
