@@ -28,7 +28,8 @@ VARIABLE: Final = "WAYPOST_COMPILED"
 #: waits. mypyc keeps the error in hand while a coroutine goes on behind an inner one that handled it: a client's
 #: time-out came out as the cancellation of its session. Nor any that takes JSON apart: msgspec reads types as written.
 HOT: Final[Mapping[str, str]] = {
-    "smtp": "client command errors extension framing path reply server",
+    "smtp": "agreement answer body client command errors event extension framing login order"
+    " path patience reply request server settings stage transaction",
     "mail": "attempt explain header notification outcome trace",
     "queue": "ids schedule",
     "route": "domain route table target",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from fuzz.targets import head, segments
+from waypost.smtp.body import BODY_LINE, BodyFault, BodyReader, DotStuffer
 from waypost.smtp.errors import LocalProtocolError
-from waypost.smtp.framing import BODY_LINE, BodyFault, BodyReader, DotStuffer
 
 _LONE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 

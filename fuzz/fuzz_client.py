@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fuzz.targets import head, segments
-from waypost.smtp.client import (
+from waypost.smtp.client import ClientSession
+from waypost.smtp.event import (
     ClientEvent,
-    ClientSession,
-    Credentials,
     DataAnswered,
     DotAnswered,
     MailAnswered,
-    NoCredentials,
-    Opening,
     PeerClosing,
     RcptAnswered,
-    Stage,
-    Tls,
-    Transaction,
     TransactionEnded,
     Violation,
 )
 from waypost.smtp.extension import MailParameters, RcptParameters
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.path import NullPath, parse_mailbox
+from waypost.smtp.stage import Opening, Stage, Tls
+from waypost.smtp.transaction import Transaction
 
 PATHS = [parse_mailbox(f"user{number}@mx.example") for number in range(130)]
 

@@ -7,7 +7,7 @@ from waypost.auth.bearer import OAUTHBEARER, XOAUTH2, Bearer
 from waypost.auth.client import Scram as OurScram
 from waypost.auth.exchange import Challenge, CheckPassword, CheckToken, Exchange, Failed, Login, Plain, Step
 from waypost.auth.scram import Scram, nobody
-from waypost.smtp.client import Credentials, GiveUp
+from waypost.smtp.login import Credentials, GiveUp
 
 BINDINGS = {"tls-server-end-point": b"hash"}
 

@@ -5,25 +5,12 @@ from __future__ import annotations
 import random
 
 from fuzz.targets import head, segments
-from waypost.smtp.command import NoResponse
+from waypost.smtp.body import BodyFault
+from waypost.smtp.command import Auth, Hello, Mail, NoResponse, Rcpt
+from waypost.smtp.event import AuthResponse, Closing, DataChunk, DataEnd, DataStart, NeedOctets, StartTls, TlsGranted
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import (
-    Auth,
-    AuthResponse,
-    BodyFault,
-    Closing,
-    DataChunk,
-    DataEnd,
-    DataStart,
-    Hello,
-    Mail,
-    NeedOctets,
-    Rcpt,
-    ServerSession,
-    ServerSettings,
-    StartTls,
-    TlsGranted,
-)
+from waypost.smtp.server import ServerSession
+from waypost.smtp.settings import ServerSettings
 
 ANSWERS = (
     Reply.of(250, "2.0.0", "OK"),

@@ -18,7 +18,7 @@ from waypost.admin.exim_text import NotPlainError, configuration, expanded, item
 from waypost.admin.translation import Translation
 from waypost.route.route import Reject, Route
 from waypost.route.target import target_text
-from waypost.smtp.client import Credentials
+from waypost.smtp.login import Credentials
 from waypost.smtp.path import parse_mailbox
 
 #: What comes with Exim, and what Debian configures it with (setup.sh unpacks both for the live tests).

@@ -14,7 +14,7 @@ from waypost.admin.postfix import Translator, read_main, read_map, read_master
 from waypost.admin.translation import Translation
 from waypost.route.route import Reject, Route, SmtpServers
 from waypost.route.target import target_text
-from waypost.smtp.client import Credentials
+from waypost.smtp.login import Credentials
 from waypost.smtp.path import parse_mailbox
 
 HEAD = "myhostname = mail.example.com\nmydomain = example.com\nmyorigin = $mydomain\n"

@@ -22,19 +22,14 @@ from waypost.net.binding import bindings_of
 from waypost.net.certificates import end_point
 from waypost.net.stream import Endpoint
 from waypost.net.tls import IN_CLEAR, TlsFacts
-from waypost.smtp.client import (
-    ClientSession,
-    Credentials,
-    GiveUp,
-    NoCredentials,
-    Opened,
-    OpeningRefused,
-    Stage,
-    Transaction,
-)
+from waypost.smtp.client import ClientSession
 from waypost.smtp.command import NoResponse
+from waypost.smtp.event import Opened, OpeningRefused
 from waypost.smtp.extension import MailParameters, RcptParameters
+from waypost.smtp.login import Credentials, GiveUp, NoCredentials
 from waypost.smtp.path import NullPath, Postmaster
+from waypost.smtp.stage import Stage
+from waypost.smtp.transaction import Transaction
 
 ALICE = Credentials("alice", "sesame")
 TOKEN = Credentials("alice@example.com", "canary-token", oauth="provider")

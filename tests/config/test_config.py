@@ -21,7 +21,7 @@ from waypost.net.stream import Endpoint
 from waypost.net.stub_resolver import ResolverSettings
 from waypost.queue.schedule import RetryPolicy
 from waypost.route.route import Capture, Limits, Maildir, Route, TlsPolicy
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.path import DomainName, Mailbox, Postmaster
 
 ROOT = Path(__file__).parents[2]

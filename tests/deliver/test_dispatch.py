@@ -37,7 +37,7 @@ from waypost.route.route import (
     Route,
 )
 from waypost.route.state import Phase
-from waypost.smtp.client import Credentials
+from waypost.smtp.login import Credentials
 from waypost.smtp.reply import Reply
 
 

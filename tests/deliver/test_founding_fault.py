@@ -17,8 +17,8 @@ from waypost.mail.explain import describe
 from waypost.mail.outcome import Answered, Deferred, Delivered, NotConnected, PolicyRefused
 from waypost.net.stream import Fault, FaultKind
 from waypost.route.route import Route, TlsPolicy
-from waypost.smtp.client import Credentials
 from waypost.smtp.extension import BodyType, MailParameters
+from waypost.smtp.login import Credentials
 
 every_break = pytest.mark.parametrize("wrong", list(Wrong))
 STARTTLS = ("STARTTLS", *EXTENSIONS)

@@ -21,7 +21,7 @@ from waypost.deliver.opening import (
 )
 from waypost.route.level import TlsLevel
 from waypost.route.route import HeloFallback
-from waypost.smtp.client import Opening, Stage, Tls
+from waypost.smtp.stage import Opening, Stage, Tls
 
 TABLES = [UNKNOWN_HOST, KNOWN_HOST, STRICT_TLS]
 

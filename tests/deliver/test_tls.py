@@ -28,7 +28,7 @@ from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint
 from waypost.route.level import TlsLevel
 from waypost.route.route import Hosts, Manner, Route, SmtpServers, TlsPolicy
-from waypost.smtp.client import Credentials
+from waypost.smtp.login import Credentials
 
 CA = trustme.CA()
 

@@ -71,11 +71,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from waypost.smtp.client import Credentials, NoCredentials, Opening, Stage, Tls, Transaction
 from waypost.smtp.extension import BodyType, MailParameters, Notify, RcptParameters, Return
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.path import NullPath, Postmaster, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
+from waypost.smtp.stage import Opening, Stage, Tls
+from waypost.smtp.transaction import Transaction
 
 SCRIPTS: Final = Path(__file__).with_name("scripts")
 DEFAULT_BODY: Final = b"Subject: test\r\n\r\n.dot\r\nend\r\n"

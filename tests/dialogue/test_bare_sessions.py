@@ -24,49 +24,40 @@ from tests.dialogue.notation import (
     load_scripts,
     parse_script,
 )
-from waypost.smtp.client import (
+from waypost.smtp.body import BodyFault
+from waypost.smtp.client import ClientSession
+from waypost.smtp.command import Atrn, Auth, Etrn, Hello, Mail, Rcpt, Xclient
+from waypost.smtp.event import (
     Asked,
+    AuthResponse,
     ChunkDue,
     ClientEvent,
-    ClientSession,
-    Credentials,
+    Closing,
     DataAnswered,
+    DataChunk,
+    DataEnd,
+    DataStart,
     DotAnswered,
+    Event,
     HandshakeDue,
     MailAnswered,
-    NoCredentials,
+    NeedOctets,
     Opened,
     OpeningRefused,
     PeerClosing,
     RcptAnswered,
-    Stage,
-    TransactionEnded,
-    Violation,
-)
-from waypost.smtp.framing import BodyFault
-from waypost.smtp.reply import Reply
-from waypost.smtp.server import (
-    Atrn,
-    Auth,
-    AuthResponse,
-    Closing,
-    DataChunk,
-    DataEnd,
-    DataStart,
-    Etrn,
-    Event,
-    Hello,
-    Mail,
-    NeedOctets,
-    Rcpt,
     Refused,
-    ServerSession,
     StartTls,
     TlsGranted,
+    TransactionEnded,
     TransactionReset,
     Turned,
-    Xclient,
+    Violation,
 )
+from waypost.smtp.login import Credentials, NoCredentials
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import ServerSession
+from waypost.smtp.stage import Stage
 
 CLIENT_SCRIPTS: Final = load_scripts("client")
 SERVER_SCRIPTS: Final = load_scripts("server")

@@ -41,7 +41,7 @@ from waypost.net.listener import Listener
 from waypost.net.memory import MemoryDialer
 from waypost.net.stream import Endpoint, Fault, Stream
 from waypost.route.level import TlsDemand, TlsLevel
-from waypost.smtp.client import Transaction
+from waypost.smtp.transaction import Transaction
 
 SCRIPTS: Final = load_scripts("client")
 SERVER: Final = Endpoint("127.0.0.1", 0)

@@ -8,45 +8,36 @@ from itertools import zip_longest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from waypost.smtp.client import (
-    ClientEvent,
-    ClientSession,
-    Credentials,
-    DataAnswered,
-    HandshakeDue,
-    NoCredentials,
-    Opened,
-    Opening,
-    PeerClosing,
-    Stage,
-    Tls,
-    Transaction,
-    TransactionEnded,
-    Violation,
-)
-from waypost.smtp.command import NoResponse
-from waypost.smtp.extension import MailParameters, RcptParameters
-from waypost.smtp.path import NullPath, parse_mailbox
-from waypost.smtp.reply import Reply
-from waypost.smtp.server import (
-    Auth,
+from waypost.smtp.body import BodyFault
+from waypost.smtp.client import ClientSession
+from waypost.smtp.command import Auth, Hello, Mail, NoResponse, Rcpt
+from waypost.smtp.event import (
     AuthResponse,
-    BodyFault,
+    ClientEvent,
     Closing,
+    DataAnswered,
     DataChunk,
     DataEnd,
     DataStart,
     Event,
-    Hello,
-    Mail,
+    HandshakeDue,
     NeedOctets,
-    Rcpt,
+    Opened,
+    PeerClosing,
     Refused,
-    ServerSession,
-    ServerSettings,
     StartTls,
     TlsGranted,
+    TransactionEnded,
+    Violation,
 )
+from waypost.smtp.extension import MailParameters, RcptParameters
+from waypost.smtp.login import Credentials, NoCredentials
+from waypost.smtp.path import NullPath, parse_mailbox
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import ServerSession
+from waypost.smtp.settings import ServerSettings
+from waypost.smtp.stage import Opening, Stage, Tls
+from waypost.smtp.transaction import Transaction
 
 OK = Reply.of(250, "2.0.0", "OK")
 BODY = b"Subject: x\r\n\r\n.\r\n"

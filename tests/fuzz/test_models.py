@@ -8,47 +8,36 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from waypost.smtp.client import (
-    ClientEvent,
-    ClientSession,
-    DataAnswered,
-    DotAnswered,
-    MailAnswered,
-    Opening,
-    PeerClosing,
-    RcptAnswered,
-    Stage,
-    Tls,
-    Transaction,
-    TransactionEnded,
-    Violation,
-)
-from waypost.smtp.command import NoResponse
-from waypost.smtp.extension import MailParameters, RcptParameters
-from waypost.smtp.path import NullPath, parse_mailbox
-from waypost.smtp.reply import Reply
-from waypost.smtp.server import (
-    Atrn,
-    Auth,
+from waypost.smtp.client import ClientSession
+from waypost.smtp.command import Atrn, Auth, Etrn, Hello, Mail, NoResponse, Rcpt, Xclient
+from waypost.smtp.event import (
     AuthResponse,
+    ClientEvent,
     Closing,
+    DataAnswered,
     DataChunk,
     DataEnd,
     DataStart,
-    Etrn,
-    Hello,
-    Mail,
+    DotAnswered,
+    MailAnswered,
     NeedOctets,
-    Rcpt,
+    PeerClosing,
+    RcptAnswered,
     Refused,
-    ServerSession,
-    ServerSettings,
     StartTls,
     TlsGranted,
+    TransactionEnded,
     TransactionReset,
     Turned,
-    Xclient,
+    Violation,
 )
+from waypost.smtp.extension import MailParameters, RcptParameters
+from waypost.smtp.path import NullPath, parse_mailbox
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import ServerSession
+from waypost.smtp.settings import ServerSettings
+from waypost.smtp.stage import Opening, Stage, Tls
+from waypost.smtp.transaction import Transaction
 
 OK = Reply.of(250, "2.0.0", "OK")
 GO = Reply(354, ("go",))

@@ -26,7 +26,7 @@ from waypost.queue.storage import Selection
 from waypost.receive.house import House
 from waypost.receive.server import Receiver
 from waypost.receive.settings import Door
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 DOOR: Final = Door(Endpoint("192.0.2.25", 25), ServerSettings(HOSTNAME, size_limit=4_000_000))
 GOOD: Final = Endpoint("192.0.2.7", 4000)

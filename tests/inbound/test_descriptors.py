@@ -17,7 +17,7 @@ from tests.receive.house import HOSTNAME, MESSAGE, make_house
 from waypost.net.stream import Endpoint
 from waypost.receive.server import Receiver
 from waypost.receive.settings import Door
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 CROWD = 20
 

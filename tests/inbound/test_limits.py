@@ -10,7 +10,7 @@ from tests.receive.house import MESSAGE, begin, make_door, make_house
 from tests.scenarios.whole import LETTER, SMART_HOST, STRANGER, whole
 from tests.virtual import virtual
 from waypost.receive.settings import ReceiveSettings
-from waypost.smtp.server import IDLE_COMMANDS, REFUSALS
+from waypost.smtp.patience import IDLE_COMMANDS, REFUSALS
 
 #: What a client may say on and on, each for its own refusal or answer; and before it, once.
 ENDLESS = [

@@ -28,7 +28,7 @@ from waypost.net.stream import FLUSHED, Fault, FaultKind, Stream
 from waypost.queue.storage import QueueEntry, Selection, Settled
 from waypost.route.hosts import HostFinder
 from waypost.route.route import LmtpServers, Server, SmtpMx, SmtpServers, TlsPolicy, Transport
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 
 
 class Hop(Enum):

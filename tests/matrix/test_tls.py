@@ -24,7 +24,7 @@ from waypost.net.clock import SystemClock
 from waypost.net.dialer import AsyncioDialer
 from waypost.net.stream import Endpoint
 from waypost.route.route import Hosts, Route, SmtpServers, TlsPolicy
-from waypost.smtp.client import Credentials
+from waypost.smtp.login import Credentials
 
 QUICK = TimeOuts(
     **{name: timedelta(seconds=SOON) for name in ("handshake", "hello", "auth", "mail", "rcpt", "data", "dot")}

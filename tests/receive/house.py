@@ -29,7 +29,7 @@ from waypost.receive.settings import Door, ReceiveSettings
 from waypost.route.route import Capture, NoRoute, Reject, Route
 from waypost.smtp.path import ForwardPath, Postmaster, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 SOON = timedelta(hours=3)
 HOSTNAME = "mx.example.net"

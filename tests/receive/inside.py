@@ -13,7 +13,7 @@ from waypost.receive.house import House
 from waypost.receive.intake import Intake
 from waypost.receive.server import Receiver
 from waypost.receive.settings import Door
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 DOOR = Door(Endpoint("127.0.0.1", 0), ServerSettings(HOSTNAME, size_limit=100_000), submission=True, protocol="HTTP")
 

@@ -7,7 +7,7 @@ import pytest
 from tests.receive.house import FAILED, FULL
 from waypost.queue.storage import StoreFault, StoreFaultKind
 from waypost.receive.judge import judge_body, judge_fault
-from waypost.smtp.server import BodyFault
+from waypost.smtp.body import BodyFault
 
 
 @pytest.mark.parametrize(

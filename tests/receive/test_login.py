@@ -15,7 +15,7 @@ from waypost.auth.attempts import Limits
 from waypost.net.stream import Endpoint, is_local
 from waypost.receive.house import House
 from waypost.receive.settings import Door
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 LOOPBACK = Endpoint("127.0.0.1", 40000)
 FAR_AWAY = Endpoint("198.51.100.9", 40000)

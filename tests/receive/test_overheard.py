@@ -18,7 +18,7 @@ from waypost.queue.watching import Dialogues
 from waypost.receive.overheard import MASK, Ear, Ears
 from waypost.receive.server import Receiver
 from waypost.receive.settings import Door
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 C, S = "C", "S"
 #: One side's octets after another's; each client's part is cut anywhere.

@@ -18,7 +18,7 @@ from waypost.queue.memory import MemoryStorage
 from waypost.receive import pickup
 from waypost.receive.pickup import Bad, Pickup, understood
 from waypost.receive.settings import Door
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 DOOR = Door(Endpoint("", 0), ServerSettings("mx.example.net", size_limit=10_000), submission=True, protocol="local")
 FILE = b"X-Sender: <ann@example.org>\nX-Receiver: <bob@elsewhere.example>\nSubject: hi\n\nhello\n"

@@ -17,7 +17,7 @@ from waypost.queue.storage import Draft, StorageError, StoreFault, StoreFaultKin
 from waypost.receive.probe import HOLDS, Probe
 from waypost.receive.server import Receiver
 from waypost.receive.settings import Door
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 DOOR = Door(Endpoint("127.0.0.1", 25), ServerSettings(HOSTNAME))
 

@@ -23,7 +23,7 @@ from waypost.receive.house import House
 from waypost.receive.places import SharedCrowd
 from waypost.receive.server import Receiver
 from waypost.receive.settings import Door, ReceiveSettings, client_key
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 SOON = timedelta(seconds=5)

@@ -29,7 +29,7 @@ from waypost.receive.house import House
 from waypost.receive.login import NO_LOGINS, Logins
 from waypost.receive.server import Receiver
 from waypost.receive.settings import Door, ReceiveSettings
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 HERE = Endpoint("127.0.0.1", 0)
 SOON = timedelta(seconds=5)

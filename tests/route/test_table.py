@@ -14,7 +14,7 @@ from waypost.route.domain import Match, Pattern
 from waypost.route.route import Capture, NoRoute, Route, Server, SmtpMx, SmtpServers, TlsPolicy
 from waypost.route.table import Means, RouteTable, Rule, describe
 from waypost.route.target import parse_target
-from waypost.smtp.client import Credentials
+from waypost.smtp.login import Credentials
 from waypost.smtp.path import AddressLiteral, Domain, DomainName, Mailbox, Postmaster
 
 POSTMASTER = Mailbox("postmaster", DomainName("example.net"))

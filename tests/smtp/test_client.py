@@ -6,41 +6,39 @@ import itertools
 
 import pytest
 
-from waypost.smtp.client import (
-    GROUP_COMMANDS,
-    GROUP_OCTETS,
-    KEPT,
+from waypost.smtp.client import KEPT, ClientSession
+from waypost.smtp.errors import LocalProtocolError
+from waypost.smtp.event import (
+    ClientEvent,
+    DataAnswered,
+    DotAnswered,
+    HandshakeDue,
+    MailAnswered,
+    Opened,
+    OpeningRefused,
+    PeerClosing,
+    RcptAnswered,
+    TransactionEnded,
+    Violation,
+)
+from waypost.smtp.extension import Extensions, MailParameters, RcptParameters
+from waypost.smtp.login import Credentials, NoCredentials
+from waypost.smtp.path import NullPath, parse_mailbox
+from waypost.smtp.reply import Reply
+from waypost.smtp.stage import (
     OPENING,
     OPENING_ESMTP,
     OPENING_HELO,
     OPENING_LMTP,
     TRANSACTION,
-    ClientEvent,
-    ClientSession,
-    Credentials,
-    DataAnswered,
-    DotAnswered,
-    HandshakeDue,
-    MailAnswered,
-    NoCredentials,
-    Opened,
     Opening,
-    OpeningRefused,
-    PeerClosing,
-    RcptAnswered,
     Stage,
     Tls,
-    Transaction,
-    TransactionEnded,
     Verdict,
-    Violation,
     after,
     opening_table,
 )
-from waypost.smtp.errors import LocalProtocolError
-from waypost.smtp.extension import Extensions, MailParameters, RcptParameters
-from waypost.smtp.path import NullPath, parse_mailbox
-from waypost.smtp.reply import Reply
+from waypost.smtp.transaction import GROUP_COMMANDS, GROUP_OCTETS, Transaction
 
 CODES = {2: 250, 3: 354, 4: 450, 5: 550}
 HELLO = b"220 mx.example\r\n"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waypost.smtp.body import BODY_LINE, BodyFault, BodyReader, ChunkReader, ChunkSender, DotStuffer, has_lone_newline
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.framing import (
-    BODY_LINE,
     COMMAND_FLOOD,
     COMMAND_LINE,
     EXCERPT,
@@ -19,16 +19,10 @@ from waypost.smtp.framing import (
     REPLY_OCTETS,
     BadLine,
     BadReply,
-    BodyFault,
-    BodyReader,
-    ChunkReader,
-    ChunkSender,
     CommandReader,
-    DotStuffer,
     LineFault,
     ReplyRead,
     ReplyReader,
-    has_lone_newline,
 )
 from waypost.smtp.reply import Reply
 
@@ -348,9 +342,9 @@ def test_chunks_are_put_together_however_they_are_cut(chunks: list[bytes], step:
     body = b""
     for number, chunk in enumerate(chunks, start=1):
         reader.begin(len(chunk), last=number == len(chunks))
-        body += reader.take(b"")
+        assert reader.ended is (chunk == b"")
         wire = chunk + b"QUIT\r\n"
-        while reader.missing:
+        while not reader.ended:
             body += reader.take(wire[:step])
             wire = reader.rest + wire[step:]
         assert wire == b"QUIT\r\n"

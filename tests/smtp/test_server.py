@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from waypost.smtp.command import NoResponse, Verb
-from waypost.smtp.framing import EXCERPT
-from waypost.smtp.reply import Reply
-from waypost.smtp.server import (
-    IDLE_COMMANDS,
-    ORDER,
-    ORDER_BEFORE_TLS,
-    ORDER_UNDER_TLS,
-    ORDER_WITHOUT_TLS,
-    Auth,
+from waypost.smtp.body import BodyFault
+from waypost.smtp.command import Auth, Hello, Mail, NoResponse, Rcpt, Verb
+from waypost.smtp.errors import LocalProtocolError
+from waypost.smtp.event import (
     AuthResponse,
-    BodyFault,
     Closing,
     DataChunk,
     DataEnd,
     DataStart,
     Event,
-    Hello,
-    LocalProtocolError,
-    Mail,
     NeedOctets,
-    Rcpt,
     Refused,
-    ServerSession,
-    ServerSettings,
     StartTls,
-    State,
     TlsGranted,
     TransactionReset,
 )
+from waypost.smtp.framing import EXCERPT
+from waypost.smtp.order import ORDER, ORDER_BEFORE_TLS, ORDER_UNDER_TLS, ORDER_WITHOUT_TLS, State
+from waypost.smtp.patience import IDLE_COMMANDS
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import ServerSession
+from waypost.smtp.settings import ServerSettings
 
 SETTINGS = ServerSettings("mx.example")
 BANNER = Reply(220, ("mx.example ESMTP",))

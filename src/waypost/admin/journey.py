@@ -45,8 +45,8 @@ from waypost.route.route import LmtpServers, NoRoute, Pipe, Route, SmtpMx, SmtpS
 from waypost.route.state import DestinationState, Phase
 from waypost.route.table import domain_of_key, patterns_of
 from waypost.route.target import RecipientMx, target_text
-from waypost.smtp.client import Credentials
 from waypost.smtp.extension import RcptParameters
+from waypost.smtp.login import Credentials
 from waypost.smtp.path import ForwardPath, Mailbox, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.path import Postmaster as BarePostmaster
 

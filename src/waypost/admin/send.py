@@ -18,8 +18,9 @@ from waypost.mail.explain import plain
 from waypost.net.clock import Instant
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint
-from waypost.smtp.client import ClientSession, Opening
+from waypost.smtp.client import ClientSession
 from waypost.smtp.path import Mailbox, ReversePath
+from waypost.smtp.stage import Opening
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from waypost.report.log import Log
 from waypost.route.level import TlsChooser
 from waypost.route.provider import Provider
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 
 def call_providers(watch: Watch, base: Base, dialer: Dialer, receiver: Receiver) -> None:

@@ -31,7 +31,7 @@ from waypost.receive.settings import Door, ReceiveSettings, Relaying
 from waypost.receive.transactions import MAX_RECIPIENTS
 from waypost.receive.turns import QueueTurns
 from waypost.route.route import OnCall
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 _RELAYING: Final = {"": Relaying.AS_LISTED, "always": Relaying.ALWAYS, "never": Relaying.NEVER}
 

@@ -16,8 +16,8 @@ from scramp import ScramClient, ScramException
 from waypost.auth.bearer import OAUTHBEARER, XOAUTH2
 from waypost.auth.scram import NAME, PLUS, ActingAs, Bindings
 from waypost.net.stream import Endpoint
-from waypost.smtp.client import Credentials, GiveUp, Mechanisms, Spoken, by_password
 from waypost.smtp.command import NoResponse
+from waypost.smtp.login import Credentials, GiveUp, Mechanisms, Spoken, by_password
 
 #: The most work a server may ask of us (PBKDF2 on the event loop, some 50 ms): what is usual is a fifth of it.
 MOST_ITERATIONS: Final = 100_000

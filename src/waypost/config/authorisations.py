@@ -20,7 +20,7 @@ from waypost.config.rules import Secret
 from waypost.config.sections import Found, Reader
 from waypost.route.route import Route
 from waypost.route.table import RouteTable
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.path import Mailbox, PathError, parse_mailbox
 
 _MICROSOFT: Final = "https://login.microsoftonline.com/{tenant}/oauth2/v2.0"

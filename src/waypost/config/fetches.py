@@ -13,7 +13,7 @@ from waypost.route.domain import host_name
 from waypost.route.provider import Provider
 from waypost.route.route import SmtpServers, TlsPolicy
 from waypost.route.target import Target, is_address, parse_target
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 
 
 def build_providers(

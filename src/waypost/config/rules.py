@@ -40,7 +40,7 @@ from waypost.route.route import (
 from waypost.route.table import Means, Override, Rule
 from waypost.route.target import RecipientMx, Target, is_address, parse_target, target_text
 from waypost.route.whose import Whose
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 
 _BY_SMTP: Final = (SmtpServers, SmtpMx, RecipientMx)
 #: Policies under which a session may be in clear.

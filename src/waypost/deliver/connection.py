@@ -26,27 +26,25 @@ from waypost.net.stream import Endpoint, Fault, FaultKind, Flushed, Stream
 from waypost.net.tls import TlsFacts
 from waypost.route.level import TlsDemand, TlsLevel
 from waypost.route.route import AS_OURSELVES, Manner
-from waypost.smtp.client import (
+from waypost.smtp.client import Attributes, ClientSession
+from waypost.smtp.event import (
     Asked,
-    Attributes,
     ChunkDue,
     ClientEvent,
-    ClientSession,
-    Credentials,
     DataAnswered,
     DotAnswered,
     HandshakeDue,
     MailAnswered,
-    NoCredentials,
     Opened,
     OpeningRefused,
     PeerClosing,
     RcptAnswered,
-    Stage,
     TransactionEnded,
     Violation,
 )
 from waypost.smtp.extension import Extensions
+from waypost.smtp.login import Credentials, NoCredentials
+from waypost.smtp.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from waypost.queue.schedule import RetryPolicy
 from waypost.queue.storage import Lease
 from waypost.route.route import NoRoute, Route
 from waypost.route.state import DestinationState, LastReply, Phase, Tally
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.path import ReversePath
 
 #: Attempts at once with which a destination begins.

@@ -24,7 +24,7 @@ from waypost.queue.storage import Storage, StorageError
 from waypost.route.level import Barred
 from waypost.route.provider import Provider
 from waypost.route.route import Hosts
-from waypost.smtp.client import Asked
+from waypost.smtp.event import Asked
 from waypost.smtp.reply import Reply
 
 #: The space on the shelf of calls made, each until the next is due.

@@ -22,10 +22,10 @@ from waypost.mail.outcome import PolicyRefused, Rejected
 from waypost.net.stream import is_local
 from waypost.queue.storage import StorageError
 from waypost.route.domain import to_ascii
-from waypost.smtp.client import Transaction
 from waypost.smtp.extension import BodyType, ByMode, Extensions, RcptParameters, by_of
 from waypost.smtp.path import AddressLiteral, DomainName, ForwardPath, Mailbox, ReversePath, is_ascii
 from waypost.smtp.reply import EnhancedStatus
+from waypost.smtp.transaction import Transaction
 
 #: From so many octets on a body goes in one chunk where the peer takes chunks: nothing in it is looked at on the way.
 LARGE: Final = 1024 * 1024

@@ -45,8 +45,11 @@ from waypost.net.stream import Fault, FaultKind
 from waypost.net.tls import client_context, context_showing
 from waypost.route.level import TlsDemand, TlsLevel
 from waypost.route.route import AS_OURSELVES, HeloFallback, Manner
-from waypost.smtp.client import Attributes, Credentials, NoCredentials, Opening, OpeningRefused, PeerClosing, Violation
+from waypost.smtp.client import Attributes
+from waypost.smtp.event import OpeningRefused, PeerClosing, Violation
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.reply import EnhancedStatus
+from waypost.smtp.stage import Opening
 
 
 class Needs(NamedTuple):

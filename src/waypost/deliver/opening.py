@@ -22,7 +22,8 @@ from waypost.deliver.memory import Habit
 from waypost.net.stream import Fault, FaultKind
 from waypost.route.level import TlsLevel
 from waypost.route.route import HeloFallback
-from waypost.smtp.client import Opening, OpeningRefused, PeerClosing, Stage, Tls, Violation
+from waypost.smtp.event import OpeningRefused, PeerClosing, Violation
+from waypost.smtp.stage import Opening, Stage, Tls
 
 
 class At(Enum):

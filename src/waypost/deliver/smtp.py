@@ -29,8 +29,9 @@ from waypost.queue.record import domain_of
 from waypost.queue.storage import Lease
 from waypost.route.level import ENCRYPTION_NEEDED, Barred, Choice, Chosen, describe_choice, fixed, is_fixed
 from waypost.route.route import Hosts, HostsAnswer, LmtpServers, Route, SmtpMx, SmtpServers, TlsPolicy
-from waypost.smtp.client import Attributes, NoCredentials
+from waypost.smtp.client import Attributes
 from waypost.smtp.extension import Extensions
+from waypost.smtp.login import NoCredentials
 
 #: How long one attempt may go on to another host, or another transaction; a time-out on each of many adds up.
 BUDGET: Final = timedelta(minutes=30)

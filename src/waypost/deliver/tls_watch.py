@@ -17,7 +17,7 @@ from waypost.net.stream import Fault
 from waypost.net.tls import TlsFacts
 from waypost.net.x509 import Authorities
 from waypost.route.level import Barred, Chosen, TlsLevel
-from waypost.smtp.client import OpeningRefused, PeerClosing, Violation
+from waypost.smtp.event import OpeningRefused, PeerClosing, Violation
 
 #: Words in OpenSSL's verdict on a certificate, and what a report calls that.
 _VERDICTS: Final = {

@@ -33,7 +33,7 @@ from waypost.mail.outcome import (
 )
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue.storage import StorageError
-from waypost.smtp.client import (
+from waypost.smtp.event import (
     Asked,
     ChunkDue,
     ClientEvent,
@@ -45,13 +45,13 @@ from waypost.smtp.client import (
     OpeningRefused,
     PeerClosing,
     RcptAnswered,
-    Stage,
-    Transaction,
     TransactionEnded,
     Violation,
 )
 from waypost.smtp.extension import by_of
 from waypost.smtp.reply import Reply
+from waypost.smtp.stage import Stage
+from waypost.smtp.transaction import Transaction
 
 
 class After(Enum):

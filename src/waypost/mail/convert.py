@@ -23,7 +23,7 @@ from enum import Enum, auto
 from typing import Final
 
 from waypost.mail.header import first_field, header_of
-from waypost.smtp.framing import BODY_LINE
+from waypost.smtp.body import BODY_LINE
 
 #: Parts within parts; a message of good faith has a handful.
 DEPTH: Final = 50

@@ -14,11 +14,11 @@ from typing import Final, TypeAlias, assert_never
 from waypost.mail.explain import plain
 from waypost.net.dialer import Dialer
 from waypost.net.stream import Endpoint, Fault, Stream
-from waypost.smtp.client import (
+from waypost.smtp.client import ClientSession
+from waypost.smtp.event import (
     Asked,
     ChunkDue,
     ClientEvent,
-    ClientSession,
     DataAnswered,
     DotAnswered,
     HandshakeDue,
@@ -27,14 +27,14 @@ from waypost.smtp.client import (
     OpeningRefused,
     PeerClosing,
     RcptAnswered,
-    Stage,
-    Transaction,
     TransactionEnded,
     Violation,
 )
 from waypost.smtp.extension import BodyType, MailParameters, RcptParameters
 from waypost.smtp.path import ForwardPath, ReversePath, is_ascii
 from waypost.smtp.reply import Reply
+from waypost.smtp.stage import Stage
+from waypost.smtp.transaction import Transaction
 
 #: What is waited for, where it is no reply to a command by name.
 _AWAITED: Final = {Stage.GREETING: "the greeting", Stage.DOT: "the reply to the final dot"}

@@ -15,9 +15,9 @@ from waypost.policy.gate import Visitor
 from waypost.receive.house import House
 from waypost.receive.login import Anonymous, Guest, Login
 from waypost.receive.settings import Door, Relaying, client_key
+from waypost.smtp.command import Hello
 from waypost.smtp.path import ForwardPath
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import Hello
 
 #: What a log raises: it costs no mail, and there is nobody else to tell.
 _UNHEARD: Final = suppress(Exception)

@@ -33,10 +33,10 @@ from waypost.receive.completion import Completion
 from waypost.receive.judge import LOCAL_ERROR, LOOPING, NO_MEMORY, judge_body, judge_fault
 from waypost.receive.login import Anonymous
 from waypost.receive.resent import Sent
+from waypost.smtp.body import BodyFault
 from waypost.smtp.extension import MailParameters
 from waypost.smtp.path import ForwardPath, ReversePath
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import BodyFault
 
 T = TypeVar("T")
 

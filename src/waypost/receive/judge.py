@@ -9,11 +9,11 @@ from typing import Final
 
 from waypost.net.clock import Instant
 from waypost.queue.storage import StoreFault, StoreFaultKind
+from waypost.smtp.body import BodyFault
 from waypost.smtp.command import REFUSAL_WIDTH
 from waypost.smtp.extension import MailParameters
 from waypost.smtp.path import ReversePath
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import BodyFault
 
 OK_MAIL: Final = Reply.of(250, "2.1.0", "OK")
 #: RFC 6710 §4.4 and §9: who may not relay through us may put his mail behind that of others, but not before it.

@@ -17,8 +17,9 @@ from waypost.net.binding import bindings_of
 from waypost.net.stream import Endpoint, is_local
 from waypost.net.tls import TlsFacts, TlsState
 from waypost.receive.ports import ReceiveLog
+from waypost.smtp.command import Auth
+from waypost.smtp.event import AuthResponse
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import Auth, AuthResponse
 
 
 class Logins(Protocol):

@@ -39,28 +39,22 @@ from waypost.receive.login import STRANGER, Guest
 from waypost.receive.settings import Door
 from waypost.receive.transactions import Transactions
 from waypost.receive.turns import NO_CALL, NODE_NOT_ALLOWED, Call
-from waypost.smtp.reply import Reply
-from waypost.smtp.server import (
-    Atrn,
-    Auth,
+from waypost.smtp.command import Atrn, Auth, Etrn, Hello, Mail, Rcpt, Xclient
+from waypost.smtp.event import (
     AuthResponse,
     Closing,
     DataChunk,
     DataEnd,
     DataStart,
-    Etrn,
-    Hello,
-    Mail,
     NeedOctets,
-    Rcpt,
     Refused,
-    ServerSession,
     StartTls,
     TlsGranted,
     TransactionReset,
     Turned,
-    Xclient,
 )
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import ServerSession
 
 
 class _Parting(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from waypost.net.certificates import NoCertificate
 from waypost.net.stream import Endpoint
 from waypost.receive.authorship import FromField
-from waypost.smtp.server import ServerSettings
+from waypost.smtp.settings import ServerSettings
 
 
 @dataclass(frozen=True, slots=True)

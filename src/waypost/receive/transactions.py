@@ -38,10 +38,11 @@ from waypost.receive.judge import (
 from waypost.receive.login import Anonymous, Client
 from waypost.receive.resent import Unheard
 from waypost.route.route import Route
+from waypost.smtp.command import Mail, Rcpt
+from waypost.smtp.event import DataEnd
 from waypost.smtp.extension import ByMode, MailParameters, by_of
 from waypost.smtp.path import ForwardPath, NullPath, PathError, ReversePath, parse_mailbox
 from waypost.smtp.reply import Reply
-from waypost.smtp.server import DataEnd, Mail, Rcpt
 
 #: Recipients of one message after all its aliases were followed: each costs a row in the queue.
 MAX_RECIPIENTS: Final = 10_000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from waypost.route.route import SmtpServers, TlsPolicy
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 
 
 @dataclass(frozen=True, slots=True)

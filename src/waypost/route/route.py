@@ -12,7 +12,7 @@ from waypost.mail.envelope import NextHop
 from waypost.mail.outcome import DnsFailed, Host, NoSuchHost
 from waypost.mail.window import ALWAYS, Window
 from waypost.route.onward import STAY, Onward
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.reply import Reply
 
 

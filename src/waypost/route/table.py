@@ -38,7 +38,7 @@ from waypost.route.route import (
 )
 from waypost.route.target import RecipientMx, Target, target_text
 from waypost.route.whose import ANYBODYS, NOT_THIS, Whose
-from waypost.smtp.client import Credentials, NoCredentials
+from waypost.smtp.login import Credentials, NoCredentials
 from waypost.smtp.path import (
     AddressLiteral,
     Domain,

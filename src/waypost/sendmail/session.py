@@ -11,31 +11,25 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, assert_never
 
 from waypost.sendmail.box import EX_OK, Place, Refusal
-from waypost.smtp.reply import Reply
-from waypost.smtp.server import (
-    Atrn,
-    Auth,
+from waypost.smtp.body import BodyFault
+from waypost.smtp.command import Atrn, Auth, Etrn, Hello, Mail, Rcpt, Xclient
+from waypost.smtp.event import (
     AuthResponse,
-    BodyFault,
     Closing,
     DataChunk,
     DataEnd,
     DataStart,
-    Etrn,
     Event,
-    Hello,
-    Mail,
     NeedOctets,
-    Rcpt,
     Refused,
-    ServerSession,
-    ServerSettings,
     StartTls,
     TlsGranted,
     TransactionReset,
     Turned,
-    Xclient,
 )
+from waypost.smtp.reply import Reply
+from waypost.smtp.server import ServerSession
+from waypost.smtp.settings import ServerSettings
 
 _OK = Reply.of(250, "2.1.0", "OK")
 _BODY = Reply(354, ("end with a dot on a line of its own",))

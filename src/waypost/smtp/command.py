@@ -130,7 +130,12 @@ class Rcpt:
 def split_command(line: str) -> tuple[Verb, str]:
     """The verb, in whatever case it came, and what stands behind it and one space."""
     word, _, argument = line.partition(" ")
-    return _VERBS.get(word.upper(), Verb.UNKNOWN), argument
+    return _VERBS[word] if word in _VERBS else _verb(word), argument
+
+
+def _verb(word: str) -> Verb:
+    # Some letters beyond ASCII have a capital within it: the long s is no S.
+    return _VERBS.get(word.upper(), Verb.UNKNOWN) if word.isascii() else Verb.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +255,7 @@ def parse_hello(verb: Verb, argument: str) -> Hello | Reply:
 
 def parse_mail(argument: str, offered: Extensions) -> Mail | Reply:
     """What follows the word MAIL; `offered` decides which parameters are known."""
-    rest = _behind("FROM:", argument)
+    rest = _behind("FROM", argument)
     if isinstance(rest, Reply):
         return rest
     try:
@@ -267,7 +272,7 @@ def parse_mail(argument: str, offered: Extensions) -> Mail | Reply:
 
 def parse_rcpt(argument: str, offered: Extensions, *, utf8: bool) -> Rcpt | Reply:
     """What follows the word RCPT; `utf8`: whether MAIL asked for SMTPUTF8."""
-    rest = _behind("TO:", argument)
+    rest = _behind("TO", argument)
     if isinstance(rest, Reply):
         return rest
     try:
@@ -313,10 +318,10 @@ def without_secrets(line: str) -> str:
 
 
 def _behind(keyword: str, argument: str) -> str | Reply:
-    if argument[: len(keyword)].upper() != keyword:
-        return Reply.of(501, "5.5.4", f"{keyword}<address> is due here")
-    rest = argument[len(keyword) :]
-    return rest.lstrip(" ") if SPACE_AFTER_COLON_IS_TAKEN else rest
+    word, colon, rest = argument.partition(":")
+    if not colon or (word != keyword and word.upper() != keyword):
+        return Reply.of(501, "5.5.4", f"{keyword}:<address> is due here")
+    return rest.lstrip(" ") if SPACE_AFTER_COLON_IS_TAKEN and rest[:1] == " " else rest
 
 
 def _refusal(code: int, status: str, error: ValueError) -> Reply:

@@ -442,34 +442,34 @@ def _read(text: str, known: Mapping[str, tuple[str, _Read]], offered: Extensions
 
 def format_mail_parameters(parameters: MailParameters, offered: Extensions) -> str:
     """The parameters as they stand behind the reverse-path, each with its leading space; only what the peer offers."""
-    words = ""
-    if parameters.size and "SIZE" in offered:
+    words, keywords = "", offered.offered
+    if parameters.size and "SIZE" in keywords:
         words += f" SIZE={parameters.size}"
-    if parameters.body is not BodyType.SEVEN_BIT and parameters.body.value in offered:
+    if parameters.body is not BodyType.SEVEN_BIT and parameters.body.value in keywords:
         words += f" BODY={parameters.body.value}"
-    if parameters.smtputf8 and "SMTPUTF8" in offered:
+    if parameters.smtputf8 and "SMTPUTF8" in keywords:
         words += " SMTPUTF8"
-    if parameters.requiretls and "REQUIRETLS" in offered:
+    if parameters.requiretls and "REQUIRETLS" in keywords:
         words += " REQUIRETLS"
-    if parameters.priority and "MT-PRIORITY" in offered:
+    if parameters.priority and "MT-PRIORITY" in keywords:
         words += f" MT-PRIORITY={parameters.priority}"
-    if parameters.by and "DELIVERBY" in offered:
+    if parameters.by and "DELIVERBY" in keywords:
         words += f" BY={parameters.by}"
-    if parameters.prdr and "PRDR" in offered:
+    if parameters.prdr and "PRDR" in keywords:
         words += " PRDR"
-    if "DSN" in offered:
+    if "DSN" in keywords:
         if parameters.ret is not Return.UNSPECIFIED:
             words += f" RET={parameters.ret.value}"
         if parameters.envelope_id:
             words += f" ENVID={encode_xtext(parameters.envelope_id)}"
-    if parameters.submitter and "AUTH" in offered:
+    if parameters.submitter and "AUTH" in keywords:
         words += f" AUTH={encode_xtext(parameters.submitter)}"
     return words
 
 
 def format_rcpt_parameters(parameters: RcptParameters, offered: Extensions) -> str:
     """The parameters as they stand behind the forward-path, each with its leading space; only what the peer offers."""
-    if "DSN" not in offered or parameters == _NO_RCPT_PARAMETERS:
+    if "DSN" not in offered.offered or parameters == _NO_RCPT_PARAMETERS:
         return ""
     words = ""
     if parameters.notify is not Notify.UNSPECIFIED:
