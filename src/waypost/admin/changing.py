@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import tempfile
 from collections.abc import Iterable
@@ -15,43 +14,32 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from waypost.admin.answers import Preview, Proposal, Reloaded, Revisions, RevisionText, Shift
-from waypost.admin.terminal import (
-    DEFAULT_CONFIG,
-    AdminOption,
-    ConfigOption,
-    JsonOption,
-    configured,
-    context,
-    fail,
-    show,
-)
+from waypost.admin.options import spread
+from waypost.admin.terminal import Whom, by_whom, configured, fail
 
 IdArgument = Annotated[str, typer.Argument(metavar="REVISION", help="As `config history` names it.")]
 
 
-def _by() -> str:
-    return f"{getpass.getuser()} (command line)"
-
-
-def reload(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
+@spread
+def reload(whom: Whom) -> None:
     """Put the configuration's file in force, whole or not at all.
 
     No session ends for it. What cannot change while the service runs is refused, with the reason.
 
     Example: waypost reload
     """
-    answer = context(config, admin, json=json).answer(lambda found: found.reload(by=_by()))
-    show(answer, _reloaded, as_json_value=json)
+    answer = whom.context.answer(lambda found: found.reload(by=by_whom()))
+    whom.show(answer, _reloaded)
 
 
+@spread
 def preview(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration that might be.", readable=False)],
     hours: Annotated[
         float, typer.Option("--hours", metavar="HOURS", min=0, help="Of past traffic, that is looked at.")
     ] = 24.0,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    *,
+    whom: Whom,
 ) -> None:
     """Tell what another configuration would do to mail.
 
@@ -59,39 +47,38 @@ def preview(
 
     Example: waypost preview new.toml --hours 48
     """
-    asked = context(config, admin, json=json)
-    proposal = Proposal(configured(file, as_json_value=json).text, str(file.absolute()), hours)
+    asked = whom.context
+    proposal = Proposal(configured(file, as_json_value=whom.json).text, str(file.absolute()), hours)
     answer = asked.answer(lambda found: found.preview(proposal))
-    show(answer, _previewed, as_json_value=json)
+    whom.show(answer, _previewed)
     raise typer.Exit(1 if answer.needs_restart else 0)
 
 
-def history(config: ConfigOption = DEFAULT_CONFIG, admin: AdminOption = "", json: JsonOption = False) -> None:  # noqa: FBT002
+@spread
+def history(whom: Whom) -> None:
     """List the configurations that were in force, newest first.
 
     Example: waypost config history
     """
-    show(context(config, admin, json=json).answer(lambda found: found.revisions()), _revisions, as_json_value=json)
+    whom.show(whom.context.answer(lambda found: found.revisions()), _revisions)
 
 
+@spread
 def show_revision(
     revision: IdArgument,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Print one of them.
 
     Example: waypost config show 3f2a90c41b
     """
-    show(context(config, admin, json=json).answer(lambda found: found.revision(revision)), _text, as_json_value=json)
+    whom.show(whom.context.answer(lambda found: found.revision(revision)), _text)
 
 
+@spread
 def rollback(
     revision: IdArgument,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Put an earlier configuration in the file's place, and in force.
 
@@ -99,18 +86,18 @@ def rollback(
 
     Example: waypost config rollback 3f2a90c41b
     """
-    asked = context(config, admin, json=json)
+    asked = whom.context
     text = asked.answer(lambda found: found.revision(revision)).text
-    if not config.exists():
-        fail(f"there is no file {config}", "name the service's own file with --config", as_json_value=json)
-    before = config.read_bytes()
-    _write(config, text.encode(), as_json_value=json)
+    if not whom.config.exists():
+        fail(f"there is no file {whom.config}", "name the service's own file with --config", as_json_value=whom.json)
+    before = whom.config.read_bytes()
+    _write(whom.config, text.encode(), as_json_value=whom.json)
     try:
-        answer = asked.answer(lambda found: found.reload(by=f"{_by()}, back to {revision}"))
+        answer = asked.answer(lambda found: found.reload(by=f"{by_whom()}, back to {revision}"))
     except typer.Exit:
-        _write(config, before, as_json_value=json)
+        _write(whom.config, before, as_json_value=whom.json)
         raise
-    show(answer, _reloaded, as_json_value=json)
+    whom.show(answer, _reloaded)
 
 
 def _write(file: Path, octets: bytes, *, as_json_value: bool) -> None:

@@ -5,69 +5,65 @@ Not here: what is done (operations/), or all else that is held (`waypost queue`,
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from waypost.admin import words
 from waypost.admin.answers import ActBody, Acted, Desk, FailureKind, OperationError
-from waypost.admin.queueing import by_whom, told
-from waypost.admin.terminal import DEFAULT_CONFIG, AdminOption, ConfigOption, JsonOption, as_json, context, show
+from waypost.admin.options import spread
+from waypost.admin.queueing import told
+from waypost.admin.terminal import Whom, as_json, by_whom
 from waypost.mail.envelope import MessageId
 
 OneId = Annotated[str, typer.Argument(help="The message's id.", metavar="ID")]
 Ids = Annotated[list[str], typer.Argument(help="The ids of the messages.", metavar="ID…")]
 
 
+@spread
 def quarantine_list(
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """List what is held in quarantine, each with why.
 
     Example: waypost quarantine list
     """
-    answer = context(config, admin, json=json).answer(lambda found: found.quarantine())
-    show(answer, words.queue, as_json_value=json)
+    answer = whom.context.answer(lambda found: found.quarantine())
+    whom.show(answer, words.queue)
 
 
+@spread
 def quarantine_show(
     id: OneId,  # noqa: A002 - the field's own name
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Print a message that waits in the queue or in quarantine, whole.
 
     Example: waypost quarantine show 1dvq3kbaxm00g
     """
-    octets = context(config, admin, json=json).answer(lambda found: found.octets(id))
-    if json:
+    octets = whom.context.answer(lambda found: found.octets(id))
+    if whom.json:
         typer.echo(as_json({"id": id, "message": octets.decode("utf-8", "replace")}))
     else:
         typer.echo(octets.replace(b"\r\n", b"\n"), nl=False)
 
 
+@spread
 def quarantine_release(
     id: Ids,  # noqa: A002 - the field's own name
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Let messages in quarantine go to their recipients.
 
     Example: waypost quarantine release 1dvq3kbaxm00g
     """
-    _act("release", id, config, admin, json=json)
+    _act("release", id, whom)
 
 
+@spread
 def quarantine_delete(
     id: Ids,  # noqa: A002 - the field's own name
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Delete messages in quarantine; nobody is told.
 
@@ -75,10 +71,10 @@ def quarantine_delete(
 
     Example: waypost quarantine delete 1dvq3kbaxm00g
     """
-    _act("delete", id, config, admin, json=json)
+    _act("delete", id, whom)
 
 
-def _act(action: str, ids: list[str], config: Path, admin: str, *, json: bool) -> None:
+def _act(action: str, ids: list[str], whom: Whom) -> None:
     body = ActBody(tuple(map(MessageId, ids)), by=by_whom())
 
     async def act(found: Desk) -> Acted:
@@ -93,7 +89,7 @@ def _act(action: str, ids: list[str], config: Path, admin: str, *, json: bool) -
             )
         return await found.act(action, body)
 
-    told(context(config, admin, json=json).answer(act), json=json)
+    told(whom.context.answer(act), json=whom.json)
 
 
 def quarantine_commands() -> typer.Typer:

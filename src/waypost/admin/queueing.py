@@ -6,9 +6,8 @@ who did it and why. Not here: what is done (operations/), and how it is worded (
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Final
 
@@ -16,21 +15,19 @@ import typer
 from rich.text import Text
 
 from waypost.admin import words
-from waypost.admin.answers import ActBody, Acted, Desk, FreezeBody, Froze, QueuePage
+from waypost.admin.answers import ActBody, Acted, Desk, FreezeBody, QueuePage
 from waypost.admin.archiving import export_queue, import_queue
+from waypost.admin.options import spread
 from waypost.admin.terminal import (
-    DEFAULT_CONFIG,
     AddressOption,
-    AdminOption,
     AllOption,
-    ConfigOption,
     Context,
     DomainOption,
     IdOption,
-    JsonOption,
     NextHopOption,
+    Whom,
     ago,
-    context,
+    by_whom,
     err,
     fail,
     show,
@@ -53,51 +50,75 @@ AfterOption = Annotated[str, typer.Option("--after", help="Those after this plac
 PlaceArgument = Annotated[str, typer.Argument(metavar="NEXT_HOP|ROUTE", help="As `queue destinations` names it.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Options: which recipients are meant, in the queue or in the bin; each narrows."""
+
+    id: IdOption = None
+    address: AddressOption = ""
+    domain: DomainOption = ""
+    next_hop: NextHopOption = ""
+
+    @property
+    def ids(self) -> tuple[MessageId, ...]:
+        """All that were given."""
+        return tuple(map(MessageId, self.id or ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Which(Some):
+    """Options: the same of the queue alone, where more is known of them."""
+
+    state: StateOption = ""
+    text: TextOption = ""
+    older_than: OlderOption = ""
+
+    def selection(self, *, json: bool) -> Selection:
+        """What they come to."""
+        before = ago(self.older_than, json=json) if self.older_than else 0.0
+        return Selection(self.ids, self.address, self.domain, self.next_hop, self.state, self.text, before)
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """Options: how something is done to them."""
+
+    everything: AllOption = False
+    reason: ReasonOption = ""
+    dry_run: DryRunOption = False
+
+
 # ---- seeing
-def queue_list(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    state: StateOption = "",
-    text: TextOption = "",
-    older_than: OlderOption = "",
-    limit: LimitOption = 100,
-    after: AfterOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_list(which: Which, *, limit: LimitOption = 100, after: AfterOption = "", whom: Whom) -> None:
     """List the recipients that wait, each with what came of it so far.
 
     Example: waypost queue list --domain example.com --text greylist
     """
-    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json).selection
-    asked = context(config, admin, json=json)
-    show(asked.answer(lambda found: _page(found, wanted, after, limit)), words.queue, as_json_value=json)
+    wanted = which.selection(json=whom.json)
+    whom.show(whom.context.answer(lambda found: _page(found, wanted, after, limit)), words.queue)
 
 
+@spread
 def queue_show(
     id: Annotated[str, typer.Argument(help="The message's id.", metavar="ID")],  # noqa: A002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Show one message in the queue: envelope, recipients, header.
 
     Example: waypost queue show 1dvq3kbaxm00g
     """
-    show(context(config, admin, json=json).answer(lambda found: found.show(id)), words.queued, as_json_value=json)
+    whom.show(whom.context.answer(lambda found: found.show(id)), words.queued)
 
 
+@spread
 def queue_why(
     asked_about: Annotated[
         str, typer.Argument(metavar="ID|DOMAIN|ADDRESS|NEXT_HOP", help="What waits, or what it waits for.")
     ],
+    *,
     limit: LimitOption = 20,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Say why mail waits, and when that ends.
 
@@ -106,15 +127,14 @@ def queue_why(
 
     Example: waypost queue why example.com
     """
-    asked = context(config, admin, json=json)
-    show(asked.answer(lambda found: found.why(asked_about, limit=limit)), words.why, as_json_value=json)
+    whom.show(whom.context.answer(lambda found: found.why(asked_about, limit=limit)), words.why)
 
 
+@spread
 def queue_destinations(
+    *,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many next hops.")] = 100,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Show what each next hop is doing, those in trouble first.
 
@@ -122,100 +142,44 @@ def queue_destinations(
 
     Example: waypost queue destinations
     """
-    asked = context(config, admin, json=json)
-    show(asked.answer(lambda found: found.destinations(limit=limit)), words.destinations, as_json_value=json)
+    whom.show(whom.context.answer(lambda found: found.destinations(limit=limit)), words.destinations)
 
 
 # ---- changing
-
-
-def queue_retry(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    state: StateOption = "",
-    text: TextOption = "",
-    older_than: OlderOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    reason: ReasonOption = "",
-    dry_run: DryRunOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_retry(which: Which, deed: Deed, whom: Whom) -> None:
     """Try waiting recipients now, whatever rests.
 
     Example: waypost queue retry --domain example.com
     """
-    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
-    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
-    _act("retry", body, context(config, admin, json=json))
+    _act("retry", _body(which, deed, json=whom.json), whom.context)
 
 
-def queue_hold(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    state: StateOption = "",
-    text: TextOption = "",
-    older_than: OlderOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    reason: ReasonOption = "",
-    dry_run: DryRunOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_hold(which: Which, deed: Deed, whom: Whom) -> None:
     """Set recipients aside: they are not tried until released.
 
     Example: waypost queue hold --domain example.com --reason "moving house"
     """
-    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
-    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
-    _act("hold", body, context(config, admin, json=json))
+    _act("hold", _body(which, deed, json=whom.json), whom.context)
 
 
-def queue_release(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    state: StateOption = "",
-    text: TextOption = "",
-    older_than: OlderOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    reason: ReasonOption = "",
-    dry_run: DryRunOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_release(which: Which, deed: Deed, whom: Whom) -> None:
     """Let held recipients be tried again, now.
 
     Example: waypost queue release --domain example.com
     """
-    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
-    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
-    _act("release", body, context(config, admin, json=json))
+    _act("release", _body(which, deed, json=whom.json), whom.context)
 
 
+@spread
 def queue_reroute(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    state: StateOption = "",
-    text: TextOption = "",
-    older_than: OlderOption = "",
+    which: Which,
+    *,
     to: Annotated[str, typer.Option("--to", metavar="NEXT_HOP|ROUTE", help="Where they are to go.")] = "",
-    everything: AllOption = False,  # noqa: FBT002
-    reason: ReasonOption = "",
-    dry_run: DryRunOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    deed: Deed,
+    whom: Whom,
 ) -> None:
     """Let recipients go another way, now, and stay on it.
 
@@ -224,114 +188,63 @@ def queue_reroute(
 
     Example: waypost queue reroute --domain example.com --to spare
     """
-    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
-    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run, to=to)
-    _act("reroute", body, context(config, admin, json=json))
+    _act("reroute", replace(_body(which, deed, json=whom.json), to=to), whom.context)
 
 
-def queue_bounce(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    state: StateOption = "",
-    text: TextOption = "",
-    older_than: OlderOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    reason: ReasonOption = "",
-    dry_run: DryRunOption = False,  # noqa: FBT002
-    yes: YesOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_bounce(which: Which, deed: Deed, *, yes: YesOption = False, whom: Whom) -> None:
     """Give recipients up, with a report to their authors that says why.
 
     The bin keeps them for a while. Who said NOTIFY=NEVER is not told.
 
     Example: waypost queue bounce --domain example.com --reason "this domain is gone" --yes
     """
-    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
-    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
-    _act("bounce", body, context(config, admin, json=json), yes=yes)
+    _act("bounce", _body(which, deed, json=whom.json), whom.context, yes=yes)
 
 
-def queue_delete(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    state: StateOption = "",
-    text: TextOption = "",
-    older_than: OlderOption = "",
-    everything: AllOption = False,  # noqa: FBT002
-    reason: ReasonOption = "",
-    dry_run: DryRunOption = False,  # noqa: FBT002
-    yes: YesOption = False,  # noqa: FBT002
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_delete(which: Which, deed: Deed, *, yes: YesOption = False, whom: Whom) -> None:
     """Delete recipients from the queue, without a report.
 
     The bin keeps them for a while.
 
     Example: waypost queue delete --id 1dvq3kbaxm00g --yes
     """
-    wanted = _body(id, address, domain, next_hop, state, text, older_than, json=json)
-    body = replace(wanted, everything=everything, reason=reason, dry_run=dry_run)
-    _act("delete", body, context(config, admin, json=json), yes=yes)
+    _act("delete", _body(which, deed, json=whom.json), whom.context, yes=yes)
 
 
 # ---- the bin
-def queue_bin(
-    id: IdOption = None,  # noqa: A002 - the field's own name
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    limit: LimitOption = 100,
-    after: AfterOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_bin(some: Some, *, limit: LimitOption = 100, after: AfterOption = "", whom: Whom) -> None:
     """List what was deleted or bounced, and can be brought back.
 
     Example: waypost queue bin
     """
-    wanted = Selection(tuple(map(MessageId, id or ())), address, domain, next_hop)
-    asked = context(config, admin, json=json)
-    show(asked.answer(lambda found: found.bin(wanted, after=after, limit=limit)), words.binned, as_json_value=json)
+    wanted = Selection(some.ids, some.address, some.domain, some.next_hop)
+    whom.show(whom.context.answer(lambda found: found.bin(wanted, after=after, limit=limit)), words.binned)
 
 
+@spread
 def queue_restore(
-    id: IdOption = None,  # noqa: A002
-    address: AddressOption = "",
-    domain: DomainOption = "",
-    next_hop: NextHopOption = "",
-    everything: Annotated[bool, typer.Option("--all", help="All that is in the bin is meant.")] = False,  # noqa: FBT002
+    some: Some,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All that is in the bin is meant.")] = False,
     reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    whom: Whom,
 ) -> None:
     """Bring deleted or bounced recipients back; they are due at once.
 
     Example: waypost queue restore --id 1dvq3kbaxm00g
     """
-    selected = tuple(map(MessageId, id or ()))
-    body = ActBody(selected, address, domain, next_hop, everything=everything, by=by_whom(), reason=reason)
-    told(context(config, admin, json=json).answer(lambda found: found.restore(body)), json=json)
+    body = ActBody(
+        some.ids, some.address, some.domain, some.next_hop, everything=everything, by=by_whom(), reason=reason
+    )
+    told(whom.context.answer(lambda found: found.restore(body)), json=whom.json)
 
 
 # ---- frost
-def queue_freeze(
-    place: PlaceArgument,
-    reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_freeze(place: PlaceArgument, *, reason: ReasonOption = "", whom: Whom) -> None:
     """Try nothing at a next hop or route until it is thawed.
 
     Nothing is given up there either. It outlasts a restart. Attempts under way end as they would have.
@@ -339,34 +252,26 @@ def queue_freeze(
     Example: waypost queue freeze smtp://inner.example.com:25 --reason "disk full there"
     """
     body = FreezeBody(_place(place), by_whom(), reason)
-    _frozen(context(config, admin, json=json).answer(lambda found: found.freeze(body)), json=json)
+    whom.show(whom.context.answer(lambda found: found.freeze(body)), words.frozen)
 
 
-def queue_thaw(
-    place: PlaceArgument,
-    reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_thaw(place: PlaceArgument, *, reason: ReasonOption = "", whom: Whom) -> None:
     """Let a frozen next hop or route be tried again, now.
 
     Example: waypost queue thaw smtp://inner.example.com:25
     """
     body = FreezeBody(_place(place), by_whom(), reason)
-    _frozen(context(config, admin, json=json).answer(lambda found: found.thaw(body)), json=json)
+    whom.show(whom.context.answer(lambda found: found.thaw(body)), words.frozen)
 
 
-def queue_frozen(
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
-) -> None:
+@spread
+def queue_frozen(whom: Whom) -> None:
     """List what is frozen, by whom and why.
 
     Example: waypost queue frozen
     """
-    _frozen(context(config, admin, json=json).answer(lambda found: found.frozen()), json=json)
+    whom.show(whom.context.answer(lambda found: found.frozen()), words.frozen)
 
 
 def _place(text: str) -> str:
@@ -374,31 +279,23 @@ def _place(text: str) -> str:
     return text if ":" in text or text.startswith(ROUTE) else ROUTE + text
 
 
-def _frozen(answer: Froze, *, json: bool) -> None:
-    show(answer, words.frozen, as_json_value=json)
-
-
 # ---- what they share
-def _body(
-    ids: list[str] | None,
-    address: str,
-    domain: str,
-    next_hop: str,
-    state: str,
-    text: str,
-    older_than: str,
-    *,
-    json: bool,
-) -> ActBody:
-    """What the filters say, and who asks."""
-    selected = tuple(MessageId(each) for each in ids or ())
-    before = ago(older_than, json=json) if older_than else 0.0
-    return ActBody(selected, address, domain, next_hop, state, text, before, by=by_whom())
-
-
-def by_whom() -> str:
-    """Who asks, for the history."""
-    return f"{getpass.getuser()} (command line)"
+def _body(which: Which, deed: Deed, *, json: bool) -> ActBody:
+    """What the options say, and who asks."""
+    chosen = which.selection(json=json)
+    return ActBody(
+        chosen.ids,
+        chosen.address,
+        chosen.domain,
+        chosen.next_hop,
+        chosen.state,
+        chosen.text,
+        chosen.received_before,
+        everything=deed.everything,
+        by=by_whom(),
+        reason=deed.reason,
+        dry_run=deed.dry_run,
+    )
 
 
 _DONE: Final = {

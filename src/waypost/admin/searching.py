@@ -12,22 +12,14 @@ import typer
 
 from waypost.admin import words
 from waypost.admin.answers import Desk, Traces
-from waypost.admin.terminal import (
-    DEFAULT_CONFIG,
-    AdminOption,
-    ConfigOption,
-    DomainOption,
-    JsonOption,
-    ago,
-    context,
-    fail,
-    show,
-)
+from waypost.admin.options import spread
+from waypost.admin.terminal import DomainOption, Whom, ago, fail
 from waypost.queue.storage import Search
 
 _OUTCOMES = ("delivered", "deferred", "rejected", "in doubt")
 
 
+@spread
 def trace(
     asked: Annotated[str, typer.Argument(metavar="[ID|ADDRESS]", help="A message's id, or who it is from or to.")] = "",
     domain: DomainOption = "",
@@ -39,9 +31,8 @@ def trace(
     until: Annotated[str, typer.Option("--until", metavar="TIME", help="Received longer ago.")] = "",
     before: Annotated[str, typer.Option("--before", metavar="ID", help="Older than this message.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="At most so many messages.")] = 10,
-    config: ConfigOption = DEFAULT_CONFIG,
-    admin: AdminOption = "",
-    json: JsonOption = False,  # noqa: FBT002
+    *,
+    whom: Whom,
 ) -> None:
     """Tell the whole life of a message.
 
@@ -51,7 +42,7 @@ def trace(
     Example: waypost trace --text greylist --domain example.com --since 2h
     """
     if outcome and outcome not in _OUTCOMES:
-        fail(f"no outcome is {outcome!r}", f"it is one of {', '.join(_OUTCOMES)}", as_json_value=json, code=2)
+        fail(f"no outcome is {outcome!r}", f"it is one of {', '.join(_OUTCOMES)}", as_json_value=whom.json, code=2)
     wanted = Search(
         "",
         domain,
@@ -59,20 +50,25 @@ def trace(
         next_hop,
         outcome,
         text,
-        ago(since, json=json) if since else 0.0,
-        ago(until, json=json) if until else 0.0,
+        ago(since, json=whom.json) if since else 0.0,
+        ago(until, json=whom.json) if until else 0.0,
     )
     if not asked and wanted == Search():
-        fail("nothing is asked for", "give an id, an address, or an option such as --text", as_json_value=json, code=2)
-    desk = context(config, admin, json=json)
+        fail(
+            "nothing is asked for",
+            "give an id, an address, or an option such as --text",
+            as_json_value=whom.json,
+            code=2,
+        )
+    desk = whom.context
     if wanted == Search():
-        show(desk.answer(lambda found: found.trace(asked, limit=limit)), words.traces, as_json_value=json)
+        whom.show(desk.answer(lambda found: found.trace(asked, limit=limit)), words.traces)
         return
     if asked and "@" not in asked:
-        fail(f"{asked} is one message already", "leave the other options out", as_json_value=json, code=2)
+        fail(f"{asked} is one message already", "leave the other options out", as_json_value=whom.json, code=2)
     wanted = replace(wanted, address=asked.strip("<>"))
     answer = desk.answer(lambda found: _search(found, wanted, before, limit))
-    show(answer, words.traces, as_json_value=json)
+    whom.show(answer, words.traces)
     raise typer.Exit(0 if answer.traces else 1)
 
 

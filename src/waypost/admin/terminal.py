@@ -7,6 +7,7 @@ understood. With `--json` the answer, or `{"error": …, "remedy": …}`, is one
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import socket
 import sys
@@ -138,6 +139,24 @@ NextHopOption = Annotated[str, typer.Option("--next-hop", help="Waiting for this
 AllOption = Annotated[bool, typer.Option("--all", help="The whole queue is meant.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """Options: whom a command asks, and how it says the answer (options.py)."""
+
+    config: ConfigOption = DEFAULT_CONFIG
+    admin: AdminOption = ""
+    json: JsonOption = False
+
+    @property
+    def context(self) -> Context:
+        """What they come to. Without any file, a service with the default admin address is asked."""
+        return context(self.config, self.admin, json=self.json)
+
+    def show(self, value: T, worded: Callable[[T], Iterable[RenderableType]]) -> None:
+        """Print an answer."""
+        show(value, worded, as_json_value=self.json)
+
+
 def configured(path: Path, *, as_json_value: bool) -> Config:
     """The configuration in `path`, or the end of this process with all complaints about it."""
     from waypost.config import Complaints, load  # noqa: PLC0415 - half a second; a service that is asked needs none of it
@@ -215,6 +234,11 @@ def octets_of(file: str, *, as_json_value: bool) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}", "name another file", as_json_value=as_json_value)
+
+
+def by_whom() -> str:
+    """Who asks, for the history."""
+    return f"{getpass.getuser()} (command line)"
 
 
 def ago(age: str, *, json: bool) -> float:
