@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
@@ -14,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.live.mail import to_port
-from tests.live.process import free_port, until
+from tests.live.process import free_port, run, until
 from tests.live.service import Service, prepare, running, status_of
 from tests.live.sink import sink
 from tests.live.source import Source, identity
@@ -103,6 +104,23 @@ async def test_a_worker_that_begins_amid_a_storm_of_hangups_is_not_ended_by_them
             promised = set((await Source(service.port, count=20).run()).promised)
             await far_end.until(lambda: promised <= arrived(far_end.taken), "every promised message")
             assert metric(service, "waypost_worker_restarts_total") == 1
+
+
+async def test_another_service_started_on_the_same_spool_touches_nothing_of_it(place: Path) -> None:
+    """It removed the shards that held nothing yet from under their workers, and took the address of the handover."""
+    async with sink(keep=identity) as far_end:
+        service = with_workers(prepare(place, to_port(far_end.port)), 2)
+        async with running(service):
+            (place / "other").mkdir()
+            other = with_workers(prepare(place / "other", to_port(far_end.port)), 1)
+            other.config.write_text(other.config.read_text().replace(str(place / "other/spool"), str(place / "spool")))
+            ran = await run(sys.executable, "-m", "waypost", "serve", "--config", other.config)
+            assert ran.code == 1
+            assert f"is in use by process {service.pid}" in ran.errors
+            assert (place / "spool/shards/1/queue.db").exists()
+            assert (place / "spool/handover").exists()
+            promised = set((await Source(service.port, count=20).run()).promised)
+            await far_end.until(lambda: promised <= arrived(far_end.taken), "every promised message")
 
 
 async def hang_up_on(service: Service) -> None:

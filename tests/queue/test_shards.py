@@ -41,6 +41,19 @@ async def test_only_shards_beyond_the_workers_that_hold_nothing_are_removed(tmp_
     assert shards(tmp_path) == [0, 1, 3]
 
 
+async def test_a_shard_that_a_process_has_stays_though_it_holds_nothing(tmp_path: Path) -> None:
+    """A service that was started by mistake, with fewer workers, took it from under a worker about to take mail."""
+    await a_shard(tmp_path, 0)
+    storage = SqliteStorage(shard(tmp_path, 1))
+    await storage.open(owner="a worker that runs")
+
+    assert remove_blank(tmp_path, 1) == []
+    assert shards(tmp_path) == [0, 1]
+    await storage.close()
+    assert remove_blank(tmp_path, 1) == [1]
+    assert shards(tmp_path) == [0]
+
+
 async def test_the_shelf_of_one_process_is_that_of_all_workers_to_come(tmp_path: Path) -> None:
     one = SqliteStorage(tmp_path)
     await one.open(owner="one process")

@@ -9,6 +9,7 @@ from functools import partial
 
 from waypost.app import Parts, log_of
 from waypost.config import Config
+from waypost.life.claim import claim
 from waypost.life.handover import take_over
 from waypost.life.notify import from_environment
 from waypost.life.place import wanted
@@ -29,16 +30,18 @@ def start(config: Config, ready: Callable[[Serving], None], *, replace: bool = F
     `replace`: in the place of the service that runs on this spool now, with its sockets.
     """
     taken = take_over(config.spool) if replace else from_systemd(os.environ, os.getpid())
+    clock = SystemClock()
     workers, sockets = wanted(config), _bound(config, Sockets(taken))
     if config.service.user:
         become(config.service.user, config.spool)
+    if not config.database:
+        claim(config.spool, clock)
     if workers == 1:
         remove_blank(config.spool, workers)
     notifier = from_environment()
     if workers == 1 and len(shards(config.spool)) == 1:
         parts = Parts(receiver=partial(Receiver, sockets=sockets), sockets=lambda: sockets)
         return serve(config, Manager(config.spool, ready, notifier), parts=parts)
-    clock = SystemClock()
     log = log_of(config, clock, {"worker": "supervisor"})
     try:
         return Supervisor(config, clock, given=sockets, notifier=notifier).run(ready)

@@ -17,6 +17,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from waypost.queue.spool import Spool
+from waypost.queue.storage import StorageError
+
 #: Whatever of these has a row is worth a process.
 _KEPT: Final = ("messages", "events", "done", "captured", "reports")
 
@@ -41,11 +44,26 @@ def shards(spool: Path) -> Sequence[int]:
 
 
 def remove_blank(spool: Path, workers: int) -> Sequence[int]:
-    """Remove the shards beyond `workers` that hold nothing: no mail, no history, no captured copy."""
-    blank = [index for index in shards(spool) if index >= workers and _is_blank(shard(spool, index) / "queue.db")]
-    for index in blank:
-        shutil.rmtree(shard(spool, index), ignore_errors=True)
-    return blank
+    """Remove the shards beyond `workers` that hold nothing: no mail, no history, no captured copy.
+
+    One that a process has stays, whatever is in it: the next message may come to it, and would be gone with it.
+    """
+    return [index for index in shards(spool) if index >= workers and _removed(shard(spool, index))]
+
+
+def _removed(directory: Path) -> bool:
+    """Whether it held nothing, and was nobody's."""
+    try:
+        held = Spool.take(directory, allow_ephemeral=True)
+    except StorageError:
+        return False
+    try:
+        blank = _is_blank(directory / "queue.db")
+        if blank:
+            shutil.rmtree(directory, ignore_errors=True)
+        return blank
+    finally:
+        held.leave()
 
 
 def _is_blank(database: Path) -> bool:

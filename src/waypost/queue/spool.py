@@ -31,6 +31,12 @@ def failed(detail: str) -> StorageError:
     return StorageError(StoreFault(StoreFaultKind.FAILED, detail))
 
 
+def unfit(path: Path, error: OSError) -> StorageError:
+    """The error of a directory that the system does not let us use."""
+    why = error.strerror or str(error)
+    return failed(f"spool {path} cannot be used: {why}; service.spool must name a directory of ours")
+
+
 class SpoolInUseError(StorageError):
     """Another process has the spool; it may be just ending."""
 
@@ -51,23 +57,22 @@ class Spool:
         Raises: StorageError, with a sentence that names the place and the remedy.
         """
         try:
-            _make(path)
+            make(path)
             if not allow_ephemeral:
                 _refuse_ephemeral(path)
-            return cls(path, _lock(path))
+            return cls(path, hold(path / "lock"))
         except OSError as error:
-            why = error.strerror or str(error)
-            raise failed(f"spool {path} cannot be used: {why}; service.spool must name a directory of ours") from error
+            raise unfit(path, error) from error
 
     def leave(self) -> None:
         """Let another process have it."""
         os.close(self._lock)
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
     """Make the directory and those above it that are missing, each so that a power cut does not undo it."""
     if not path.exists():
-        _make(path.parent)
+        make(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
         sync_directory(path.parent)
 
@@ -81,20 +86,22 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def _lock(path: Path) -> int:
-    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def hold(file: Path) -> int:
+    """Lock `file` in a spool, as long as the descriptor that comes back is open. Raises: SpoolInUseError, OSError."""
+    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
-        why = f"spool {path} is in use by process {holder}; stop it, or give this one a spool of its own"
+        why = f"spool {file.parent} is in use by process {holder}; stop it, or give this one a spool of its own"
         raise SpoolInUseError(StoreFault(StoreFaultKind.FAILED, why)) from None
     except OSError:
         os.close(lock)
         raise
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode("ascii"), 0)
+    with contextlib.suppress(OSError):  # a full disk: who has it is not told, and mail can leave, which makes room
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode("ascii"), 0)
     return lock
 
 

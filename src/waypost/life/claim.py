@@ -1,0 +1,39 @@
+"""A spool is one service's. Another that is started on it, by mistake or too early, touches nothing of what is there.
+
+Each process locks the part of the spool that it writes to (queue/spool.py). This lock is the whole service's, from
+before it opens or removes anything to the end of its first process, however that ends.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from waypost.net.clock import Clock
+from waypost.queue.spool import SpoolInUseError, hold, make, unfit
+
+#: How long to wait for a service that has just ended, and that the system is still clearing away.
+PATIENCE: Final = timedelta(seconds=2)
+PAUSE: Final = timedelta(seconds=0.05)
+
+
+def claim(spool: Path, clock: Clock) -> None:
+    """Have the spool, to the end of this process. Raises: StorageError, with a sentence."""
+    ends_at = clock.monotonic() + PATIENCE.total_seconds()
+    while not _had(spool, is_last_try=clock.monotonic() > ends_at):
+        time.sleep(PAUSE.total_seconds())  # noqa: TID251 - there is no loop yet, nor anything else to do
+
+
+def _had(spool: Path, *, is_last_try: bool) -> bool:
+    try:
+        make(spool)
+        hold(spool / "service")
+    except SpoolInUseError:
+        if is_last_try:
+            raise
+        return False
+    except OSError as error:
+        raise unfit(spool, error) from error
+    return True
