@@ -18,9 +18,20 @@ def program(asked: str = "") -> typer.Typer:
     return commands(asked, _OWN)
 
 
+def _is_text(argument: str) -> bool:
+    """Whether it was UTF-8; what was not, Python hands over as surrogates, which nothing else can write."""
+    return not any("\ud800" <= each <= "\udfff" for each in argument)
+
+
 def main() -> None:
     """The console script. A pipe that is closed early (`waypost queue list | head`) is no error of ours."""
     collect_seldom()
+    unreadable = next((each for each in sys.argv if not _is_text(each)), "")
+    if unreadable:
+        sys.stderr.write(
+            f"waypost: an argument is no UTF-8: {unreadable!a}\n         see what the terminal is set to\n"
+        )
+        sys.exit(2)
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
     if asked == "serve":
         from waypost.life.hangup import keep_back  # noqa: PLC0415 - no other command has a use for it

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.cli.service import BIN, asked, run, serving
 from waypost import __version__, is_compiled, with_build
+from waypost.__main__ import program
 
 CONFIG = """\
 [service]
@@ -87,6 +89,41 @@ def test_what_it_says_to_try_can_be_tried_as_it_stands(tmp_path: Path) -> None:
             service.kill()
     assert '"event":"stopped' in log
     assert service.returncode == 0
+
+
+def test_an_answer_for_which_there_is_no_room_is_told_so(tmp_path: Path) -> None:
+    """A disk that is full is when one asks; it was a traceback."""
+    config = tmp_path / "waypost.toml"
+    config.write_text(CONFIG)
+    for form in ((), ("--json",)):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(  # noqa: S603 - our own program
+                [BIN / "waypost", "resolve", "example.com", "--config", config, *form],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        assert done.returncode == 1
+        assert "the answer cannot be written: No space left on device" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_an_argument_that_is_no_utf_8_is_refused_and_no_traceback_shown() -> None:
+    done = subprocess.run([BIN / "waypost", "trace", b"\xfc@example.com"], capture_output=True, check=False, timeout=60)  # noqa: S603
+    assert done.returncode == 2
+    assert done.stderr.startswith(rb"waypost: an argument is no UTF-8: '\udcfc@example.com'")
+
+
+@pytest.mark.parametrize("name", ["müller.example", "mail\r\nRSET", "two words", "x" * 256])
+def test_a_name_that_no_ehlo_can_have_is_refused_with_what_it_should_be(name: str) -> None:
+    """One with a line's end, or with a letter beyond ASCII, was a traceback."""
+    arguments = ("send", "--from", "a@example.org", "--to", "b@example.com", "--body", "x", "--hello", name)
+    done = CliRunner().invoke(program(), arguments)
+    assert done.exit_code == 2
+    assert "--hello" in done.stderr
+    assert "mail.example.org" in done.stderr
 
 
 def test_a_configuration_with_faults_starts_nothing(tmp_path: Path) -> None:

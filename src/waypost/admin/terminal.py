@@ -7,8 +7,10 @@ understood. With `--json` the answer, or `{"error": …, "remedy": …}`, is one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import json
+import os
 import socket
 import sys
 import tomllib
@@ -67,13 +69,29 @@ def json_line(value: object) -> str:
 
 
 def show(value: T, worded: Callable[[T], Iterable[RenderableType]], *, as_json_value: bool) -> None:
-    """Print an answer."""
-    if as_json_value:
-        typer.echo(as_json(value))
-        return
+    """Print an answer, or end this process where it cannot be written."""
+    try:
+        _print([as_json(value)] if as_json_value else worded(value))
+    except BrokenPipeError:
+        raise  # who has read enough is content
+    except OSError as error:
+        let_go_of_output()
+        fail(f"the answer cannot be written: {error.strerror}", "make room there, or send it elsewhere")
+
+
+def _print(pieces: Iterable[RenderableType]) -> None:
     console = out()
-    for piece in worded(value):
-        console.print(piece)
+    for piece in pieces:
+        if isinstance(piece, str):
+            typer.echo(piece)
+        else:
+            console.print(piece)
+
+
+def let_go_of_output() -> None:
+    """Write nothing more there: at its end the interpreter would try to, once more, and tell that it cannot."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(error: str, remedy: str, *, as_json_value: bool = False, code: int = 1) -> NoReturn:

@@ -51,7 +51,7 @@ def send_command(
     reverse_path = _reverse_path(sender, as_json_value=json)
     recipients = tuple(_mailbox(each, "--to", as_json_value=json) for each in to)
     address = server_address(server, "--server", as_json_value=json)
-    name = hello or socket.gethostname()
+    name = _hello_name(hello or socket.gethostname(), as_json_value=json)
     if file:
         octets = with_crlf(octets_of(file, as_json_value=json))
     else:
@@ -82,6 +82,14 @@ def _sent(sent: Sent) -> Iterable[Text]:
         yield Text(f"<{answer.recipient}>  {answer.reply}", style="green" if answer.accepted else "red")
     if sent.trouble:
         yield Text(f"Not sent: {sent.trouble}", style="red")
+
+
+def _hello_name(name: str, *, as_json_value: bool) -> str:
+    """What stands in EHLO and in the Message-ID: other programs' names are tried here, too, if they fit on the line."""
+    if len(name) > 255 or not all("!" <= each <= "~" for each in name):
+        problem = f"--hello: {name!r} is more than 255 printable ASCII characters without a blank"
+        fail(problem, "give a name such as mail.example.org", as_json_value=as_json_value, code=2)
+    return name
 
 
 def _reverse_path(text: str, *, as_json_value: bool) -> ReversePath:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,16 @@ from rich.text import Text
 
 from waypost import __version__, app
 from waypost.admin.demo import demonstrate
-from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, json_line, out
+from waypost.admin.terminal import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    configured,
+    fail,
+    json_line,
+    let_go_of_output,
+    out,
+)
 from waypost.config.parts import login_at
 from waypost.life.start import start
 from waypost.net.clock import SystemClock
@@ -84,8 +92,7 @@ def _say(lines: Iterable[str]) -> None:
         for number, line in enumerate(lines):
             typer.secho(line, bold=number == 0)
     except OSError:
-        # Else the interpreter would try to get rid of the rest at its end, and tell that it could not.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_output()
 
 
 def _called() -> str:
