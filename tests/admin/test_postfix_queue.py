@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -210,3 +211,22 @@ def test_a_queue_that_is_in_use_is_let_alone(tmp_path: Path) -> None:
     (tmp_path / "pid/master.pid").write_text(f"  {os.getpid()}\n")
     said = asked("import", "postfix-queue", "--from", str(tmp_path), "--into", str(tmp_path), code=1)
     assert said == ""
+
+
+@pytest.mark.parametrize(("kind", "whose"), [("postfix-queue", "Postfix"), ("exim-queue", "Exim")])
+def test_a_directory_that_is_no_spool_is_not_told_as_an_empty_queue(tmp_path: Path, kind: str, whose: str) -> None:
+    """A mistyped --from said that 0 messages had been moved, and all was well."""
+    words = ("import", kind, "--from", str(tmp_path), "--archive", str(tmp_path / "x.tar"), "--json")
+    assert f"is no spool of {whose}'s" in json.loads(asked(*words, code=1))["error"]
+    assert not (tmp_path / "x.tar").exists()
+
+
+def test_a_directory_without_a_spool_is_not_moved_and_not_made_one(tmp_path: Path) -> None:
+    """A mistyped --from was made a spool, and then moved with success: all its 0 messages."""
+    for source, why in ((tmp_path / "mistyped", "there is no spool at"), (tmp_path, "there is no spool at")):
+        said = asked("spool", "move", "--from", str(source), "--to", str(tmp_path / "new"), "--json", code=1)
+        assert why in json.loads(said)["error"]
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "queue.db").touch()
+    said = asked("spool", "move", "--from", str(tmp_path), "--to", f"{tmp_path}/", "--json", code=1)
+    assert "are both" in json.loads(said)["error"]

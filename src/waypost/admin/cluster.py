@@ -161,6 +161,7 @@ def move_spool(
 
     Example: waypost spool move --from /var/spool/waypost --to postgresql://waypost@db.example.net/waypost
     """
+    _see_that_they_are_two(source, destination, json=json)
     try:
         tally = asyncio.run(_move(source, destination, _stores(bodies, json=json)))
     except (StorageError, MoveError) as error:
@@ -175,6 +176,14 @@ def move_spool(
         "digest": f"{tally.digest:064x}",
     }
     show(answer, lambda _: (_told(tally),), as_json_value=json)
+
+
+def _see_that_they_are_two(source: str, destination: str, *, json: bool) -> None:
+    """A mistyped directory must not be told as an empty spool, nor be made one."""
+    if not is_database(source) and not (Path(source) / "queue.db").is_file():
+        fail(f"there is no spool at {source}", "name the directory that service.spool names", as_json_value=json)
+    if source == destination or Path(source).resolve() == Path(destination).resolve():
+        fail(f"--from and --to are both {source}", "name the place it is to be at with --to", as_json_value=json)
 
 
 def _stores(bodies: str, *, json: bool) -> list[S3]:

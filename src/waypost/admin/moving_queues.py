@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,7 @@ def import_postfix_queue(
     """
     if _postfix_runs(source):
         fail(f"Postfix runs on {source}", "stop it first: postfix stop", as_json_value=json)
+    _see_that_it_is_one(source, "Postfix", _QUEUES, json=json)
     _move("postfix", source, _in_postfix(source), _Way(into, archive, delete), json=json)
 
 
@@ -103,6 +104,7 @@ def import_exim_queue(
 
     Example: waypost import exim-queue --archive /var/backups/exim.tar
     """
+    _see_that_it_is_one(source, "Exim", ("input",), json=json)
     _move("exim", source, _in_exim(source), _Way(into, archive, delete), json=json)
 
 
@@ -148,6 +150,13 @@ def _move(name: str, source: Path, messages: Iterator[Found], way: _Way, *, json
         fail(why, "mend that, and run it again", as_json_value=json)
     show(Moved(moved, recipients, tuple(skipped)), lambda one: _moved_words(one, way), as_json_value=json)
     raise typer.Exit(1 if skipped else 0)
+
+
+def _see_that_it_is_one(spool: Path, whose: str, folders: Sequence[str], *, json: bool) -> None:
+    """A wrong directory holds no mail, and must not be told as an empty queue."""
+    if spool.is_dir() and not any((spool / name).is_dir() for name in folders):
+        why = f"{spool} is no spool of {whose}'s: there is no {' nor '.join(folders)} in it"
+        fail(why, "name the right one with --from", as_json_value=json)
 
 
 def _take(name: str, found: Found, way: _Way, writer: Writer | None, now: float) -> int:
