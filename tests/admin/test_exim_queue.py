@@ -109,7 +109,7 @@ def spool(tmp_path: Path) -> Path:
 def test_a_queue_goes_into_an_archive_and_what_is_not_whole_stays(tmp_path: Path) -> None:
     archive = tmp_path / "exim.tar"
     said = asked("import", "exim-queue", "--from", str(spool(tmp_path)), "--archive", str(archive), code=1)
-    assert f"1 messages, for 5 recipients, are in {archive}." in said
+    assert f"1 message, for 5 recipients, is in {archive}." in said
     assert "1xXkGX-0006AD-2B-H: it is not whole" in said
     (parcel,) = [part for part in read_archive(archive) if isinstance(part, Parcel)]
     assert [part.address for part in parcel.recipients][-1] == "late@example.test"

@@ -157,7 +157,7 @@ def test_the_queue_is_moved_into_the_pickup_directory(tmp_path: Path) -> None:
         file.write_bytes(octets)
         file.chmod(mode)
     said = asked("import", "postfix-queue", "--from", str(spool), "--into", str(box), "--delete", code=1)
-    assert "1 messages, for 2 recipients" in said
+    assert "1 message, for 2 recipients" in said
     assert "CD2" in said
     assert "never finished" in said
     (dropped,) = box.glob("*.eml")

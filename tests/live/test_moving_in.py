@@ -139,7 +139,7 @@ async def to_archive(command: str, spool: Path, place: Path) -> None:
         return "stop it first" not in ran.errors  # its master takes a moment to end
 
     await until(is_moved, "the old one to have ended")
-    assert "1 messages, for 3 recipients" in said[0]
+    assert "1 message, for 3 recipients" in said[0]
 
 
 #: Routers of many kinds, none of which asks DNS.

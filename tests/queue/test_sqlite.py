@@ -19,6 +19,7 @@ import pytest
 from tests.contract.letters import HOP, NOW, accept, claim_one, envelope, name, read, settlement, to
 from waypost.mail.envelope import InMemory, MessageId, NextHop
 from waypost.queue import database, ids, reads
+from waypost.queue.database import fault_of
 from waypost.queue.octets import CHUNK
 from waypost.queue.sqlite import SqliteStorage, _Open
 from waypost.queue.storage import Counts, Selection, StorageError, Stored, StoreFault, StoreFaultKind
@@ -151,6 +152,14 @@ class FailingConnection:
 
     def close(self) -> None:
         self.real.close()
+
+
+def test_a_disk_without_room_for_the_log_s_index_is_told_as_a_full_one(tmp_path: Path) -> None:
+    """It was told as an I/O error, at a start on a disk that others had filled."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+    fault = fault_of(error, tmp_path / "queue.db")
+    assert (fault.kind, fault.detail) == (StoreFaultKind.FULL, f"no space left for the spool {tmp_path}")
 
 
 async def test_a_commit_that_failed_is_not_tried_again_and_the_file_is_opened_anew(storage: SqliteStorage) -> None:

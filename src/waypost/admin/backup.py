@@ -23,6 +23,7 @@ from rich.text import Text
 
 from waypost import __version__
 from waypost.admin.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, configured, fail, show
+from waypost.admin.words import counted
 from waypost.queue.shards import shard, shards
 from waypost.queue.spool import sync_directory
 
@@ -147,7 +148,7 @@ def backup(
     except BackupError as error:
         problem, _, remedy = str(error).rpartition("; ")
         fail(problem, remedy, as_json_value=json)
-    show(copied, lambda one: [Text(f"Copied and checked: {one.messages} messages wait in {to}.")], as_json_value=json)
+    show(copied, lambda one: [Text(f"Copied and checked: {_waiting(one)} in {to}.")], as_json_value=json)
 
 
 def restore(
@@ -167,4 +168,8 @@ def restore(
     except BackupError as error:
         problem, _, remedy = str(error).rpartition("; ")
         fail(problem, remedy, as_json_value=json)
-    show(copied, lambda one: [Text(f"Restored: {one.messages} messages wait in {spool}.")], as_json_value=json)
+    show(copied, lambda one: [Text(f"Restored: {_waiting(one)} in {spool}.")], as_json_value=json)
+
+
+def _waiting(copied: Copied) -> str:
+    return f"{counted(copied.messages, 'message')} {'waits' if copied.messages == 1 else 'wait'}"

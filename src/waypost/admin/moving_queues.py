@@ -23,6 +23,7 @@ from rich.text import Text
 from waypost.admin import exim_queue, postfix_queue
 from waypost.admin.foreign import Foreign, QueueFileError, parcel_of
 from waypost.admin.terminal import JsonOption, fail, show
+from waypost.admin.words import counted
 from waypost.mail.dropping import drop
 from waypost.net.clock import SystemClock
 from waypost.queue.archive import Writer
@@ -188,7 +189,9 @@ def _as_dropped(message: Foreign) -> Iterator[bytes]:
 
 def _moved_words(moved: Moved, way: _Way) -> Iterator[Text]:
     where = "the pickup directory" if way.archive is None else str(way.archive)
-    yield Text(f"{moved.messages} messages, for {moved.recipients} recipients, are in {where}.")
+    are = "is" if moved.messages == 1 else "are"
+    what = f"{counted(moved.messages, 'message')}, for {counted(moved.recipients, 'recipient')},"
+    yield Text(f"{what} {are} in {where}.")
     if way.archive is not None:
         yield Text(f"Put them into the queue: waypost queue import {way.archive}")
     for left in moved.skipped:

@@ -94,8 +94,8 @@ def is_corrupt(error: sqlite3.Error) -> bool:
 
 
 def is_full(error: sqlite3.Error) -> bool:
-    """Whether the disk has no room."""
-    return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+    """Whether the disk has no room: for a page, or for the index of the log (-shm) without which nothing is opened."""
+    return getattr(error, "sqlite_errorname", "") in {"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"}
 
 
 def _is_beyond_retry(error: sqlite3.Error) -> bool:
