@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+
+import pytest
 
 from tests.deliver.peer import Peer
 from tests.scenarios.whole import HOUR, MINUTE, Whole, to_host, whole
@@ -202,7 +205,7 @@ async def test_a_spent_quota_makes_mail_wait_until_there_is_room_and_the_queue_s
         assert len(hosts[GENERAL].accepted) == 3
         for waits in (await service.running.operations.why("you@world.example")).recipients:
             assert waits.limiting is Limiting.QUOTA
-            assert "3 messages in 1 hour, is spent" in waits.text
+            assert 'the quota of the route "*", 3 messages in 1 hour, is spent' in waits.text
             assert 50 * MINUTE < waits.clears_at - service.clock.now() < 2 * HOUR
         await asyncio.sleep(30 * MINUTE)
         waiting = await service.queue()
@@ -275,6 +278,37 @@ async def test_a_fallback_keeps_to_its_own_concurrency_whoever_sends_there() -> 
         assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 8]
 
 
+class Timed(Peer):
+    """Knows when each message began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    async def __call__(self, stream: Stream) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+        await super().__call__(stream)
+
+
+@pytest.mark.parametrize(("rate", "pause"), [("30/1m", 2.0), ("600/1m", 0.1)])
+@virtual
+async def test_a_fallback_keeps_to_its_own_rate_for_what_spills_there_and_for_its_own_mail_together(
+    rate: str, pause: float
+) -> None:
+    second = Timed()
+    hosts = peers(GENERAL) | {OTHER: second}
+    text = to_host("*", GENERAL, 'quota = ["1/1d"]', 'fallback = ["second"]')
+    text += f'[[route]]\nname = "second"\nto = "smtp://{OTHER}:25"\naddresses = ["you@inner.example"]\n'
+    text += f'rate = "{rate}"\nmessages = 1\n'
+    async with whole(text, hosts) as service:
+        for number in range(21):
+            await service.take("you@inner.example" if number % 3 == 1 else "you@world.example")
+        await asyncio.sleep(30 * pause)
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 20]
+        pauses = [after - before for before, after in itertools.pairwise(second.times)]
+        assert min(pauses) >= pause * 0.99
+
+
 @virtual
 async def test_a_fallback_that_is_down_rests_and_is_not_tried_for_each_message() -> None:
     hosts = peers(GENERAL)
@@ -318,7 +352,7 @@ async def test_a_spent_quota_spills_to_the_fallback() -> None:
         assert "by the fallback, second" in str(await service.history(names[-1]))
         answer = await service.running.operations.explain(Question(("x@world.example",)))
         facts = {fact.step: fact for fact in answer.journeys[0].legs[0].facts}
-        assert "2 messages in 1 hour" in facts["quota"].text
+        assert facts["quota"].text == '2 messages in 1 hour, counted for the route "*"'
         assert "second, after 3 attempts, and when the quota is spent" in facts["fallback"].text
 
 

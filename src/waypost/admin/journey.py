@@ -41,6 +41,7 @@ from waypost.policy.admission import Admission, Destined, RelayPolicy, Taken, Tu
 from waypost.policy.hooked import UNHOOKED, Hooked
 from waypost.policy.rewriting import RewritingError, Rewritings, Turn
 from waypost.route.level import is_fixed
+from waypost.route.onward import counted_for
 from waypost.route.route import LmtpServers, NoRoute, Pipe, Route, SmtpMx, SmtpServers, TlsPolicy, Webhook
 from waypost.route.state import DestinationState, Phase
 from waypost.route.table import domain_of_key, patterns_of
@@ -431,7 +432,7 @@ class Explainer:
         """Quotas and fallback, where there are any."""
         onward = route.onward
         if onward.quotas:
-            text = f"{' and '.join(map(str, onward.quotas))}, counted for {onward.credential}"
+            text = f"{' and '.join(map(str, onward.quotas))}, counted for {counted_for(onward, route.name)}"
             yield Fact("quota", text, self._key(route, "quota"), tuple(used))
         if onward.fallback:
             waited = f" or {format_duration(onward.after)}" if onward.after else ""

@@ -647,7 +647,8 @@ class Dispatcher:
     async def _has_place(self, destination: Destination) -> bool:
         """Wait for a place there; False: none is to be had while it rests or is held."""
         while not destination.is_held:
-            match destination.may(self._clock.monotonic()):
+            now = self._clock.monotonic()
+            match destination.may(now):
                 case May.START:
                     return True
                 case May.DEFER:
@@ -656,7 +657,7 @@ class Dispatcher:
                     called = asyncio.get_running_loop().create_future()
                     destination.guests.append(called)
                     try:  # other workers, and a rate, call nobody in: it is looked again
-                        await asyncio.wait([called], timeout=RELIEF.total_seconds())
+                        await asyncio.wait([called], timeout=_patience(destination, now))
                     finally:
                         called.cancel()
         return False
@@ -721,6 +722,12 @@ def _call_in(destination: Destination) -> None:
         if not called.done():
             called.set_result(None)
             return
+
+
+def _patience(destination: Destination, now: float) -> float:
+    """Seconds until a guest looks again: when the rate has room again, or soon."""
+    paced = destination.paced_until - now if destination.pace else 0.0
+    return min(paced, RELIEF.total_seconds()) if paced > 0 else RELIEF.total_seconds()
 
 
 def _until(due: Instant, now: Instant) -> timedelta:

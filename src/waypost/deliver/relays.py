@@ -21,7 +21,7 @@ from waypost.mail.explain import describe_cause
 from waypost.mail.outcome import Deferred, LocalTrouble, PolicyRefused
 from waypost.net.clock import Clock
 from waypost.queue.storage import Lease, StorageError
-from waypost.route.onward import QUOTA_SPENT, STAY
+from waypost.route.onward import QUOTA_SPENT, STAY, counted_for
 from waypost.route.route import NoRoute, Route
 
 #: Fallbacks of fallbacks; the configuration is checked for circles.
@@ -129,7 +129,7 @@ class Relays:
         spent: Spent,
     ) -> Reach | Elsewhere:
         """Spill, or wait: all mail of the route where there is no room for any, else this message alone."""
-        why = f"the quota of {route.onward.credential or route.name}, {spent.quota}, is spent"
+        why = f"the quota of {counted_for(route.onward, route.name)}, {spent.quota}, is spent"
         any_at, until = spent.any_at, spent.until
         if route.onward.fallback and depth < DEEPEST:
             reach = await self._by_fallback(lease, route, fates, transcript, carry, depth, why)

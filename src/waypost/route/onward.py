@@ -50,6 +50,11 @@ class Onward:
     after: timedelta = timedelta()
 
 
+def counted_for(onward: Onward, name: str) -> str:
+    """Whose quota it is, in words: an account's, or that of the route called `name`, which logs in with none."""
+    return onward.credential if onward.credential not in {"", name} else f'the route "{name}"'
+
+
 #: Mail waits for its next hop.
 STAY: Final = Onward()
 
