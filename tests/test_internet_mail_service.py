@@ -23,11 +23,17 @@ def test_each_row_is_shown_by_a_test_or_says_why_not(there: str, here: str, show
     if shown == "none":
         assert here.startswith(("not yet", "no:")), f"{there}: nothing shows it, and no reason is given"
         return
-    if shown.startswith("`dialogue/"):  # a script that is played (tests/dialogue)
-        assert (ROOT / "tests/dialogue/scripts" / f"{shown.strip('`').removeprefix('dialogue/')}.dialogue").exists()
-        return
-    file, _, name = shown.strip("`").partition("::")
-    assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE), shown
+    named = re.findall(r"`([^`]+)`", shown)
+    assert named, f"{there}: no test is named"
+    assert [name for name in named if not _exists(name)] == []
+
+
+def _exists(name: str) -> bool:
+    """Whether there is such a test, or such a script that is played (tests/dialogue)."""
+    if name.startswith("dialogue/"):
+        return (ROOT / "tests/dialogue/scripts" / f"{name.removeprefix('dialogue/')}.dialogue").exists()
+    file, _, function = name.partition("::")
+    return bool(re.search(rf"^(async )?def {function}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE))
 
 
 def test_the_table_has_rows() -> None:

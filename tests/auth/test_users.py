@@ -155,3 +155,13 @@ def test_an_account_may_send_as_its_entries_say(entries: tuple[str, ...], path: 
 def test_an_accounts_own_address_follows_from_its_name() -> None:
     assert own_address("Alice", "example.net") == "alice@example.net"
     assert own_address("Alice@Other.example", "example.net") == "alice@other.example"
+
+
+def test_a_password_may_have_1024_octets_and_each_of_them_counts() -> None:
+    longest = "x" * 1023 + "y"
+    user = hashed("bob", longest)
+    assert verifies(longest, user.password)
+    assert not verifies(longest[:-1], user.password)
+    assert not verifies("x" * 1024, user.password)
+    with pytest.raises(ValueError, match="1024"):
+        hashed("bob", longest + "z")

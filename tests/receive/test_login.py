@@ -114,6 +114,15 @@ async def test_a_guesser_is_told_421_in_the_end_and_the_log_says_why(tmp_path: P
 
 
 @virtual
+async def test_who_has_failed_to_log_in_is_nobody(tmp_path: Path) -> None:
+    talk = await submitting(tmp_path)
+    assert (await talk.say(WRONG)).startswith("535 5.7.8")
+    assert (await talk.say(f"MAIL FROM:<{ALICE}>")).startswith("530 5.7.0")
+    assert (await talk.say("RCPT TO:<bob@elsewhere.example>")).startswith("503")
+    await talk.end()
+
+
+@virtual
 async def test_a_guess_after_the_challenge_counts_the_same(tmp_path: Path) -> None:
     talk = await submitting(tmp_path)
     assert await talk.say("AUTH LOGIN") == "334 VXNlcm5hbWU6"

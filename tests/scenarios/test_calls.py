@@ -337,14 +337,28 @@ async def test_a_provider_brings_mail_for_our_own_domains_alone(tmp_path: Path) 
         assert await service.queue() == []
 
 
+@pytest.mark.parametrize(
+    ("answer", "event"),
+    [
+        ("453 you have no mail", ""),
+        ("451 not now", "not fetched; it is tried again"),
+        ("550 not you", "not fetched; it is tried again"),
+    ],
+)
 @virtual
-async def test_no_mail_is_no_failure_and_a_refusal_is_tried_again(tmp_path: Path) -> None:
-    provider = KeepsMail(answer=b"453 you have no mail")
-    async with whole(by_atrn(tmp_path), {PROVIDER: provider}, base=tmp_path):
+async def test_no_mail_is_no_failure_and_a_refusal_is_tried_again(
+    answer: str, event: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    provider = KeepsMail(answer=answer.encode())
+    async with whole(by_atrn(tmp_path), {PROVIDER: provider}, base=tmp_path) as service:
         await asyncio.sleep(10)
         assert provider.heard[-1] == b"QUIT"
+        provider.answer = b"250 here it is"
         await asyncio.sleep(900)
-        assert provider.heard.count(b"QUIT") == 2
+        assert len(await service.inbox()) == 1
+    told = [line for line in capfd.readouterr().err.splitlines() if f'"event":"{event}"' in line]
+    assert len(told) == (1 if event else 0)
+    assert all(answer in line for line in told)
 
 
 @virtual

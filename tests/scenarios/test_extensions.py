@@ -537,3 +537,13 @@ async def test_a_filter_that_refuses_to_hear_it_gets_no_mail() -> None:
         (waiting,) = await service.queue()
         assert "answered XCLIENT with 550 5.7.0 insufficient authorization" in waiting.last_outcome
         assert filter_.accepted == []
+
+
+# ---- all of them
+@virtual
+async def test_a_listener_offers_what_it_takes_and_nothing_private() -> None:
+    async with whole(SMART_HOST) as service:
+        client = await service.client(STRANGER)
+        offered = [line[4:].split(b" ")[0].decode() for line in client.said.splitlines()[2:]]
+        assert {"PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "ETRN", "CHUNKING"} <= {*offered}
+        assert not [word for word in offered if word.startswith("X")]

@@ -152,3 +152,14 @@ def test_each_mistake_is_told(text: str, key: str, problem: str) -> None:
     (complaint,) = refused(f"{GOOD}[[listener]]\n{text}")
     assert complaint.key == key
     assert problem in complaint.problem
+
+
+@virtual
+async def test_without_a_mode_strangers_mail_comes_in_and_our_clients_goes_out() -> None:
+    peer = Peer()
+    async with whole(FAR, {HOST: peer}) as service:
+        assert (await (await service.client(STRANGER)).letter("alice@home.example")).startswith("250 ")
+        assert (await (await service.client(US)).letter("x@far.example")).startswith("250 ")
+        await asyncio.sleep(1)
+        assert len(await service.inbox()) == 1
+        assert accepted_by(peer) == ["x@far.example"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from unittest.mock import patch
 
 import pytest
 
 from tests.deliver.peer import Peer, Wrong
 from tests.net.dns_server import Misbehaviour
+from tests.scenarios import whole as scene
 from tests.scenarios.page import scenario
 from tests.scenarios.whole import (
     BY_MX,
@@ -290,3 +292,19 @@ async def test_a_route_of_one_domain_changes_nothing_for_the_others() -> None:
         }
         client = await service.client(STRANGER)
         assert (await client.letter("bob@stuck.example")).startswith("250 2.0.0")
+
+
+@virtual
+async def test_we_are_called_by_the_name_that_is_set_wherever_we_are_named() -> None:
+    peer = Peer(recipients={"gone@far.example": "550 5.1.1 no such user"})
+    with patch.object(scene, "BASE", scene.BASE.replace("mx.example.net", "relay7.house.example")):
+        async with whole(SMART_HOST, {ONE: peer}) as service:
+            client = await service.connect()
+            assert await client.hear() == "220 relay7.house.example ESMTP"
+            await service.take("bob@far.example", "gone@far.example")
+            await asyncio.sleep(1)
+            assert peer.connections[0][0] == "EHLO relay7.house.example"
+            assert b" by relay7.house.example " in peer.accepted[0][1].replace(b"\r\n\t", b" ")
+            (report,) = await service.inbox()
+            assert b"@relay7.house.example>\r\n" in report.partition(b"Message-ID: ")[2][:80]
+            assert b"Reporting-MTA: dns; relay7.house.example" in report

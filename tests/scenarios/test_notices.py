@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from base64 import b64encode
+from pathlib import Path
 
 import pytest
 
 from tests.config.test_config import GOOD, refused
 from tests.deliver.peer import Peer
 from tests.scenarios.test_recipients import rcpt
+from tests.scenarios.test_submission import house
 from tests.scenarios.whole import MINUTE, STRANGER, Whole, accepted_by, to_host, whole
 from tests.virtual import virtual
 from waypost.queue.memory import MemoryStorage
@@ -19,7 +23,7 @@ NOTICES = '[notices]\nto = ["admin@home.example"]\n'
 
 
 @virtual
-async def test_a_bounce_a_refusal_and_a_failed_login_are_told_at_most_once_an_hour() -> None:
+async def test_a_bounce_and_a_refusal_are_told_at_most_once_an_hour() -> None:
     peer = Peer(recipients={"a@ours.example": "550 5.1.1 no such user"})
     async with whole(OURS + NOTICES, {HOST: peer}) as service:
         for _ in range(3):
@@ -36,6 +40,31 @@ async def test_a_bounce_a_refusal_and_a_failed_login_are_told_at_most_once_an_ho
         assert sum(b"Subject: Notice" in body for body in await service.inbox()) == 1
         await asyncio.sleep(35 * MINUTE)
         assert sum(b"Subject: Notice" in body for body in await service.inbox()) == 2
+
+
+@virtual
+async def test_each_class_is_told_to_who_is_named_for_it(tmp_path: Path) -> None:
+    peer = Peer(recipients={"a@ours.example": "550 5.1.1 no such user"})
+    named = "".join(f'{name} = ["{name}@home.example"]\n' for name in ("bounces", "policy", "auth", "delays"))
+    text = house(tmp_path, "any") + OURS + to_host("down.example", OTHER) + "[notices]\n" + named
+    async with whole(text, {HOST: peer}, base=tmp_path) as service:
+        await service.take("a@ours.example")
+        for _ in range(3):
+            await service.take("a@down.example")
+        assert (await rcpt(await service.client(STRANGER), "x@far.example")).startswith("550 5.7.1 ")
+        service.door = service.doors[1]
+        client = await service.client()
+        assert (await client.say(f"AUTH PLAIN {b64encode(b'!x!wrong'.replace(b'!', bytes(1))).decode()}")).startswith(
+            "535"
+        )
+        await asyncio.sleep(30 * MINUTE)
+        notices = [body for body in await service.inbox() if b"Subject: Notice of mx.example.net" in body]
+        told = {found[1].decode(): body for body in notices if (found := re.search(rb"To: <?(\w+)@home", body))}
+        assert b"came back" in told["bounces"]
+        assert b"relaying denied" in told["policy"]
+        assert b"login" in told["auth"]
+        assert f"smtp://{OTHER}:25".encode() in told["delays"]
+        assert b"relaying denied" not in told["bounces"] + told["auth"] + told["delays"]
 
 
 @virtual

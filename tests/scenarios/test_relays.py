@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 
 import pytest
 
@@ -155,6 +156,7 @@ async def test_a_message_too_large_for_its_way_is_refused_at_rcpt_or_reported() 
         await asyncio.sleep(5)
         (report,) = await service.inbox()
         assert b"5.3.4" in report
+        assert re.search(rb"has \d{4} octets, and its\s+route takes no more than\s+1024", report)
         assert hosts[GENERAL].accepted == []
 
 
@@ -324,18 +326,26 @@ async def test_a_fallback_that_is_down_rests_and_is_not_tried_for_each_message()
 
 
 @virtual
-async def test_a_quota_is_one_for_all_routes_of_a_username_and_outlasts_the_process() -> None:
+async def test_a_quota_is_one_for_all_routes_of_a_username_and_outlasts_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECRET", "sesame")
+    account = ('username = "shop"', 'password_env = "SECRET"', 'tls = "required"', 'quota = ["2 recipients/1d"]')
     storage = MemoryStorage()
-    text = to_host("*", GENERAL, 'name = "shop"', 'quota = ["2 recipients/1d"]')
-    hosts = peers(GENERAL)
+    text = to_host("*", GENERAL, *account) + to_host("inner.example", OTHER, *account)
+    hosts = {host: Peer(extensions=("STARTTLS", "AUTH PLAIN")) for host in (GENERAL, OTHER)}
     async with whole(text, hosts, storage=lambda _: storage) as service:
-        await service.take("a@world.example", "b@world.example")
+        await service.take("a@world.example")
+        await service.take("b@inner.example")
         await asyncio.sleep(5)
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 1]
     async with whole(text, hosts, storage=lambda _: storage) as service:
         await service.take("c@world.example")
         await asyncio.sleep(5)
-        assert len(hosts[GENERAL].accepted) == 1
-        assert len(await service.queue()) == 1
+        assert [len(hosts[host].accepted) for host in (GENERAL, OTHER)] == [1, 1]
+        (entry,) = await service.queue()
+        (waits,) = (await service.running.operations.why(entry.id)).recipients
+        assert "the quota of shop, 2 recipients in 24 hours, is spent" in waits.text
 
 
 @virtual

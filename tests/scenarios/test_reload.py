@@ -282,3 +282,13 @@ async def test_a_preview_of_what_nobody_may_send_any_more(tmp_path: Path) -> Non
         with pytest.raises(OperationError, match="TOML"):
             await service.desk.preview(Proposal("=", here))
         client.close()
+
+
+async def test_a_sender_taken_off_the_list_may_write_from_the_next_command_on(tmp_path: Path) -> None:
+    blocked = OLD + '[senders]\nblock = ["spam.example"]\n'
+    async with serving(tmp_path, blocked) as service:
+        client = await Client.to(service.running.receive_endpoints[0])
+        assert (await client.say("EHLO c.example", "MAIL FROM:<a@spam.example>")).startswith("550 5.7.1")
+        await service.reload(OLD)
+        assert (await client.say("MAIL FROM:<a@spam.example>")).startswith("250")
+        client.close()
