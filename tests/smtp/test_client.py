@@ -459,3 +459,35 @@ def test_a_host_that_answers_xclient_otherwise_gets_no_mail_of_somebody_elses(re
     events = session.receive(f"{reply}\r\n".encode())
     assert not any(isinstance(event, Opened) for event in events)
     assert session.awaiting is not Stage.READY
+
+
+def test_an_lmtp_server_that_took_xclient_is_greeted_anew_as_lmtp() -> None:
+    """EHLO was said, which LMTP does not know (RFC 2033 §4.1)."""
+    session = ClientSession("us.example", client=THEM, opening=Opening.LHLO)
+    session.receive(HELLO)
+    session.octets_to_send()
+    session.receive(b"250-mx.example\r\n250 XCLIENT ADDR\r\n")
+    session.octets_to_send()
+    assert session.receive(b"220 again\r\n") == []
+    assert session.octets_to_send() == b"LHLO us.example\r\n"
+    assert session.receive(b"250 mx.example\r\n") == [Opened(Extensions())]
+
+
+def test_a_helo_forgets_what_an_ehlo_before_it_was_offered() -> None:
+    """EHLO, XCLIENT, EHLO refused, HELO: parameters went to a server that had taken its offer of them back."""
+    session = told_whose("250-SIZE\r\n250 XCLIENT ADDR\r\n")
+    session.octets_to_send()
+    session.receive(b"220 again\r\n")
+    session.octets_to_send()
+    session.receive(b"502 what?\r\n")
+    assert session.octets_to_send() == b"HELO us.example\r\n"
+    assert session.receive(b"250 mx.example\r\n") == [Opened(Extensions())]
+
+
+@pytest.mark.parametrize("code", [200, 250, 299])
+def test_a_banner_is_220_or_the_peer_is_out_of_step(code: int) -> None:
+    """A 250 was taken for one: it answers a command, and none was said (RFC 5321 §4.3.2)."""
+    session = ClientSession("us.example")
+    (event,) = session.receive(f"{code} OK\r\n".encode())
+    assert event == Violation(Stage.GREETING, f"{code} is no answer to greeting", f"{code} OK")
+    assert session.octets_to_send() == b""

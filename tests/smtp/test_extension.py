@@ -88,6 +88,7 @@ def test_rcpt_parameters(text: str, meaning: RcptParameters) -> None:
         " SIZE=²",
         " SIZE=123456789012345678901",
         " SIZE=1 size=1",
+        " SIZE=1\u3000SMTPUTF8",  # it was read as two parameters
         " BODY=9BIT",
         " SMTPUTF8=yes",
         " SMTPUTF8=",
@@ -119,6 +120,7 @@ def test_a_mail_parameter_that_breaks_its_rfc_is_refused(text: str) -> None:
         " NOTIFY=SOMETIMES",
         " ORCPT=rfc822",
         " ORCPT=;a@b",
+        " ORCPT=utf-8;a@b\u3000NOTIFY=NEVER",  # it was read as two parameters
         " ORCPT=rfc822;",
         " ORCPT=rfc822;jürgen@b",
         " ORCPT=rfc822;+0A",
@@ -139,6 +141,12 @@ def test_a_rcpt_parameter_that_breaks_its_rfc_is_refused(text: str) -> None:
 def test_a_parameter_without_its_extension_is_unknown(text: str) -> None:
     with pytest.raises(UnknownParameterError):
         parse_mail_parameters(text, NONE)
+
+
+def test_a_parameter_is_known_by_ascii_letters_alone() -> None:
+    """The capital of the long s is S: it was taken for SIZE."""
+    with pytest.raises(UnknownParameterError):
+        parse_mail_parameters(" \u017fize=1", ALL)
 
 
 def test_a_binary_body_needs_an_extension_of_its_own() -> None:

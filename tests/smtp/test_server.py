@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from waypost.smtp.body import BodyFault
-from waypost.smtp.command import Auth, Hello, Mail, NoResponse, Rcpt, Verb
+from waypost.smtp.command import Auth, Hello, Mail, NoResponse, Rcpt, Verb, Xclient, without_secrets
 from waypost.smtp.errors import LocalProtocolError
 from waypost.smtp.event import (
     AuthResponse,
@@ -383,8 +383,25 @@ def test_no_event_shows_what_auth_carries(said: list[bytes]) -> None:
                 session.challenge(b"")
     assert events
     assert "sesame" not in repr(events)
-    # An unknown mechanism's name is 20 characters at most, and no mechanism of ours is a secret.
-    assert SECRET.decode() not in repr(events).replace(f"'AUTH {SECRET.decode()} (not shown)'", "")
+    assert SECRET.decode() not in repr(events)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("AUTH PLAIN " + SECRET.decode(), "AUTH PLAIN (not shown)"),
+        ("auth Scram-Sha-256 biws", "auth Scram-Sha-256 (not shown)"),
+        (" AUTH  LOGIN", " AUTH  LOGIN (not shown)"),
+        ("AUTH", "AUTH (not shown)"),
+        ("AUTH " + SECRET.decode(), "AUTH (not shown)"),  # sixteen characters of base64 were taken for a mechanism
+        ("AUTH " + SECRET.decode() + "AAAAAAAA==", "AUTH (not shown)"),
+        ("AUTH\u00a0PLAIN x", "AUTH (not shown)"),
+        ("MAIL FROM:<auth@us.example>", "MAIL FROM:<auth@us.example>"),
+        ("AUTHOR", "AUTHOR"),
+    ],
+)
+def test_of_auth_no_more_is_shown_than_a_mechanism_that_there_is(line: str, shown: str) -> None:
+    assert without_secrets(line) == shown
 
 
 # ---- TLS
@@ -425,3 +442,44 @@ def test_a_session_under_implicit_tls_offers_requiretls_and_no_starttls() -> Non
     assert "STARTTLS" not in session.hello_reply().lines
     session.reply(session.hello_reply())
     assert isinstance(told(session, b"MAIL FROM:<> REQUIRETLS\r\n"), Mail)
+
+
+# ---- words
+
+
+@pytest.mark.parametrize("line", ["R\u017fET", "\u017fTARTTLS", "qu\u0131t", "RSET\u00a0"])
+def test_a_command_is_known_by_ascii_letters_alone(line: str) -> None:
+    """The capital of the long s is S, and of the dotless i I: such words were taken for RSET and QUIT."""
+    event = told(opened(), f"{line}\r\n".encode())
+    assert isinstance(event, Refused)
+    assert event.reply.code == 500
+
+
+# ---- XCLIENT
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ADDR=192.0.2.9 ADDR=192.0.2.10",  # the last one was believed
+        "ADDR=192.0.2.9 addr=192.0.2.9",
+        "ADDR=192.0.2.9 PORT=65536",
+        "ADDR=192.0.2.9 PORT=99999",
+        "ADDR=192.0.2.9\u3000LOGIN=ann",
+        "ADDR=fe80::1+25eth0",
+    ],
+)
+def test_an_xclient_that_is_not_plain_names_nobody(said: str) -> None:
+    session = ServerSession(SETTINGS)
+    session.permit_xclient()
+    session.greet(BANNER)
+    event = told(session, f"XCLIENT {said}\r\n".encode())
+    assert isinstance(event, Refused)
+    assert event.reply.code == 501
+
+
+def test_an_xclient_with_the_last_port_is_taken() -> None:
+    session = ServerSession(SETTINGS)
+    session.permit_xclient()
+    session.greet(BANNER)
+    assert told(session, b"XCLIENT ADDR=192.0.2.9  PORT=65535\r\n") == Xclient("192.0.2.9", 65535)

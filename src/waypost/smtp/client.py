@@ -280,6 +280,8 @@ class ClientSession:
             case Stage.READY:
                 if said_at in (Stage.EHLO, Stage.LHLO):
                     self._extensions = read_extensions(reply)
+                elif said_at is Stage.HELO:
+                    self._extensions = Extensions()  # whatever an EHLO before XCLIENT was offered
                 elif said_at is Stage.STARTTLS:
                     self._tls = Tls.NEVER
                 self._go_on(said_at, reply, events)

@@ -205,16 +205,16 @@ XCLIENT_ATTRIBUTES: Final = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "
 def parse_xclient(argument: str) -> Xclient | Reply:
     """What follows the word XCLIENT: attributes, each with a value in xtext."""
     said: dict[str, str] = {}
-    for word in argument.split():
+    for word in filter(None, argument.split(" ")):
         name, equals, value = word.partition("=")
-        if name.upper() not in XCLIENT_ATTRIBUTES or not equals:
+        if name.upper() not in XCLIENT_ATTRIBUTES or not equals or name.upper() in said:
             return _NO_XCLIENT
         try:
             said[name.upper()] = "" if value.upper() in {"[UNAVAILABLE]", "[TEMPUNAVAIL]"} else decode_xtext(value)
         except ValueError as error:
             return _refusal(501, "5.5.4", error)
     port = said.get("PORT") or "0"
-    if not said or _PORT.fullmatch(port) is None:
+    if not said or _PORT.fullmatch(port) is None or int(port) > 65535 or "%" in said.get("ADDR", ""):
         return _NO_XCLIENT
     try:
         address = str(ip_address(_IPV6.sub("", said["ADDR"]))) if said.get("ADDR") else ""
@@ -240,7 +240,9 @@ _VRFY_ANSWER: Final = Reply.of(252, "2.5.2", "cannot tell; send the message and 
 _DOMAIN: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _IPV6: Final = re.compile("^ipv6:", re.IGNORECASE)
-_NO_XCLIENT: Final = Reply.of(501, "5.5.4", "XCLIENT is followed by attributes that EHLO has named, each with =value")
+_NO_XCLIENT: Final = Reply.of(
+    501, "5.5.4", "XCLIENT is followed by attributes that EHLO has named, each once with =value"
+)
 
 
 def parse_hello(verb: Verb, argument: str) -> Hello | Reply:
@@ -287,12 +289,17 @@ def parse_rcpt(argument: str, offered: Extensions, *, utf8: bool) -> Rcpt | Repl
 
 
 _MECHANISM: Final = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 §3.1
-_SHOWN_OF_AUTH: Final = re.compile(r" *AUTH\b *[A-Z0-9_-]{0,20}", re.IGNORECASE)
+#: Names that there are, not words that might be one: a client that leaves the name out says its secret in that place.
+_SHOWN_OF_AUTH: Final = re.compile(
+    r" *AUTH\b(?: +(?:PLAIN|LOGIN|CRAM-MD5|DIGEST-MD5|SCRAM-[A-Z0-9-]{1,16}|XOAUTH2?|OAUTHBEARER|EXTERNAL|ANONYMOUS"
+    r"|GSSAPI|GS2-[A-Z0-9-]{1,12}|NTLM|OTP|KERBEROS_V4)(?= |$))?",
+    re.IGNORECASE,
+)
 
 
 def parse_auth(argument: str) -> Auth | Reply:
     """What follows the word AUTH: a mechanism, and perhaps an initial response; "=" is an empty one (RFC 4954 §4)."""
-    mechanism, *responses = argument.split()[:3] or [""]
+    mechanism, *responses = [word for word in argument.split(" ") if word][:3] or [""]
     if not _MECHANISM.fullmatch(mechanism.upper()) or len(responses) > 1:
         return Reply.of(501, "5.5.4", "AUTH is followed by a mechanism, and an initial response or none")
     if not responses:

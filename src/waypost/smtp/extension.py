@@ -424,9 +424,9 @@ def _read(text: str, known: Mapping[str, tuple[str, _Read]], offered: Extensions
     if text[0] != " ":
         raise ParameterError(f"a space is due between the path and {text!r}")
     values: dict[str, Any] = {}
-    for word in text.split():
+    for word in filter(None, text.split(" ")):  # a space beyond ASCII parts nothing (RFC 5321 §4.1.2)
         keyword, equals, value = word.partition("=")
-        extension, read = known.get(keyword.upper(), ("", _smtputf8))
+        extension, read = known.get(keyword.upper() if keyword.isascii() else "", ("", _smtputf8))
         if extension not in offered:
             raise UnknownParameterError(f"the parameter {keyword!r} is not on offer here")
         if equals and not value:

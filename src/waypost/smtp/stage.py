@@ -82,7 +82,11 @@ OPENING_ESMTP: Final = OPENING | {Stage.EHLO: (Stage.READY, *_REFUSED)}
 #: For a host that is known to fail on EHLO.
 OPENING_HELO: Final = OPENING | {Stage.GREETING: (Stage.HELO, *_REFUSED)}
 #: RFC 2033 §4.1: LMTP knows neither EHLO nor HELO.
-OPENING_LMTP: Final = OPENING | {Stage.GREETING: (Stage.LHLO, *_REFUSED), Stage.LHLO: (Stage.READY, *_REFUSED)}
+OPENING_LMTP: Final = OPENING | {
+    Stage.GREETING: (Stage.LHLO, *_REFUSED),
+    Stage.LHLO: (Stage.READY, *_REFUSED),
+    Stage.XCLIENT: (Stage.LHLO, *_REFUSED),
+}
 
 _TABLES: Final[Mapping[Opening, Mapping[Stage, _Row]]] = {
     Opening.EHLO_THEN_HELO: OPENING,
@@ -105,8 +109,15 @@ def after(stage: Stage, reply: Reply, table: Mapping[Stage, _Row]) -> Stage:
     return Stage.QUIT if reply.code == 421 else table[stage][reply.code // 100 - 2]
 
 
-#: What these commands ask for has one code only (RFC 3207 §4, RFC 4954 §4, RFC 5321 §4.3.2), by stage and first digit.
-_ONLY: Final = {(Stage.STARTTLS, 2): 220, (Stage.XCLIENT, 2): 220, (Stage.AUTH, 3): 334, (Stage.DATA, 3): 354}
+#: What has one code only (RFC 3207 §4, RFC 4954 §4, RFC 5321 §4.3.2), by stage and first digit. A banner of 250 answers
+#: a command that nobody has said: the peer still speaks to somebody else.
+_ONLY: Final = {
+    (Stage.GREETING, 2): 220,
+    (Stage.STARTTLS, 2): 220,
+    (Stage.XCLIENT, 2): 220,
+    (Stage.AUTH, 3): 334,
+    (Stage.DATA, 3): 354,
+}
 
 
 def can_answer(stage: Stage, code: int) -> bool:
