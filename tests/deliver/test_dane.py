@@ -148,6 +148,18 @@ async def came(promise: Promise, shown: Sequence[Shown] = (GOOD, AUTHORITY), kin
         return await sent(promise, endpoint.port), seen
 
 
+@pytest.mark.parametrize("record", [tlsa(GOOD), tlsa(AUTHORITY, 2, 0)], ids=["its key", "its authority"])
+async def test_sni_has_the_name_that_the_records_stand_under(record: str) -> None:
+    """RFC 7672 §8.1: a server of many names shows the certificate of the one it is asked for."""
+    asked: list[str | None] = []
+    seen, context = Seen([]), server_context(GOOD, AUTHORITY)
+    context.sni_callback = lambda _socket, name, _context: asked.append(name)
+    async with server("mx.far.example", seen, context=context) as endpoint:
+        got = await sent(Promise(record, tls=TlsPolicy.DANE), endpoint.port)
+    assert isinstance(got.outcome, Delivered), describe(got.outcome)
+    assert asked == ["mx.far.example"]
+
+
 # ---- kept
 @pytest.mark.parametrize(
     "record",

@@ -403,6 +403,16 @@ async def test_a_message_tagged_requiretls_goes_under_verified_tls_to_a_host_tha
 
 
 @virtual
+async def test_a_message_tagged_requiretls_stays_so_though_its_header_does_not_mind() -> None:
+    """RFC 8689 §4.1: where both are said, REQUIRETLS counts."""
+    sent = lease(parameters=TAGGED)
+    sent = replace(sent, message=replace(sent.message, tls_optional=True))
+    (outcome,) = await World(Peer(extensions=("STARTTLS",))).attempt(sent)
+    assert isinstance(outcome, Rejected)
+    assert str(outcome.status) == "5.7.30"
+
+
+@virtual
 async def test_a_message_tagged_requiretls_comes_back_where_no_host_promises_it() -> None:
     promising, other = Peer(extensions=("STARTTLS", "REQUIRETLS")), Peer(extensions=("STARTTLS",))
     (outcome,) = await World(other).attempt(lease(parameters=TAGGED))

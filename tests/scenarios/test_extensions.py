@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -377,18 +378,21 @@ async def test_the_priority_stands_in_the_trace_and_in_the_header_for_a_host_tha
         assert b"\r\n\tPRIORITY 4;" in octets
 
 
-@pytest.mark.parametrize(("host", "said", "passed_on"), [("127.0.0.1", 4, 4), ("127.0.0.1", -4, -4)])
+@pytest.mark.parametrize(
+    ("host", "said", "passed_on"), [(US, 4, "4"), (US, -4, "-4"), (STRANGER, 4, ""), (STRANGER, -4, "-4")]
+)
 @virtual
 async def test_a_trusted_client_s_header_tells_the_priority_where_its_mail_command_does_not(
-    host: str, said: int, passed_on: int
+    host: str, said: int, passed_on: str
 ) -> None:
+    """A stranger's may lower it, and never raise it."""
     peer = Peer(extensions=(*EXTENSIONS, "MT-PRIORITY"))
-    async with whole(SMART_HOST, {ONE: peer}) as service:
+    async with whole(to_host("far.example", ONE), {ONE: peer}) as service:
         client = await service.client(host)
         letter = f"Subject: x\r\nMT-Priority: {said} (flash)\r\n\r\nx\r\n".encode()
         await client.letter("bob@far.example", octets=letter)
         await asyncio.sleep(1)
-        assert peer.connections[0][1].endswith(f" MT-PRIORITY={passed_on}")
+        assert peer.connections[0][1].partition(" MT-PRIORITY=")[2] == passed_on
 
 
 @virtual
@@ -435,6 +439,17 @@ async def test_a_route_has_times_of_its_own_for_each_priority() -> None:
 
 
 # ---- TLS-Required: No (RFC 8689 §3)
+@pytest.mark.parametrize("tls", ["required", "verify"])
+@virtual
+async def test_what_a_route_itself_demands_of_tls_holds_whatever_the_author_does_not_mind(tls: str) -> None:
+    peer = Peer()
+    async with whole(to_host("far.example", ONE, f'tls = "{tls}"'), {ONE: peer}) as service:
+        await service.take("bob@far.example", octets=b"TLS-Required: No\r\n" + LETTER)
+        await asyncio.sleep(1)
+        assert peer.accepted == []
+        assert len(await service.queue()) == 1
+
+
 @pytest.mark.parametrize(("field", "goes"), [(b"TLS-Required: No\r\n", 1), (b"TLS-Required: yes\r\n", 0)])
 @virtual
 async def test_an_author_who_does_not_mind_gets_his_mail_through_though_the_domain_asks_for_tls(
@@ -547,3 +562,49 @@ async def test_a_listener_offers_what_it_takes_and_nothing_private() -> None:
         offered = [line[4:].split(b" ")[0].decode() for line in client.said.splitlines()[2:]]
         assert {"PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "ETRN", "CHUNKING"} <= {*offered}
         assert not [word for word in offered if word.startswith("X")]
+
+
+@virtual
+async def test_every_line_of_every_reply_but_greetings_and_354_carries_a_status_of_its_class() -> None:
+    async with whole(SMART_HOST) as service:
+        client = await service.client()
+        greeted = len(client.said)
+        for line in (
+            *("NOOP", "FOO", "HELP", "VRFY bob", "EXPN x", "STARTTLS", "AUTH PLAIN x", "DATA", "RCPT TO:<x@y.example>"),
+            *(
+                "MAIL FROM:<",
+                "MAIL FROM:<> FOO=1",
+                "MAIL FROM:<> SIZE=99999999999",
+                f"MAIL FROM:<{AUTHOR}>",
+                "MAIL FROM:<>",
+            ),
+            *(
+                "RCPT TO:<bob>",
+                "RCPT TO:<bob@far.example>",
+                "RSET",
+                f"MAIL FROM:<{AUTHOR}>",
+                "RCPT TO:<bob@far.example>",
+            ),
+            *("DATA", "Subject: x\r\n\r\nx\r\n.", "ETRN nowhere.example", "QUIT"),
+        ):
+            await client.say(line)
+        lines = client.said[greeted:].splitlines()
+        assert len(lines) >= 23
+        bare = [line for line in lines if not re.match(rb"([245])\d\d[ -]\1\.\d{1,3}\.\d{1,3} ", line)]
+        assert [line[:3] for line in bare] == [b"354"]
+
+
+@virtual
+async def test_what_its_author_wants_back_comes_back_in_time_though_a_quota_is_spent() -> None:
+    peer = Peer(extensions=BY)
+    async with whole(to_host("far.example", ONE, 'quota = ["1/1d"]'), {ONE: peer}) as service:
+        await service.take("alice@far.example")
+        await asyncio.sleep(1)
+        await send_by(service, "1000;R")
+        await asyncio.sleep(980)
+        assert await service.inbox() == []
+        await asyncio.sleep(60)
+        (report,) = await service.inbox()
+        assert b"Status: 5.4.7" in report
+        assert len(peer.accepted) == 1
+        assert await service.queue() == []

@@ -99,10 +99,14 @@ async def test_an_alias_for_one_passes_the_wish_for_reports_on_and_so_does_one_t
     async with whole(ROUTES + aliases, {INNER: inner}) as service:
         client = await service.client()
         for one in ("boss@ours.example", "carol@ours.example"):
-            await client.say(*asks_for("SUCCESS", one))
+            mail, *rest = asks_for("SUCCESS", one)
+            await client.say(f"{mail} RET=HDRS ENVID=QQ314159", *rest)
             assert (await client.send(LETTER + b".\r\n")).startswith("250 ")
         await asyncio.sleep(2)
         said = [line for connection in inner.connections for line in connection if line.startswith("RCPT")]
+        mails = [line for connection in inner.connections for line in connection if line.startswith("MAIL")]
+        assert len(mails) == 2
+        assert all(" RET=HDRS ENVID=QQ314159" in line for line in mails)
         assert sorted(said) == [
             "RCPT TO:<alice@ours.example> NOTIFY=NEVER ORCPT=rfc822;carol@ours.example",
             "RCPT TO:<alice@ours.example> NOTIFY=SUCCESS ORCPT=rfc822;boss@ours.example",

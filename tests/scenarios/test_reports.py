@@ -147,3 +147,16 @@ async def test_what_the_service_writes_itself_is_signed_where_it_has_a_key(tmp_p
             assert dkim.verify(octets, dnsfunc=lambda name, timeout: zone.get(name)), message  # noqa: ARG005
         ((_, passed_on),) = peer.accepted
         assert b"DKIM-Signature" not in passed_on
+
+
+@virtual
+async def test_who_asks_is_told_that_his_message_has_come_to_its_mailbox() -> None:
+    """RFC 3461 §5.2.3: nobody comes behind us who could tell."""
+    async with whole() as service:
+        client = await service.client()
+        await client.say("MAIL FROM:<alice@home.example>", "RCPT TO:<bob@home.example> NOTIFY=SUCCESS", "DATA")
+        assert (await client.send(LETTER + b".\r\n")).startswith("250 2.0.0")
+        await asyncio.sleep(1)
+        _, report = await service.inbox()
+        assert b"Action: delivered" in report
+        assert b"Final-Recipient: rfc822; bob@home.example" in report

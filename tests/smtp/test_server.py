@@ -87,6 +87,18 @@ def test_what_is_out_of_order_is_answered_503_with_what_is_due() -> None:
     assert all(" say " in str(reply) for reply in refusals)
 
 
+@pytest.mark.parametrize("steps", range(5))
+def test_quit_is_answered_221_wherever_the_session_stands(steps: int) -> None:
+    session = ServerSession(SETTINGS)
+    session.greet(BANNER)
+    for line in ("EHLO us.example", "MAIL FROM:<>", "RCPT TO:<bob@mx.example>", "RCPT TO:<carol@mx.example>")[:steps]:
+        told(session, f"{line}\r\n".encode())
+        session.reply(session.hello_reply() if line.startswith("EHLO") else OK)
+    session.octets_to_send()
+    assert told(session, b"QUIT\r\n") == Closing("QUIT")
+    assert session.octets_to_send().startswith(b"221 2.0.0 ")
+
+
 @pytest.mark.parametrize("state", list(ORDER))
 def test_quit_is_taken_in_every_state(state: State) -> None:
     assert ORDER[state][-1] is State.CLOSED
