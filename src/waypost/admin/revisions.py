@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Sequence
 from typing import Final
@@ -40,9 +41,11 @@ async def note(shelf: Shelf, text: str, *, by: str, where: str, now: Instant) ->
 
 async def revisions(shelf: Shelf, *, now: Instant) -> Sequence[Revision]:
     """All that are kept, newest first. Raises: StorageError."""
-    kept = await shelf.all_kept(_SPACE, now=now)
-    records = [(name, msgspec.msgpack.decode(value, type=_Record)) for name, value in kept]
-    found = [Revision(name, record.at, record.by, record.where) for name, record in records]
+    found = []
+    for name, value in await shelf.all_kept(_SPACE, now=now):
+        with contextlib.suppress(msgspec.DecodeError):  # another release's
+            record = msgspec.msgpack.decode(value, type=_Record)
+            found.append(Revision(name, record.at, record.by, record.where))
     return sorted(found, key=lambda one: (one.at, one.id), reverse=True)
 
 

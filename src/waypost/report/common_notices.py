@@ -8,6 +8,7 @@ Not here: what a notice says (notices.py).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -84,11 +85,13 @@ class CommonNotices:
         await self._shelf.keep(HANDED, key, value, until=self._clock.now() + KEPT.total_seconds())
 
     async def taken_over(self) -> TakenOver:
-        """All that was handed over, in the order it was."""
-        found = await self._shelf.all_kept(HANDED, now=self._clock.now())
-        handed = [msgspec.json.decode(value, type=_Handed) for _, value in found]
-        since = min((one.since for one in handed), default=self._clock.now())
-        return TakenOver([key for key, _ in found], since, [one for each in handed for one in _classes(each)])
+        """All that was handed over, in the order it was; what another release has written otherwise is left for it."""
+        handed = dict[str, _Handed]()
+        for key, value in await self._shelf.all_kept(HANDED, now=self._clock.now()):
+            with contextlib.suppress(msgspec.DecodeError):
+                handed[key] = msgspec.json.decode(value, type=_Handed)
+        since = min((one.since for one in handed.values()), default=self._clock.now())
+        return TakenOver(list(handed), since, [one for each in handed.values() for one in _classes(each)])
 
     async def told(self, taken: TakenOver) -> None:
         """It need not be told again."""
