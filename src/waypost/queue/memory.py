@@ -9,14 +9,26 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias, assert_never
+from dataclasses import replace
+from typing import assert_never
 
 from waypost.mail.envelope import Envelope, InMemory, MessageId, NextHop, Octets, QueuedMessage, QueuedRecipient
 from waypost.mail.explain import describe
 from waypost.net.clock import Instant
 from waypost.queue import record
-from waypost.queue.entries import state_of
+from waypost.queue.lives import (
+    Chosen,
+    DueReport,
+    Life,
+    Standing,
+    binned_entry,
+    by_message,
+    domain_of,
+    entry,
+    is_meant,
+    matches,
+    where,
+)
 from waypost.queue.operating import Act, Bin, MakeDue, Operating, Reroute, Restore, SetAside, Unhold
 from waypost.queue.shelf import Absent, MemoryShelf
 from waypost.queue.storage import (
@@ -38,7 +50,6 @@ from waypost.queue.storage import (
     Place,
     QueueEntry,
     ReadyHop,
-    RecipientState,
     Report,
     ReportedRecipient,
     Search,
@@ -54,60 +65,6 @@ from waypost.queue.storage import (
 )
 
 CLOSED = StoreFault(StoreFaultKind.CLOSED, "the queue is not open")
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where one recipient stands. `ready_at`: when it may be claimed, which is its due time or its lease's end."""
-
-    recipient: QueuedRecipient
-    next_hop: NextHop
-    due_at: Instant
-    ready_at: Instant
-    token: int = 0
-    held: str = ""
-    last_outcome: str = ""
-    is_pinned: bool = False
-
-    def is_free(self, now: Instant) -> bool:
-        return not self.token or self.ready_at <= now
-
-    def is_claimable(self, now: Instant) -> bool:
-        return not self.held and self.ready_at <= now
-
-    def wait(self, until: Instant) -> None:
-        self.token, self.held, self.due_at, self.ready_at = 0, "", until, until
-
-
-@dataclass(slots=True)
-class _Life:
-    """One message from its receipt until its history is forgotten."""
-
-    message: QueuedMessage
-    octets: InMemory
-    places: dict[int, _Place]
-    events: list[HistoryEvent]
-    addresses: set[str]
-    captures: int = 0
-    reports: int = 0
-    is_done: bool = False
-    bin: dict[int, tuple[_Place, Instant, str]] = field(default_factory=dict)  # with since when, and why
-
-    @property
-    def is_stored(self) -> bool:
-        return not self.is_done or self.captures > 0 or bool(self.bin)
-
-
-#: Recipients that something is to happen to.
-_Chosen: TypeAlias = list[tuple[_Life, _Place]]
-
-
-@dataclass(slots=True)
-class _DueReport:
-    number: int
-    id: MessageId
-    notice: Notice
-    recipients: dict[int, ReportedRecipient] = field(default_factory=dict)
 
 
 class MemoryDraft:
@@ -139,9 +96,9 @@ class MemoryStorage(Operating):
         self._is_open = False
         self._tokens = itertools.count(1)
         self._numbers = itertools.count(1)
-        self._lives: dict[MessageId, _Life] = {}
-        self._unfinished: dict[MessageId, _Life] = {}  # those of them that something is left to do for
-        self._reports: dict[tuple[MessageId, Notice], _DueReport] = {}
+        self._lives: dict[MessageId, Life] = {}
+        self._unfinished: dict[MessageId, Life] = {}  # those of them that something is left to do for
+        self._reports: dict[tuple[MessageId, Notice], DueReport] = {}
         self._captured: dict[int, CapturedMessage] = {}
         self._shelf = MemoryShelf()
 
@@ -182,9 +139,9 @@ class MemoryStorage(Operating):
         message = record.queued_message(id, envelope, now, whole.size)
         groups = record.by_next_hop(envelope)
         due = max(now, envelope.released_at)
-        places = {one.number: _Place(one, hop, due, due) for hop, group in groups.items() for one in group}
+        places = {one.number: Standing(one, hop, due, due) for hop, group in groups.items() for one in group}
         received = record.received(id, now, record.envelope_details(envelope, whole.size))
-        life = _Life(message, whole, dict(sorted(places.items())), [received], record.addresses_of(envelope))
+        life = Life(message, whole, dict(sorted(places.items())), [received], record.addresses_of(envelope))
         self._lives[id] = self._unfinished[id] = life
         if envelope.held:
             waiting = [(life, place) for place in life.places.values()]
@@ -219,7 +176,7 @@ class MemoryStorage(Operating):
         oldest = list(dict.fromkeys(name for _, _, name in sorted(due)))[:messages]
         return [self._lease(self._lives[name], next_hop, now=now, until=until) for name in oldest]
 
-    def _lease(self, life: _Life, next_hop: NextHop, *, now: Instant, until: Instant) -> Lease:
+    def _lease(self, life: Life, next_hop: NextHop, *, now: Instant, until: Instant) -> Lease:
         token = next(self._tokens)
         claimed = [place for place in life.places.values() if place.next_hop == next_hop and place.is_claimable(now)]
         for place in claimed:
@@ -247,7 +204,7 @@ class MemoryStorage(Operating):
             for place in self._held_by(lease):
                 place.token, place.ready_at = 0, place.due_at
 
-    def _held_by(self, lease: Lease) -> list[_Place]:
+    def _held_by(self, lease: Lease) -> list[Standing]:
         """The places of a lease's recipients, as far as the lease still has them."""
         life = self._lives.get(lease.message.id)
         if life is None or (lease.owner, lease.epoch) != (self._owner, self._epoch):
@@ -272,7 +229,7 @@ class MemoryStorage(Operating):
         self._finish(life, at)
         return True
 
-    def _settle_one(self, life: _Life, settled: Settled, at: Instant) -> None:
+    def _settle_one(self, life: Life, settled: Settled, at: Instant) -> None:
         number = settled.recipient.number
         place = life.places[number]
         match settled.next:
@@ -288,21 +245,21 @@ class MemoryStorage(Operating):
         if settled.notice is not Notice.NONE:
             self._due(life, settled.notice, record.reported(settled, record.after(settled), at))
 
-    def _due(self, life: _Life, notice: Notice, reported: ReportedRecipient) -> None:
+    def _due(self, life: Life, notice: Notice, reported: ReportedRecipient) -> None:
         key = (life.message.id, notice)
         if key not in self._reports:
-            self._reports[key] = _DueReport(next(self._numbers), *key)
+            self._reports[key] = DueReport(next(self._numbers), *key)
             life.reports += 1
         self._reports[key].recipients[reported.recipient.number] = reported
 
-    def _capture(self, life: _Life, recipients: Iterable[QueuedRecipient], at: Instant) -> None:
+    def _capture(self, life: Life, recipients: Iterable[QueuedRecipient], at: Instant) -> None:
         number, message = next(self._numbers), life.message
         addresses = tuple(record.address_of(recipient.forward_path) for recipient in recipients)
         reverse_path = record.address_of(message.reverse_path)
         self._captured[number] = CapturedMessage(number, message.id, reverse_path, addresses, at, message.size)
         life.captures += 1
 
-    def _finish(self, life: _Life, at: Instant) -> None:
+    def _finish(self, life: Life, at: Instant) -> None:
         """Write down that nothing is left to do, where that is so."""
         if not (life.places or life.reports or life.is_done):
             life.is_done = True
@@ -316,7 +273,7 @@ class MemoryStorage(Operating):
         oldest = sorted(self._reports.values(), key=lambda due: due.number)[:limit]
         return [self._report(due) for due in oldest]
 
-    def _report(self, due: _DueReport) -> Report:
+    def _report(self, due: DueReport) -> Report:
         life = self._lives[due.id]
         recipients = tuple(recipient for _, recipient in sorted(due.recipients.items()))
         return Report(due.number, life.message, life.octets, due.notice, recipients)
@@ -369,21 +326,21 @@ class MemoryStorage(Operating):
             if (life.message.id, place.recipient.number) > after
         ]
         chosen.sort(key=lambda pair: (pair[0].message.id, pair[1].recipient.number))
-        return [_entry(life, place, now) for life, place in chosen[:limit]]
+        return [entry(life, place, now) for life, place in chosen[:limit]]
 
     async def look(self, selection: Selection, *, after: Place, limit: int, stretch: int, now: Instant) -> Looked:
         found, last = self._stretch(selection, after, stretch, now)
-        shown = tuple(_entry(life, place, now) for life, place in found[:limit])
+        shown = tuple(entry(life, place, now) for life, place in found[:limit])
         return Looked(shown, last if len(shown) < limit else (shown[-1].id, shown[-1].number))
 
     def _stretch(
         self, selection: Selection, after: Place, stretch: int, now: Instant
-    ) -> tuple[list[tuple[_Life, _Place]], Place]:
+    ) -> tuple[list[tuple[Life, Standing]], Place]:
         """What fits of so many recipients after a place, in order, and the last of them."""
         self._require_open()
-        there = sorted((pair for pair in self._places() if _where(*pair) > after), key=lambda pair: _where(*pair))
-        last = _where(*there[stretch - 1]) if len(there) >= stretch else EDGE
-        return [pair for pair in there[:stretch] if _matches(selection, *pair, now)], last
+        there = sorted((pair for pair in self._places() if where(*pair) > after), key=lambda pair: where(*pair))
+        last = where(*there[stretch - 1]) if len(there) >= stretch else EDGE
+        return [pair for pair in there[:stretch] if matches(selection, *pair, now)], last
 
     async def message(self, id: MessageId) -> tuple[QueuedMessage, Octets]:  # noqa: A002 - the field's own name
         self._require_open()
@@ -411,7 +368,7 @@ class MemoryStorage(Operating):
             case _:
                 assert_never(act)
 
-    def _make_due(self, selected: _Chosen, act: MakeDue) -> _Chosen:
+    def _make_due(self, selected: Chosen, act: MakeDue) -> Chosen:
         late = [(life, place) for life, place in selected if not (place.token or place.held) and place.due_at > act.now]
         for _, place in late:
             place.wait(act.now)
@@ -423,7 +380,7 @@ class MemoryStorage(Operating):
         found, last = self._stretch(selection, after, stretch, now)
         return Tallied(len(found), last)
 
-    def _bin(self, selected: _Chosen, act: Bin) -> _Chosen:
+    def _bin(self, selected: Chosen, act: Bin) -> Chosen:
         gone = [(life, place) for life, place in selected if place.is_free(act.now)]
         for life, place in gone:
             life.bin[place.recipient.number] = (life.places.pop(place.recipient.number), act.now, act.why)
@@ -433,15 +390,15 @@ class MemoryStorage(Operating):
             self._finish(life, act.now)
         return gone
 
-    def _tell(self, chosen: _Chosen, now: Instant, text: str) -> list[_Life]:
+    def _tell(self, chosen: Chosen, now: Instant, text: str) -> list[Life]:
         """One event a message; the messages."""
         lives = []
-        for life, addresses in _by_message(chosen):
+        for life, addresses in by_message(chosen):
             life.events.append(record.operated(life.message.id, now, text, addresses))
             lives.append(life)
         return lives
 
-    def _reroute(self, selected: _Chosen, act: Reroute) -> _Chosen:
+    def _reroute(self, selected: Chosen, act: Reroute) -> Chosen:
         free = [(life, place) for life, place in selected if place.is_free(act.now) and place.next_hop != act.next_hop]
         for _, place in free:
             held = place.held
@@ -450,7 +407,7 @@ class MemoryStorage(Operating):
         self._tell(free, act.now, act.said)
         return free
 
-    def _set_aside(self, selected: _Chosen, act: SetAside) -> _Chosen:
+    def _set_aside(self, selected: Chosen, act: SetAside) -> Chosen:
         free = [(life, place) for life, place in selected if place.is_free(act.now) and not place.held]
         for _, place in free:
             place.wait(place.due_at)
@@ -458,7 +415,7 @@ class MemoryStorage(Operating):
         self._tell(free, act.now, act.said)
         return free
 
-    def _unhold(self, selected: _Chosen, act: Unhold) -> _Chosen:
+    def _unhold(self, selected: Chosen, act: Unhold) -> Chosen:
         held = [(life, place) for life, place in selected if place.held]
         for _, place in held:
             place.wait(act.now)
@@ -470,9 +427,9 @@ class MemoryStorage(Operating):
         self._require_open()
         found = [one for one in self._in_bin(selection) if (one[0].message.id, one[1].recipient.number) > after]
         found.sort(key=lambda one: (one[0].message.id, one[1].recipient.number))
-        return [_binned(*one) for one in found[:limit]]
+        return [binned_entry(*one) for one in found[:limit]]
 
-    def _restore(self, back: _Chosen, act: Restore) -> _Chosen:
+    def _restore(self, back: Chosen, act: Restore) -> Chosen:
         for life, place in back:
             number = place.recipient.number
             life.places[number] = place
@@ -494,16 +451,16 @@ class MemoryStorage(Operating):
             self._bury(life)
         return len(old)
 
-    def _in_bin(self, selection: Selection) -> list[tuple[_Life, _Place, Instant, str]]:
+    def _in_bin(self, selection: Selection) -> list[tuple[Life, Standing, Instant, str]]:
         everywhere = ((life, *binned) for life in self._lives.values() for binned in life.bin.values())
-        return [one for one in everywhere if _matches(replace(selection, state=""), one[0], one[1], 0.0)]
+        return [one for one in everywhere if matches(replace(selection, state=""), one[0], one[1], 0.0)]
 
     async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
         self._require_open()
         moved = [
             place
             for _, place in self._selected(Selection(domain=domain, next_hop=old), 0.0)
-            if _domain(place) == domain and not place.is_pinned
+            if domain_of(place) == domain and not place.is_pinned
         ]
         for place in moved:
             place.next_hop = new
@@ -511,11 +468,11 @@ class MemoryStorage(Operating):
 
     async def hops(self) -> Sequence[tuple[NextHop, str]]:
         self._require_open()
-        return sorted({(place.next_hop, _domain(place)) for _, place in self._places() if not place.is_pinned})
+        return sorted({(place.next_hop, domain_of(place)) for _, place in self._places() if not place.is_pinned})
 
     async def backlog(self) -> Sequence[tuple[NextHop, str, int]]:
         self._require_open()
-        counted = Counter((place.next_hop, _domain(place)) for _, place in self._places() if not place.is_pinned)
+        counted = Counter((place.next_hop, domain_of(place)) for _, place in self._places() if not place.is_pinned)
         return sorted((next_hop, domain, count) for (next_hop, domain), count in counted.items())
 
     async def traffic(self, *, since: Instant, limit: int) -> Sequence[Passed]:
@@ -540,7 +497,7 @@ class MemoryStorage(Operating):
             key=lambda life: life.message.id,
             reverse=True,
         )
-        found = [life.message.id for life in lives if _is_meant(search, life)]
+        found = [life.message.id for life in lives if is_meant(search, life)]
         return Found(tuple(found[:limit]), found[limit - 1] if len(found) > limit else "")
 
     async def forget(self, *, before: Instant, limit: int) -> int:
@@ -555,7 +512,7 @@ class MemoryStorage(Operating):
             self._bury(life)
         return dropped
 
-    def _bury(self, life: _Life) -> None:
+    def _bury(self, life: Life) -> None:
         """Let go of what nobody needs any longer: the octets, then the rest."""
         if not life.is_stored:
             life.octets = InMemory(b"")
@@ -620,94 +577,10 @@ class MemoryStorage(Operating):
         if not self._is_open:
             raise StorageError(CLOSED)
 
-    def _places(self) -> Iterator[tuple[_Life, _Place]]:
+    def _places(self) -> Iterator[tuple[Life, Standing]]:
         for life in self._unfinished.values():
             for place in life.places.values():
                 yield life, place
 
-    def _selected(self, selection: Selection, now: Instant) -> _Chosen:
-        return [(life, place) for life, place in self._places() if _matches(selection, life, place, now)]
-
-
-def _where(life: _Life, place: _Place) -> Place:
-    return life.message.id, place.recipient.number
-
-
-def _matches(selection: Selection, life: _Life, place: _Place, now: Instant) -> bool:
-    if selection.ids and life.message.id not in selection.ids:
-        return False
-    if selection.address:
-        ends = (record.address_of(life.message.reverse_path), record.address_of(place.recipient.forward_path))
-        if selection.address.lower() not in (end.lower() for end in ends):
-            return False
-    if selection.domain and selection.domain.lower() != _domain(place):
-        return False
-    if selection.state and selection.state != _state(place, now).value:
-        return False
-    if selection.text and not any(selection.text.lower() in text.lower() for text in (place.last_outcome, place.held)):
-        return False
-    if selection.received_before and life.message.received_at >= selection.received_before:
-        return False
-    return not selection.next_hop or selection.next_hop == place.next_hop
-
-
-def _is_meant(search: Search, life: _Life) -> bool:
-    at = life.message.received_at
-    if at < search.since or (search.until and at >= search.until):
-        return False
-    if search.address and search.address.lower() not in life.addresses:
-        return False
-    attempts = [record.encode(event.details).lower() for event in life.events if event.kind == "attempt"]
-    return record.fits(search, record.encode(life.events[0].details).lower(), attempts)
-
-
-def _domain(place: _Place) -> str:
-    return record.domain_of(place.recipient.forward_path)
-
-
-def _by_message(chosen: Iterable[tuple[_Life, _Place]]) -> Iterator[tuple[_Life, list[str]]]:
-    """The addresses among them, a message at a time."""
-    addresses: dict[MessageId, tuple[_Life, list[str]]] = {}
-    for life, place in chosen:
-        _, listed = addresses.setdefault(life.message.id, (life, []))
-        listed.append(record.address_of(place.recipient.forward_path))
-    yield from addresses.values()
-
-
-def _entry(life: _Life, place: _Place, now: Instant) -> QueueEntry:
-    message = life.message
-    return QueueEntry(
-        id=message.id,
-        number=place.recipient.number,
-        reverse_path=record.address_of(message.reverse_path),
-        forward_path=record.address_of(place.recipient.forward_path),
-        next_hop=place.next_hop,
-        state=_state(place, now),
-        attempts=place.recipient.attempts,
-        due_at=place.due_at,
-        received_at=message.received_at,
-        size=message.size,
-        last_outcome=place.last_outcome,
-        reason=place.held,
-    )
-
-
-def _binned(life: _Life, place: _Place, at: Instant, why: str) -> BinnedEntry:
-    message = life.message
-    return BinnedEntry(
-        id=message.id,
-        number=place.recipient.number,
-        at=at,
-        why=why,
-        reverse_path=record.address_of(message.reverse_path),
-        forward_path=record.address_of(place.recipient.forward_path),
-        next_hop=place.next_hop,
-        attempts=place.recipient.attempts,
-        received_at=message.received_at,
-        size=message.size,
-        last_outcome=place.last_outcome,
-    )
-
-
-def _state(place: _Place, now: Instant) -> RecipientState:
-    return state_of(held=place.held, is_leased=not place.is_free(now), is_due=place.due_at <= now)
+    def _selected(self, selection: Selection, now: Instant) -> Chosen:
+        return [(life, place) for life, place in self._places() if matches(selection, life, place, now)]

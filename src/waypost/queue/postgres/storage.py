@@ -1,8 +1,9 @@
 """The queue in a PostgreSQL database that several nodes share. This file is the Storage the others see.
 
-What is where: database.py connects, lanes.py gathers what is written together, writes.py and reads.py hold the SQL,
-bodies.py has large messages, nodes.py tells who is alive. What every database does alike is in ../rows.py, leases.py,
-octets.py, entries.py and operating.py. All nodes are equal; each delivers what it accepted, and takes what falls due.
+What is where: database.py connects, lanes.py gathers what is written together, writes.py, acts.py and reads.py hold the
+SQL, bodies.py has large messages, nodes.py tells who is alive. What every database does alike is in ../rows.py,
+leases.py, octets.py, entries.py and operating.py. All nodes are equal; each delivers what it accepted, and takes what
+falls due.
 
 **An accepting whose answer is lost** is handed in again, for some seconds: if it had been done, it is recognised and
 the client gets its 250. If the database stays away, the client gets a 451, and what may have been stored all the same
@@ -32,7 +33,7 @@ from waypost.queue.entries import key_of, number_of, place_of
 from waypost.queue.leases import CLAIMED_OCTETS, carried, claimed_lease, held_in_place, prolonged, unreadable
 from waypost.queue.octets import CHUNK, StoredOctets
 from waypost.queue.operating import SLICE, Act, Operating, in_slices
-from waypost.queue.postgres import reads, shelf_rows, writes
+from waypost.queue.postgres import acts, reads, shelf_rows, writes
 from waypost.queue.postgres.bodies import (
     YOUNG,
     Bodies,
@@ -372,7 +373,7 @@ class PostgresStorage(Operating):
         async def accept(connection: Connection) -> StoreFault | None:
             if not await writes.accept(connection, [accepting], 0):
                 return _not_taken(accepting)
-            await writes.hold(connection, keys, now, reason, record.done_by("held", "", reason))
+            await acts.hold(connection, keys, now, reason, record.done_by("held", "", reason))
             return None
 
         try:
@@ -602,7 +603,7 @@ class PostgresStorage(Operating):
     # ---- operating: what is selected is found first, and changed a slice at a time
     async def operate(self, selection: Selection, act: Act) -> int:
         return await self._in_slices(
-            partial(reads.keys_for, selection=selection, act=act, limit=SLICE), partial(writes.operate, act=act)
+            partial(reads.keys_for, selection=selection, act=act, limit=SLICE), partial(acts.operate, act=act)
         )
 
     async def tally(self, selection: Selection, *, after: Place, stretch: int, now: Instant) -> Tallied:
@@ -615,11 +616,11 @@ class PostgresStorage(Operating):
         return await self._ask(partial(reads.binned, selection=selection, after=key_of(after), limit=limit))
 
     async def empty_bin(self, *, before: Instant, limit: int) -> int:
-        return await self._write(partial(writes.empty_bin, before=before, limit=limit))
+        return await self._write(partial(acts.empty_bin, before=before, limit=limit))
 
     async def rehop(self, old: NextHop, domain: str, new: NextHop) -> int:
         page = partial(reads.keys_of_hop, next_hop=old, domain=domain, limit=SLICE)
-        return await self._in_slices(page, partial(writes.rehop, old=old, new=new))
+        return await self._in_slices(page, partial(acts.rehop, old=old, new=new))
 
     async def _in_slices(self, page: _Page, change: _Change) -> int:
         changed = await in_slices(

@@ -8,7 +8,7 @@ that follow see what every other settlement has left, and whoever removes a mess
 waits for a recipient he has not locked the message of; claims never wait at all (SKIP LOCKED).
 
 Each function runs on the caller's connection; those that say so, in the caller's transaction. SQL is put together of
-this file's constants alone; whatever comes from outside is a parameter.
+this file's constants alone; whatever comes from outside is a parameter. Not here: what operators do (acts.py).
 """
 # ruff: noqa: S608 - see above
 
@@ -16,15 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple
 
 from waypost.net.clock import Instant
 from waypost.queue import record
-from waypost.queue.operating import Act, Bin, MakeDue, Reroute, Restore, SetAside, Unhold
 from waypost.queue.postgres.database import Connection
 from waypost.queue.rows import (
     AddressRow,
-    BinnedRow,
     Claimed,
     EventRow,
     Key,
@@ -32,7 +30,6 @@ from waypost.queue.rows import (
     RecipientRow,
     Settling,
     address_row,
-    bounce_notices,
     operator_events,
 )
 
@@ -158,7 +155,7 @@ _FINISH: Final = f"""
     o AS ({_UNWANTED.format(rows="buried")}),
     n AS ({_COUNT.format(rows="SELECT $4::bigint, -(SELECT count(*) FROM ended), $5::bigint, $6::bigint, $7::bigint")})
     SELECT id FROM ended"""
-_BURY: Final = f"""
+BURY: Final = f"""
     WITH buried AS (
         DELETE FROM messages AS m WHERE m.id = ANY($1::bigint[]) AND NOT {_IS_NEEDED}
         AND NOT EXISTS (SELECT 1 FROM captured WHERE captured.message = m.id)
@@ -168,18 +165,9 @@ _BURY: Final = f"""
 _EVENTS: Final = """
     INSERT INTO events (message, at, kind, text, details)
     SELECT * FROM unnest($1::bigint[], $2::float8[], $3::text[], $4::text[], $5::text[])"""
-_LOCK_MESSAGES: Final = "SELECT id FROM messages WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
-_KEYS: Final = "unnest($1::bigint[], $2::int[]) AS u (message, number)"
-_OF_KEYS: Final = "r.message = u.message AND r.number = u.number"
-
-
-#: What the bin keeps of a recipient.
-_BINNED: Final = ", ".join(BinnedRow._fields)
-_BINNED_OF_R: Final = ", ".join(f"r.{column}" for column in BinnedRow._fields)
-_PLACES: Final = ", ".join(f"${number}" for number in range(2, 14))
-_BIN: Final = f"""
-    INSERT INTO binned (at, why, {_BINNED}) VALUES ($1, {", ".join(f"${number}" for number in range(2, 15))})
-    ON CONFLICT (message, number) DO UPDATE SET at = excluded.at, why = excluded.why"""
+LOCK_MESSAGES: Final = "SELECT id FROM messages WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
+KEYS: Final = "unnest($1::bigint[], $2::int[]) AS u (message, number)"
+OF_KEYS: Final = "r.message = u.message AND r.number = u.number"
 
 
 class MessageRow(NamedTuple):
@@ -215,9 +203,9 @@ async def accept(connection: Connection, group: Sequence[Accepting], shard: int)
     addresses = [row for one in group for row in one.addresses]
     rows = await connection.fetch(
         _ACCEPT,
-        *_columns([one.message for one in group], 8),
-        *_columns(recipients, 10),
-        *_columns(addresses, 3),
+        *columns_of([one.message for one in group], 8),
+        *columns_of(recipients, 10),
+        *columns_of(addresses, 3),
         shard,
     )
     return {row["id"] for row in rows}
@@ -232,7 +220,7 @@ async def recognise(connection: Connection, group: Sequence[Accepting]) -> set[i
 
 async def disown(connection: Connection, refused: Sequence[tuple[int, int]]) -> list[int]:
     """Drop messages whose clients were told that they were not taken; the ids of those that had been."""
-    return [row["id"] for row in await connection.fetch(_DISOWN, *_columns(refused, 2))]
+    return [row["id"] for row in await connection.fetch(_DISOWN, *columns_of(refused, 2))]
 
 
 async def write_chunk(connection: Connection, draft: int, number: int, octets: bytes) -> bool:
@@ -259,7 +247,7 @@ async def put_back_unwanted(connection: Connection, rows: Sequence[tuple[int, in
     """They could not be deleted now."""
     await connection.execute(
         "INSERT INTO unwanted SELECT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING",
-        *_columns(rows, 2),
+        *columns_of(rows, 2),
     )
 
 
@@ -318,8 +306,8 @@ async def renew(connection: Connection, holds: Sequence[tuple[int, int, int]], u
     """Prolong leases, (message, number, token) each; those recipients that still have it, as (token, number)."""
     rows = await connection.fetch(
         "UPDATE recipients AS r SET ready_at = $4 FROM unnest($1::bigint[], $2::int[], $3::bigint[])"
-        f" AS u (message, number, lease) WHERE {_OF_KEYS} AND r.lease = u.lease RETURNING r.lease, r.number",
-        *_columns(holds, 3),
+        f" AS u (message, number, lease) WHERE {OF_KEYS} AND r.lease = u.lease RETURNING r.lease, r.number",
+        *columns_of(holds, 3),
         until,
     )
     return {(row["lease"], row["number"]) for row in rows}
@@ -329,13 +317,13 @@ async def release(connection: Connection, holds: Sequence[tuple[int, int, int]])
     """Let recipients be due as they were before the claim."""
     await connection.execute(
         "UPDATE recipients AS r SET lease = 0, ready_at = r.due_at FROM unnest($1::bigint[], $2::int[], $3::bigint[])"
-        f" AS u (message, number, lease) WHERE {_OF_KEYS} AND r.lease = u.lease",
-        *_columns(holds, 3),
+        f" AS u (message, number, lease) WHERE {OF_KEYS} AND r.lease = u.lease",
+        *columns_of(holds, 3),
     )
 
 
 @dataclass(slots=True)
-class _Ending:
+class Ending:
     """What a group of settlements comes to, gathered over them."""
 
     gone: list[Key] = field(default_factory=list)
@@ -371,9 +359,9 @@ class _Ending:
 async def settle(connection: Connection, group: Sequence[Settling], shard: int) -> list[bool]:
     """Write settlements down; False for one whose lease was not its own any longer. In a transaction."""
     wanted = [_places(one) for one in group]
-    locked = await connection.fetch(_LOCK, *_columns([place for places in wanted for place in places], 3))
+    locked = await connection.fetch(_LOCK, *columns_of([place for places in wanted for place in places], 3))
     ours = {(row["message"], row["number"]) for row in locked}
-    ending, written = _Ending(), []
+    ending, written = Ending(), []
     for one, places in zip(group, wanted, strict=True):
         keys = {(message, number) for message, number, _ in places}
         written.append(keys <= ours)
@@ -389,38 +377,39 @@ def _places(one: Settling) -> list[tuple[int, int, int]]:
     return [(one.message, number, one.token) for number in [*one.gone, *(row.number for row in one.waiting)]]
 
 
-async def _write_ending(connection: Connection, ending: _Ending, shard: int) -> None:
+async def _write_ending(connection: Connection, ending: Ending, shard: int) -> None:
     if ending.gone:
-        await connection.execute(_DELETE, *_columns(ending.gone, 2))
+        await connection.execute(_DELETE, *columns_of(ending.gone, 2))
     if ending.waits:
-        await connection.execute(_WAIT, *_columns(ending.waits, 8))
-    reports = await _add_notices(connection, ending.notices)
+        await connection.execute(_WAIT, *columns_of(ending.waits, 8))
+    reports = await add_notices(connection, ending.notices)
     if ending.captured:
         await connection.execute(
             "INSERT INTO captured (message, at, recipients) SELECT * FROM"
             " unnest($1::bigint[], $2::float8[], $3::text[])",
-            *_columns(ending.captured, 3),
+            *columns_of(ending.captured, 3),
         )
-    await _finish(connection, ending, shard=shard, recipients=-len(ending.gone), held=ending.held, reports=reports)
+    await finish(connection, ending, shard=shard, recipients=-len(ending.gone), held=ending.held, reports=reports)
 
 
-async def _add_notices(connection: Connection, notices: Sequence[tuple[int, NoticeRow]]) -> int:
+async def add_notices(connection: Connection, notices: Sequence[tuple[int, NoticeRow]]) -> int:
+    """Let reports be due; the number of reports that are new."""
     if not notices:
         return 0
     rows = {(message, row.notice.value, row.number): row.details for message, row in notices}
-    columns = _columns([(*key, details) for key, details in rows.items()], 4)
+    columns = columns_of([(*key, details) for key, details in rows.items()], 4)
     new = await connection.fetch(_NEW_REPORTS, columns[0], columns[1])
     await connection.execute(_REPORTED, *columns)
     return len(new)
 
 
-async def _finish(
-    connection: Connection, ending: _Ending, *, shard: int = 0, recipients: int = 0, held: int = 0, reports: int = 0
+async def finish(
+    connection: Connection, ending: Ending, *, shard: int = 0, recipients: int = 0, held: int = 0, reports: int = 0
 ) -> None:
     """Write down which messages nothing is left to do for, what was attempted otherwise, and the counts."""
     if ending.ended or recipients or held or reports:
         rows = [(message, *last) for message, last in ending.ended.items()]
-        finished = await connection.fetch(_FINISH, *_columns(rows, 3), shard, recipients, held, reports)
+        finished = await connection.fetch(_FINISH, *columns_of(rows, 3), shard, recipients, held, reports)
         for (id_,) in finished:
             del ending.ended[id_]
     events = [EventRow(message, at, "attempt", "", last) for message, (at, last) in ending.ended.items() if last]
@@ -431,7 +420,7 @@ async def add_events(connection: Connection, events: Sequence[EventRow]) -> None
     """Rows of the history."""
     if events:
         rows = [(one.message, one.at, one.kind, text(one.text), one.details) for one in events]
-        await connection.execute(_EVENTS, *_columns(rows, 5))
+        await connection.execute(_EVENTS, *columns_of(rows, 5))
 
 
 async def count(
@@ -447,7 +436,7 @@ async def count(
 # ---- reporting
 async def strike_off(connection: Connection, report: int, numbers: Sequence[int], event: EventRow) -> bool:
     """Strike recipients off a report that is due; False: it was struck off before. In a transaction."""
-    await connection.execute(_LOCK_MESSAGES, [event.message])
+    await connection.execute(LOCK_MESSAGES, [event.message])
     struck = await connection.fetch(
         "DELETE FROM reported WHERE report = $1 AND number = ANY($2::int[]) RETURNING 1", report, numbers
     )
@@ -457,174 +446,11 @@ async def strike_off(connection: Connection, report: int, numbers: Sequence[int]
         "DELETE FROM reports WHERE number = $1 AND NOT EXISTS (SELECT 1 FROM reported WHERE report = $1) RETURNING 1",
         report,
     )
-    await _finish(connection, _Ending(events=[event], ended={event.message: (event.at, "")}), reports=-len(over))
+    await finish(connection, Ending(events=[event], ended={event.message: (event.at, "")}), reports=-len(over))
     return True
 
 
-# ---- operating: each in a transaction
-async def operate(connection: Connection, keys: Sequence[Key], act: Act) -> int:
-    """Carry out an act; the recipients changed."""
-    match act:
-        case MakeDue(now, said):
-            return await retry(connection, keys, now, said)
-        case Bin(now, why, reason):
-            return await delete(connection, keys, now, why, reason)
-        case Restore(now, said):
-            return await restore(connection, keys, now, said)
-        case Reroute(now, next_hop, said):
-            return await reroute(connection, keys, next_hop, now, said)
-        case SetAside(now, reason, said):
-            return await hold(connection, keys, now, reason, said)
-        case Unhold(now, said):
-            return await unhold(connection, keys, now, said)
-        case _:
-            assert_never(act)
-
-
-async def retry(connection: Connection, keys: Sequence[Key], now: Instant, said: str = "") -> int:
-    """Make waiting recipients due; the history has it where something is `said`."""
-    due = await connection.fetch(
-        f"UPDATE recipients AS r SET due_at = $3, ready_at = $3 FROM {_KEYS}"
-        f" WHERE {_OF_KEYS} AND lease = 0 AND held = '' AND due_at > $3"
-        " RETURNING r.message, r.number, address",
-        *_columns(keys, 2),
-        now,
-    )
-    if said:
-        await operated(connection, in_order(due), now, said)
-    return len(due)
-
-
-async def delete(connection: Connection, keys: Sequence[Key], now: Instant, why: str, reason: str = "") -> int:
-    """Move recipients nobody is delivering to the bin; with a `reason`, their authors are told."""
-    await connection.execute(_LOCK_MESSAGES, sorted({message for message, _ in keys}))
-    removed = await connection.fetch(
-        f"DELETE FROM recipients AS r USING {_KEYS} WHERE {_OF_KEYS} AND (lease = 0 OR ready_at <= $3)"
-        f" RETURNING held, {_BINNED_OF_R}",
-        *_columns(keys, 2),
-        now,
-    )
-    binned = sorted(BinnedRow(*tuple(row)[1:]) for row in removed)
-    await connection.executemany(_BIN, [(now, text(why), *row) for row in binned])
-    reports = await _report_bounced(connection, binned, now, reason) if reason else 0
-    messages = await operated(connection, [(row.message, row.address) for row in binned], now, why)
-    held = -sum(row["held"] != "" for row in removed)
-    ending = _Ending(ended=dict.fromkeys(messages, (now, "")))
-    await _finish(connection, ending, recipients=-len(binned), held=held, reports=reports)
-    return len(binned)
-
-
-async def _report_bounced(connection: Connection, binned: Sequence[BinnedRow], now: Instant, reason: str) -> int:
-    found = await connection.fetch(
-        "SELECT id, envelope FROM messages WHERE id = ANY($1::bigint[])", sorted({row.message for row in binned})
-    )
-    envelopes = {row["id"]: row["envelope"] for row in found}
-    return await _add_notices(
-        connection,
-        [
-            (row.message, notice)
-            for row in binned
-            for notice in bounce_notices(row, envelopes[row.message], reason, now)
-        ],
-    )
-
-
-async def restore(connection: Connection, keys: Sequence[Key], now: Instant, said: str) -> int:
-    """Bring recipients back from the bin."""
-    await connection.execute(_LOCK_MESSAGES, sorted({message for message, _ in keys}))
-    rows = await connection.fetch(
-        f"DELETE FROM binned AS r USING {_KEYS} WHERE {_OF_KEYS} RETURNING {_BINNED_OF_R}", *_columns(keys, 2)
-    )
-    back = sorted(BinnedRow(*row) for row in rows)
-    await connection.executemany(
-        f"INSERT INTO recipients (due_at, ready_at, lease, {_BINNED}) VALUES ($1, $1, 0, {_PLACES})",
-        [(now, *row) for row in back],
-    )
-    again = await _begin_again(connection, sorted({row.message for row in back}))
-    await operated(connection, [(row.message, row.address) for row in back], now, said)
-    await count(connection, messages=again, recipients=len(back))
-    return len(back)
-
-
-async def _begin_again(connection: Connection, messages: Sequence[int]) -> int:
-    """Messages that were done have something to do again: how many were; what their ends told becomes an event."""
-    ended = await connection.fetch(
-        "DELETE FROM done WHERE message = ANY($1::bigint[]) RETURNING message, at, attempt", messages
-    )
-    await add_events(
-        connection,
-        [EventRow(message, at, "attempt", "", attempt) for message, at, attempt in ended if attempt],
-    )
-    return len(ended)
-
-
-async def empty_bin(connection: Connection, before: Instant, limit: int) -> int:
-    """Let go of what has been in the bin since before then; the number let go."""
-    rows = await connection.fetch(
-        "DELETE FROM binned WHERE (message, number) IN (SELECT message, number FROM binned WHERE at < $1"
-        " ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING message",
-        before,
-        limit,
-    )
-    messages = sorted({row["message"] for row in rows})
-    await connection.execute(_LOCK_MESSAGES, messages)
-    await connection.execute(_BURY, messages)
-    return len(rows)
-
-
-async def reroute(connection: Connection, keys: Sequence[Key], next_hop: str, now: Instant, said: str) -> int:
-    """Let recipients nobody is delivering go elsewhere, and stay on that way."""
-    moved = await connection.fetch(
-        f"UPDATE recipients AS r SET next_hop = $4, pinned = true, lease = 0, due_at = $3, ready_at = $3 FROM {_KEYS}"
-        f" WHERE {_OF_KEYS} AND next_hop <> $4 AND (lease = 0 OR ready_at <= $3)"
-        " RETURNING r.message, r.number, address",
-        *_columns(keys, 2),
-        now,
-        text(next_hop),
-    )
-    await operated(connection, in_order(moved), now, said)
-    return len(moved)
-
-
-async def hold(connection: Connection, keys: Sequence[Key], now: Instant, reason: str, said: str) -> int:
-    """Set aside recipients nobody is delivering."""
-    held = await connection.fetch(
-        f"UPDATE recipients AS r SET held = $4, lease = 0, ready_at = r.due_at FROM {_KEYS}"
-        f" WHERE {_OF_KEYS} AND held = '' AND (lease = 0 OR ready_at <= $3) RETURNING r.message, r.number, address",
-        *_columns(keys, 2),
-        now,
-        text(reason),
-    )
-    await count(connection, held=len(held))
-    await operated(connection, in_order(held), now, said)
-    return len(held)
-
-
-async def unhold(connection: Connection, keys: Sequence[Key], now: Instant, said: str) -> int:
-    """Let held recipients be due."""
-    released = await connection.fetch(
-        f"UPDATE recipients AS r SET held = '', due_at = $3, ready_at = $3 FROM {_KEYS}"
-        f" WHERE {_OF_KEYS} AND held <> '' RETURNING r.message, r.number, address",
-        *_columns(keys, 2),
-        now,
-    )
-    await count(connection, held=-len(released))
-    await operated(connection, in_order(released), now, said)
-    return len(released)
-
-
-async def rehop(connection: Connection, keys: Sequence[Key], old: str, new: str) -> int:
-    """Move recipients to another next hop."""
-    rows = await connection.fetch(
-        f"UPDATE recipients AS r SET next_hop = $4 FROM {_KEYS} WHERE {_OF_KEYS} AND next_hop = $3"
-        " AND NOT pinned RETURNING 1",
-        *_columns(keys, 2),
-        old,
-        new,
-    )
-    return len(rows)
-
-
+# ---- what was done to recipients, as the history has it
 def in_order(rows: Iterable[Any]) -> list[tuple[int, str]]:
     """Messages and addresses of recipients, in the order of the queue."""
     ordered = sorted(rows, key=lambda row: (row["message"], row["number"]))
@@ -655,7 +481,7 @@ async def forget(connection: Connection, before: Instant, limit: int) -> int:
         "DELETE FROM addresses AS a USING unnest($1::bigint[], $2::text[], $3::bigint[])"
         " AS u (period, address, message)"
         " WHERE a.period = u.period AND a.address = u.address AND a.message = u.message",
-        *_columns(found, 3),
+        *columns_of(found, 3),
     )
     return len(events) + sum(3 if row["was_attempted"] else 2 for row in old)
 
@@ -668,11 +494,11 @@ async def discard_captured(connection: Connection, keep: int) -> int:
         keep,
     )
     messages = sorted({row["message"] for row in rows})
-    await connection.execute(_LOCK_MESSAGES, messages)
-    await connection.execute(_BURY, messages)
+    await connection.execute(LOCK_MESSAGES, messages)
+    await connection.execute(BURY, messages)
     return len(rows)
 
 
-def _columns(rows: Sequence[Sequence[Any]], columns: int) -> list[list[Any]]:
+def columns_of(rows: Sequence[Sequence[Any]], number: int) -> list[list[Any]]:
     """Rows as the lists that `unnest` takes."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(columns)]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(number)]
