@@ -71,3 +71,25 @@ async def test_what_deliveries_freed_within_the_spool_is_room_again(
         await storage.settle(settlement(lease))
     assert await storage.room() - before > 5_000_000
     await storage.close()
+
+
+async def test_a_database_that_was_deleted_or_replaced_beneath_is_noticed_and_so_is_its_return(tmp_path: Path) -> None:
+    """A service went on giving 250 for what it wrote into a file that had no name any more."""
+    storage = SqliteStorage(tmp_path, allow_ephemeral=True)
+    await storage.open(owner="test")
+    room = Room(storage.room, 0, VirtualClock())
+    try:
+        await room.look()
+        assert (room.gone, room.why) == ("", "")
+        (tmp_path / "queue.db").rename(tmp_path / "elsewhere")
+        await room.look()
+        assert f"{tmp_path / 'queue.db'} was deleted, or another was put in its place" in room.gone
+        assert room.why == room.gone
+        (tmp_path / "queue.db").touch()
+        await room.look()
+        assert room.gone
+        (tmp_path / "elsewhere").rename(tmp_path / "queue.db")
+        await room.look()
+        assert room.gone == ""
+    finally:
+        await storage.close()

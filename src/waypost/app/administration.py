@@ -116,7 +116,7 @@ async def _warnings(base: Base) -> Sequence[str]:
     """What an administrator should see to, though the service does its work."""
     damage = await asyncio.to_thread(salvage.reports, base.config.spool)
     guessing = [str(blocked) for blocked in base.logins.attempts.blocked()]
-    room = [base.room.why] if base.room.is_low else []
+    room = [base.room.why] if base.room.why else []
     ended = [f"OAuth {one.name}: {one.why}" for one in base.keeper.states() if not one.is_alive or one.why]
     lists = base.gate.lists.ignored if isinstance(base.gate, WatchedGate) else ()
     return [*damage, *guessing, *ended, *room, *lists, *base.keyring.warnings(base.clock.now())]

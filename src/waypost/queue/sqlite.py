@@ -36,7 +36,7 @@ from waypost.queue.operating import SLICE, Act, Operating, in_slices
 from waypost.queue.rows import Accepting, Claimed, Key, MessageRow, address_row, event_row, recipient_rows, settling_of
 from waypost.queue.searching import AFTER_ALL, AT_ONCE, Searched, search_on
 from waypost.queue.shelf_rows import RowShelf
-from waypost.queue.space import room
+from waypost.queue.space import gone, identity, room
 from waypost.queue.spool import Spool, failed
 from waypost.queue.storage import (
     BinnedEntry,
@@ -94,6 +94,7 @@ class _Open:
     people: Reader
     owner: str
     epoch: int
+    file: tuple[int, int]  # of the database, as it was opened: its device and number
     tokens: itertools.count[int]
     drafts: itertools.count[int]
     gaps: set[int]  # messages whose octets turned out not to be whole
@@ -153,7 +154,9 @@ class SqliteStorage(Operating, RowShelf):
             raise
         dispatch = Reader(self._database, "spool-dispatch", self._found_damage)
         people = Reader(self._database, "spool-people", self._found_damage)
-        return _Open(spool, writer, dispatch, people, owner, epoch, itertools.count(1), itertools.count(drafts), set())
+        file = identity(self._database)
+        counters = itertools.count(1), itertools.count(drafts)
+        return _Open(spool, writer, dispatch, people, owner, epoch, file, *counters, set())
 
     async def close(self) -> None:
         for mending in self._mending:
@@ -405,7 +408,10 @@ class SqliteStorage(Operating, RowShelf):
         return await self._opened().people.run(reads.counts)
 
     async def room(self) -> int:
-        return await self._opened().people.run(partial(room, self._path))
+        opened = self._opened()
+        if await asyncio.to_thread(identity, self._database) != opened.file:
+            raise gone(self._database)
+        return await opened.people.run(partial(room, self._path))
 
     # ---- operating: what is selected is found by a reader, and changed a slice at a time
     async def operate(self, selection: Selection, act: Act) -> int:

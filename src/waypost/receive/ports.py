@@ -98,11 +98,17 @@ class Space(Protocol):
         """Whether new mail is to be refused."""
         ...
 
+    @property
+    def gone(self) -> str:
+        """Why what is stored now would be lost; empty: it is stored where the next start finds it."""
+        ...
+
 
 class Boundless:
     """There is always room."""
 
     is_low = False
+    gone = ""
 
 
 BOUNDLESS: Final = Boundless()

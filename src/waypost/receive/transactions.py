@@ -25,6 +25,7 @@ from waypost.receive.judge import (
     LOCAL_ERROR,
     LOGIN_FIRST,
     LOWERED,
+    NOT_STORED,
     OK_MAIL,
     SEND_BODY,
     SPOOL_FULL,
@@ -134,6 +135,8 @@ class Transactions:
             return RELAY_CLIENTS_ONLY
         if is_blocked(path, house.senders) and not house.senders.quarantine:
             return refusal_of(path)
+        if house.space.gone:
+            return NOT_STORED
         return SPOOL_FULL if house.space.is_low else _NOTHING
 
     def _refuse_mail(self, mail: Mail, reply: Reply) -> Reply:
