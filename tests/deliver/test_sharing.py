@@ -18,6 +18,7 @@ from tests.virtual import virtual
 from waypost.deliver.destination import LONGEST_REST
 from waypost.deliver.dispatch import REST
 from waypost.deliver.sharing import NodeShares, Shares, part
+from waypost.mail.envelope import NextHop
 from waypost.net.shared import SharedNumbers
 from waypost.net.stream import Fault, FaultKind
 from waypost.queue.exchange import Exchange
@@ -302,6 +303,22 @@ async def test_a_rest_told_by_a_clock_that_is_far_ahead_is_no_longer_than_any() 
         await asyncio.sleep(2 * LONGEST_REST.total_seconds())
 
         assert nodes.accepted[0] == 2
+
+
+@virtual
+async def test_to_hear_again_of_a_rest_of_ones_own_makes_it_no_second_one() -> None:
+    """Each rest is longer than the one before: it is to be counted once."""
+    nodes = Nodes(1, limits(5), cut_off=[0])
+    (one,) = nodes.towns
+    async with nodes.running():
+        await one.queue("hop0", 3)
+        await asyncio.sleep(3)
+        assert len(one.notes.rests) == 1
+        for _ in range(5):
+            await asyncio.sleep(0.7)
+            await nodes.exchanges[0].recall()
+
+        assert one.dispatcher._destinations[NextHop("hop0")]._rests == 1
 
 
 @virtual

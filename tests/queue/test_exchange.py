@@ -321,3 +321,25 @@ async def test_one_that_had_nothing_to_tell_and_died_counts_until_it_would_have_
     await two.round()
     assert two.numbers.processes == 1
     assert await shelf.kept(SPACE, "a", now=clock.now()) == Absent()
+
+
+@virtual
+async def test_what_was_told_in_the_last_moment_is_heard_though_its_process_has_ended() -> None:
+    """Mail was retried, and the process begun anew at once: the destination rested on, there and everywhere."""
+    shelf, clock = Flaky(), VirtualClock()
+    await shelf.open(owner="test")
+    one, two, three = (Exchange(shelf, clock, name) for name in "abc")
+    heard, heard_too = listening(two), listening(three)
+    await rounds(one, two, three)
+    for number in range(2 * AT_ONCE):
+        one.tell("news", f"{number}", key=f"{number}", until=clock.now() + 1000)
+    one.tell("news", "bye")
+    await one.leave()
+    await two.round()
+    await three.round()
+    assert heard == heard_too == [*map(str, range(2 * AT_ONCE)), "bye"]
+    assert two.numbers.processes == 2
+    assert len(await shelf.all_kept("known news", now=clock.now())) == 2 * AT_ONCE
+
+    await asyncio.sleep(REPEATED.total_seconds() + 1)
+    assert await shelf.kept(SPACE, "a", now=clock.now()) == Absent()

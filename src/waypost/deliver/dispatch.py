@@ -81,6 +81,8 @@ _TOLD_WHOLE: Final[tuple[type[NotConnected | ConnectionLost | Misbehaved | DnsFa
     Misbehaved,
     DnsFailed,
 )
+#: Seconds by which a rest has to be longer than one that is known, to be another: clocks differ, if only by rounding.
+SAME_REST: Final = 1.0
 #: What rests are told as.
 REST: Final = "rest"
 
@@ -239,7 +241,7 @@ class Dispatcher:
         now, seconds = self._clock.monotonic(), min(rest.until - self._clock.now(), LONGEST_REST.total_seconds())
         if not rest.until:
             destination.end_rest(now)
-        elif seconds > 0 and now + seconds > destination.rests_until:
+        elif seconds > 0 and now + seconds > destination.rests_until + SAME_REST:
             destination.rest(rest.as_cause(), timedelta(seconds=seconds), now)
 
     def freeze(self, frozen: Mapping[str, Frozen]) -> None:

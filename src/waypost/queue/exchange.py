@@ -136,6 +136,7 @@ class _Said(msgspec.Struct, array_like=True):
     beat: int
     facts: list[_Fact]
     numbers: dict[str, int]
+    is_last: bool = False  # it has ended
 
 
 @dataclass(slots=True)
@@ -153,11 +154,12 @@ class _Other:
     at: float
     beat: int = 0
     heard: int = 0
+    has_ended: bool = False
     numbers: Mapping[str, int] = field(default_factory=dict)
 
     def counts(self, now: float) -> bool:
         """Whether it is there, and what it last said still holds."""
-        return now < self.at + (SILENT if self.numbers else BURIED).total_seconds()
+        return not self.has_ended and now < self.at + (SILENT if self.numbers else BURIED).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +230,27 @@ class Exchange:
 
     async def round(self) -> None:
         """Tell what there is to tell, then hear what the others have told. Raises: StorageError."""
-        for gathering in self._gathering.values():
-            gathering()
+        self._gather()
         await self._write()
         await self._read()
         await self._keep_lasting()
         await self._bury()
 
     async def leave(self) -> None:
-        """Nothing of ours counts any longer. Raises: StorageError."""
-        await self._shelf.drop(SPACE, self.name)
+        """Nothing of ours counts any longer; what was told just now is still heard. Raises: StorageError."""
+        self._gather()
+        while self._lasting:
+            await self._keep_lasting()
+        if any(one.at == float("inf") for one in self._facts):
+            await self._put(list(self._facts), {}, lasts=REPEATED, is_last=True)
+        else:
+            await self._shelf.drop(SPACE, self.name)
 
     # ---- telling
+    def _gather(self) -> None:
+        for gathering in self._gathering.values():
+            gathering()
+
     async def _write(self) -> None:
         now = self._clock.monotonic()
         while self._facts and self._facts[0].at + REPEATED.total_seconds() < now:
@@ -250,13 +261,17 @@ class Exchange:
         at_least = AT_LEAST if numbers else AT_LEAST_IDLE
         if before == [said, numbers] and now < at + at_least.total_seconds():
             return
-        self._beat += 1
-        value = msgspec.json.encode(_Said(self._beat, [one.fact for one in told], numbers))
-        until = self._clock.now() + LEFT_BEHIND.total_seconds()
-        await self._shelf.keep(SPACE, self.name, value, until=until)
+        await self._put(told, numbers, lasts=LEFT_BEHIND)
         self._written = now, said, numbers
         for one in told:
             one.at = min(one.at, now)
+
+    async def _put(
+        self, told: Sequence[_Told], numbers: dict[str, int], *, lasts: timedelta, is_last: bool = False
+    ) -> None:
+        self._beat += 1
+        value = msgspec.json.encode(_Said(self._beat, [one.fact for one in told], numbers, is_last))
+        await self._shelf.keep(SPACE, self.name, value, until=self._clock.now() + lasts.total_seconds())
 
     async def _keep_lasting(self) -> None:
         """The oldest first; what was told anew meanwhile is kept in the next round."""
@@ -288,6 +303,7 @@ class Exchange:
         known = self._others.setdefault(name, _Other(now))
         if said.beat != known.beat:
             known.at, known.beat, known.numbers = now, said.beat, said.numbers
+            known.has_ended = said.is_last
         for fact in said.facts:
             if fact.number > known.heard:
                 known.heard = fact.number
