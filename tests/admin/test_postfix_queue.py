@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,11 @@ def test_a_directory_without_a_spool_is_not_moved_and_not_made_one(tmp_path: Pat
     (tmp_path / "queue.db").touch()
     said = asked("spool", "move", "--from", str(tmp_path), "--to", f"{tmp_path}/", "--json", code=1)
     assert "are both" in json.loads(said)["error"]
+
+
+def test_a_move_to_a_database_without_its_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a traceback."""
+    monkeypatch.setitem(sys.modules, "waypost.queue.postgres.moving", None)
+    (tmp_path / "queue.db").touch()
+    words = ("spool", "move", "--from", str(tmp_path), "--to", "postgresql://127.0.0.1:1/x", "--json")
+    assert "pip install 'waypost[postgres]'" in json.loads(asked(*words, code=1))["remedy"]

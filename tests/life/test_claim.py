@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from waypost.life.claim import claim
+from waypost.life.claim import claim, see_that_nobody_has
 from waypost.net.clock import Instant
 from waypost.queue.spool import SpoolInUseError, hold
 from waypost.queue.storage import StorageError
@@ -31,8 +31,9 @@ class Later:
 
 def test_a_spool_that_another_service_has_is_left_alone_and_the_other_named(tmp_path: Path) -> None:
     held = hold(tmp_path / "service")
-    with pytest.raises(SpoolInUseError, match=f"is in use by process {os.getpid()}"):
-        claim(tmp_path, Later())
+    for asked in (see_that_nobody_has, claim):
+        with pytest.raises(SpoolInUseError, match=f"is in use by process {os.getpid()}"):
+            asked(tmp_path, Later())
     os.close(held)
 
 
@@ -46,3 +47,11 @@ def test_a_place_that_is_no_directory_is_told_in_the_words_of_the_spool(tmp_path
     with pytest.raises(StorageError) as failure:
         claim(tmp_path / "file", Later())
     assert "cannot be used: Not a directory; service.spool must name a directory" in failure.value.fault.detail
+
+
+def test_to_look_makes_nothing_and_keeps_nothing(tmp_path: Path) -> None:
+    see_that_nobody_has(tmp_path / "spool", Later())
+    assert not (tmp_path / "spool").exists()
+    (tmp_path / "service").touch()
+    see_that_nobody_has(tmp_path, Later())
+    claim(tmp_path, Later())

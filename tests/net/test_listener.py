@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from waypost.net.listener import Listener, ListenError, _explain
+from waypost.net.listener import Listener, ListenError, _explain, bind, foresee
 from waypost.net.stream import Endpoint, Fault, Stream
 
 SOON = timedelta(seconds=5)
@@ -91,6 +91,15 @@ async def test_an_address_of_another_machine_is_said_to_be_one() -> None:
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match="must exist and be writable"):
         await Listener.open(Endpoint(str(tmp_path / "no" / "lmtp"), 0), echo)
+
+
+def test_what_could_be_had_is_told_of_an_address_before_its_owner_gives_it_up() -> None:
+    """A service that was to replace another ended it, and then could not have the address that was mistyped."""
+    with bind(Endpoint("127.0.0.1", 0)) as taken:
+        foresee(Endpoint("127.0.0.1", taken.getsockname()[1]))
+    foresee(Endpoint("127.0.0.1", 0))
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1"):
+        foresee(Endpoint("192.0.2.1", 0))
 
 
 def test_a_privileged_port_is_refused_with_the_remedy() -> None:

@@ -167,6 +167,12 @@ def move_spool(
     except (StorageError, MoveError) as error:
         why = error.fault.detail if isinstance(error, StorageError) else str(error)
         fail(why, "what was moved is moved; run the same command again for the rest", as_json_value=json)
+    except ModuleNotFoundError as error:
+        fail(
+            f"a database needs {error.name}, which is not installed",
+            "pip install 'waypost[postgres]'",
+            as_json_value=json,
+        )
     answer = {
         "messages": tally.messages,
         "queued": tally.unfinished,

@@ -6,6 +6,7 @@ before it opens or removes anything to the end of its first process, however tha
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -19,21 +20,34 @@ PATIENCE: Final = timedelta(seconds=2)
 PAUSE: Final = timedelta(seconds=0.05)
 
 
-def claim(spool: Path, clock: Clock) -> None:
-    """Have the spool, to the end of this process. Raises: StorageError, with a sentence."""
-    ends_at = clock.monotonic() + PATIENCE.total_seconds()
-    while not _had(spool, is_last_try=clock.monotonic() > ends_at):
-        time.sleep(PAUSE.total_seconds())  # noqa: TID251 - there is no loop yet, nor anything else to do
+def see_that_nobody_has(spool: Path, clock: Clock) -> None:
+    """Look before a listening socket is opened: it could take clients from the service that is there.
 
-
-def _had(spool: Path, *, is_last_try: bool) -> bool:
+    Nothing is made: whose the spool is to be is not settled yet. Raises: StorageError, with a sentence.
+    """
     try:
-        make(spool)
-        hold(spool / "service")
-    except SpoolInUseError:
-        if is_last_try:
-            raise
-        return False
+        if (spool / "service").exists():
+            os.close(_hold(spool, clock))
     except OSError as error:
         raise unfit(spool, error) from error
-    return True
+
+
+def claim(spool: Path, clock: Clock) -> None:
+    """Have the spool, to the end of this process. Raises: StorageError, with a sentence."""
+    try:
+        make(spool)
+        _hold(spool, clock)
+    except OSError as error:
+        raise unfit(spool, error) from error
+
+
+def _hold(spool: Path, clock: Clock) -> int:
+    """The lock. Raises: SpoolInUseError, once that has lasted; OSError."""
+    ends_at = clock.monotonic() + PATIENCE.total_seconds()
+    while True:
+        try:
+            return hold(spool / "service")
+        except SpoolInUseError:
+            if clock.monotonic() > ends_at:
+                raise
+        time.sleep(PAUSE.total_seconds())  # noqa: TID251 - there is no loop yet, nor anything else to do

@@ -9,7 +9,7 @@ from functools import partial
 
 from waypost.app import Parts, log_of
 from waypost.config import Config
-from waypost.life.claim import claim
+from waypost.life.claim import claim, see_that_nobody_has
 from waypost.life.handover import take_over
 from waypost.life.notify import from_environment
 from waypost.life.place import wanted
@@ -17,7 +17,7 @@ from waypost.life.privilege import become
 from waypost.life.serving import Manager, Serving, serve
 from waypost.life.supervisor import Supervisor
 from waypost.net.clock import SystemClock
-from waypost.net.listener import bind
+from waypost.net.listener import bind, foresee
 from waypost.net.sockets import Sockets, from_systemd
 from waypost.net.stream import Endpoint, endpoint_of
 from waypost.queue.shards import remove_blank, shards
@@ -29,8 +29,13 @@ def start(config: Config, ready: Callable[[Serving], None], *, replace: bool = F
 
     `replace`: in the place of the service that runs on this spool now, with its sockets.
     """
+    if replace:
+        for address in (config.admin.address, *(listener.address for listener in config.listeners)):
+            foresee(address)  # while the other still serves
     taken = take_over(config.spool) if replace else from_systemd(os.environ, os.getpid())
     clock = SystemClock()
+    if not config.database:
+        see_that_nobody_has(config.spool, clock)
     workers, sockets = wanted(config), _bound(config, Sockets(taken))
     if config.service.user:
         become(config.service.user, config.spool)

@@ -127,6 +127,18 @@ def bind(address: Endpoint, *, shared: bool = False) -> socket.socket:
         raise ListenError(_explain(address, error)) from error
 
 
+def foresee(address: Endpoint) -> None:
+    """See that `bind` would have the address if nobody else had it. Nobody's clients notice. Raises: ListenError."""
+    if address.host.startswith("/"):
+        return  # to try would be to remove what is there
+    with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as tried:
+        try:
+            tried.bind((address.host, address.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ListenError(_explain(address, error)) from error
+
+
 def _bind(address: Endpoint, backlog: int, *, shared: bool) -> socket.socket:
     if address.host.startswith("/"):
         _remove_stale(address.host)
