@@ -51,6 +51,8 @@ MOST: Final = 5000
 BURIED: Final = 4 * SILENT
 #: Lasting facts kept in one round, each at the cost of a write: the rest waits for the next.
 AT_ONCE: Final = 100
+#: As many rounds' worth of them are kept when a process ends, which must not take long.
+LAST_ROUNDS: Final = 5
 #: By the wall clocks, which need not agree: it is to end long after that.
 LEFT_BEHIND: Final = timedelta(days=1)
 #: Whose values these are on the shelf; those of lasting facts carry the fact's kind behind it.
@@ -239,7 +241,7 @@ class Exchange:
     async def leave(self) -> None:
         """Nothing of ours counts any longer; what was told just now is still heard. Raises: StorageError."""
         self._gather()
-        while self._lasting:
+        for _ in range(LAST_ROUNDS):
             await self._keep_lasting()
         if any(one.at == float("inf") for one in self._facts):
             await self._put(list(self._facts), {}, lasts=REPEATED, is_last=True)
