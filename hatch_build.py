@@ -29,7 +29,7 @@ VARIABLE: Final = "WAYPOST_COMPILED"
 #: time-out came out as the cancellation of its session. Nor any that takes JSON apart: msgspec reads types as written.
 HOT: Final[Mapping[str, str]] = {
     "smtp": "agreement answer body client command errors event extension framing login order"
-    " path patience reply request server settings stage transaction",
+    " path patience reply request server settings stage transaction xtext",
     "mail": "attempt explain header notification outcome trace",
     "queue": "ids schedule",
     "route": "domain route table target",

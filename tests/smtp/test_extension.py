@@ -15,8 +15,6 @@ from waypost.smtp.extension import (
     RcptParameters,
     Return,
     UnknownParameterError,
-    decode_xtext,
-    encode_xtext,
     extension_lines,
     format_mail_parameters,
     format_rcpt_parameters,
@@ -25,6 +23,7 @@ from waypost.smtp.extension import (
     read_extensions,
 )
 from waypost.smtp.reply import Reply
+from waypost.smtp.xtext import decode_xtext, encode_xtext
 
 ALL = Extensions({"SIZE": ("1000",), "8BITMIME": (), "SMTPUTF8": (), "DSN": (), "PIPELINING": (), "BINARYMIME": ()})
 NONE = Extensions()

@@ -1,4 +1,4 @@
-"""What no dialogue can show of a server's session: its table, its contract with its caller, its limits."""
+"""What no dialogue can show of a server's session: its contract with its caller, its limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from waypost.smtp.event import (
     TransactionReset,
 )
 from waypost.smtp.framing import EXCERPT
-from waypost.smtp.order import ORDER, ORDER_BEFORE_TLS, ORDER_UNDER_TLS, ORDER_WITHOUT_TLS, State
 from waypost.smtp.patience import IDLE_COMMANDS
 from waypost.smtp.reply import Reply
 from waypost.smtp.server import ServerSession
@@ -59,32 +58,7 @@ def at_body(session: ServerSession, recipients: int = 1) -> None:
     session.octets_to_send()
 
 
-# ---- the table
-
-
-def test_the_table_of_order_is_total() -> None:
-    within = {State.NEW, State.HANDSHAKE, State.TURNED, State.AUTH, State.BODY, State.CHUNK, State.CLOSED}
-    assert ORDER.keys() == set(State) - within
-    assert ORDER_WITHOUT_TLS.keys() == ORDER_UNDER_TLS.keys() == ORDER.keys()
-    assert ORDER_BEFORE_TLS.keys() == ORDER.keys() - {State.MAIL, State.RCPT, State.CHUNKS}
-    tables = (ORDER, ORDER_WITHOUT_TLS, ORDER_BEFORE_TLS, ORDER_UNDER_TLS)
-    assert {len(row) for table in tables for row in table.values()} == {14}
-
-
-def test_every_state_is_reached() -> None:
-    reached = {State.CONNECTED}
-    while True:
-        further = {cell for state in reached & ORDER.keys() for cell in ORDER[state] if isinstance(cell, State)}
-        if further <= reached:
-            break
-        reached |= further
-    assert reached == set(State) - {State.NEW, State.TURNED_AWAY, State.CHUNKS}
-
-
-def test_what_is_out_of_order_is_answered_503_with_what_is_due() -> None:
-    refusals = {cell for row in ORDER.values() for cell in row if isinstance(cell, Reply)}
-    assert {reply.code for reply in refusals} == {503}
-    assert all(" say " in str(reply) for reply in refusals)
+# ---- each command
 
 
 @pytest.mark.parametrize("steps", range(5))
@@ -97,11 +71,6 @@ def test_quit_is_answered_221_wherever_the_session_stands(steps: int) -> None:
     session.octets_to_send()
     assert told(session, b"QUIT\r\n") == Closing("QUIT")
     assert session.octets_to_send().startswith(b"221 2.0.0 ")
-
-
-@pytest.mark.parametrize("state", list(ORDER))
-def test_quit_is_taken_in_every_state(state: State) -> None:
-    assert ORDER[state][-1] is State.CLOSED
 
 
 @pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.UNKNOWN])

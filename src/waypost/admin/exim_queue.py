@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from waypost.admin.foreign import Asked, Foreign, QueueFileError
-from waypost.smtp.extension import decode_xtext
+from waypost.smtp.xtext import decode_xtext
 
 #: What a recipient's line may end in (spool_in.c): `errors-to length,parent` where bit 1 is set, before it
 #: `orcpt length,flags` where bit 2 is.

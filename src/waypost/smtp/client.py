@@ -40,7 +40,7 @@ from waypost.smtp.event import (
     TransactionEnded,
     Violation,
 )
-from waypost.smtp.extension import Extensions, encode_xtext, read_extensions
+from waypost.smtp.extension import Extensions, read_extensions
 from waypost.smtp.framing import INCOMPLETE, BadReply, ReplyReader
 from waypost.smtp.login import CANCEL, NO_CREDENTIALS, Credentials, Login, Mechanisms, NoCredentials, by_password
 from waypost.smtp.reply import Reply
@@ -57,6 +57,7 @@ from waypost.smtp.stage import (
     opening_table,
 )
 from waypost.smtp.transaction import ALL, ANALYSIS, GROUP_COMMANDS, LONE_DOT, Command, Progress, Transaction
+from waypost.smtp.xtext import encode_xtext
 
 #: Lines said and replies heard that are kept for a caller who does not fetch them.
 KEPT: Final = 1000

@@ -22,7 +22,6 @@ from waypost.smtp.extension import (
     ParameterError,
     RcptParameters,
     UnknownParameterError,
-    decode_xtext,
     format_mail_parameters,
     format_rcpt_parameters,
     parse_mail_parameters,
@@ -40,6 +39,7 @@ from waypost.smtp.path import (
     split_path,
 )
 from waypost.smtp.reply import Reply
+from waypost.smtp.xtext import decode_xtext
 
 #: Clients in the field write `MAIL FROM: <…>`; the grammar has no such space, but it leaves nothing to doubt.
 SPACE_AFTER_COLON_IS_TAKEN: Final = True

@@ -3,6 +3,9 @@
 Sources: SIZE RFC 1870, 8BITMIME RFC 6152, PIPELINING RFC 2920, ENHANCEDSTATUSCODES RFC 2034, SMTPUTF8 RFC 6531,
 DSN RFC 3461, STARTTLS RFC 3207, AUTH RFC 4954, REQUIRETLS RFC 8689, CHUNKING and BINARYMIME RFC 3030,
 LIMITS RFC 9422, MT-PRIORITY RFC 6710, FUTURERELEASE RFC 4865, DELIVERBY RFC 2852, PRDR draft-hall-prdr-00.
+
+Not here: how text is encoded in them (xtext.py), the commands they stand behind (command.py), and what is on offer
+(settings.py).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from waypost.smtp.reply import Reply
+from waypost.smtp.xtext import decode_utf8_address, decode_xtext, encode_utf8_address, encode_xtext
 
 #: RFC 3461 §4.4 and §4.2: octets of ENVID and ORCPT as they stand in the command.
 ENVID_LIMIT: Final = 100
@@ -215,47 +219,6 @@ def extension_lines(extensions: Extensions) -> tuple[str, ...]:
     return tuple(" ".join((keyword, *parameters)) for keyword, parameters in extensions.offered.items())
 
 
-# ---- xtext (RFC 3461 §4), and the form RFC 6533 §3 has for addresses of type utf-8
-
-_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
-_HEX_PAIR: Final = re.compile(r"\+([0-9A-F]{2})")
-_TO_ENCODE: Final = re.compile(r"[^!-*,-<>-~]")
-_EMBEDDED: Final = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
-_TO_EMBED: Final = re.compile(r"[^!-*,-<>-\[\]-~]")
-
-
-def encode_xtext(text: str) -> str:
-    """Printable ASCII `text` as xtext. Raises: ValueError, where it holds anything else: xtext has no form for it."""
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError(f"{text!r} is not printable ASCII, so it has no xtext form (RFC 3461 §4)")
-    return _TO_ENCODE.sub(lambda found: f"+{ord(found[0]):02X}", text)
-
-
-def decode_xtext(text: str) -> str:
-    """What the xtext `text` stands for. Raises: ValueError, where it is none, or hides a control character.
-
-    A CR LF in it would else become a header of our own making in a DSN.
-    """
-    if not _XTEXT.fullmatch(text):
-        raise ValueError(f"{text!r} is not xtext (RFC 3461 §4)")
-    decoded = _HEX_PAIR.sub(lambda found: chr(int(found[1], 16)), text)
-    if not (decoded.isascii() and decoded.isprintable()):
-        raise ValueError(f"{text!r} encodes more than printable ASCII")
-    return decoded
-
-
-def _encode_utf8_address(text: str) -> str:
-    """`utf-8-addr-xtext` of RFC 6533 §3: ASCII only, so it may go to any peer that has DSN."""
-    return _TO_EMBED.sub(lambda found: f"\\x{{{ord(found[0]):02X}}}", text)
-
-
-def _decode_utf8_address(text: str) -> str:
-    decoded = _EMBEDDED.sub(lambda found: chr(min(int(found[1], 16), 0x10FFFF)), text)
-    if not decoded.isprintable():
-        raise ValueError(f"{text!r} encodes a control character")
-    return decoded
-
-
 # ---- parameters of MAIL and RCPT
 
 
@@ -371,7 +334,7 @@ def _orcpt(value: str) -> tuple[str, str]:
     kind, semicolon, address = value.partition(";")
     if not (semicolon and address and _KEYWORD.fullmatch(kind.upper())) or len(value) > ORCPT_LIMIT:
         raise ParameterError(f"ORCPT is type;address of at most {ORCPT_LIMIT} characters, not {value[:80]!r}")
-    decode = _decode_utf8_address if kind.lower() == "utf-8" else decode_xtext
+    decode = decode_utf8_address if kind.lower() == "utf-8" else decode_xtext
     return "original_recipient", f"{kind};{_decoded('ORCPT', decode, address)}"
 
 
@@ -477,7 +440,7 @@ def format_rcpt_parameters(parameters: RcptParameters, offered: Extensions) -> s
         words += f" NOTIFY={','.join(names) or 'NEVER'}"
     if parameters.original_recipient:
         kind, _, address = parameters.original_recipient.partition(";")
-        encode = _encode_utf8_address if kind.lower() == "utf-8" else encode_xtext
+        encode = encode_utf8_address if kind.lower() == "utf-8" else encode_xtext
         value = f"{kind};{encode(address)}"
         # What came as UTF-8 may be six times as long in ASCII: better the mail without it than neither.
         if len(value) <= ORCPT_LIMIT:
