@@ -88,6 +88,16 @@ def test_a_route_carries_all_its_settings(tmp_path: Path) -> None:
     assert route.rule == '"example.org" at w.toml:7'
 
 
+@pytest.mark.parametrize("key", ["spool", "hostname", "postmaster"])
+def test_a_nul_in_any_text_is_told_with_its_line(key: str) -> None:
+    """In the path of a file or the spool it was a traceback."""
+    text = GOOD.replace(f'\n{key} = "', f'\n{key} = "\\u0000')
+    complaint = only(text)
+    assert complaint.key == f"service.{key}"
+    assert "holds a NUL" in complaint.problem
+    assert text.splitlines()[complaint.line - 1].startswith(key)
+
+
 def test_a_password_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     route = (
         '[[route]]\ndomains = ["*"]\nto = "smtp://a"\ntls = "required"\nusername = "me"\npassword_env = "RELAY_PW"\n'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -203,6 +203,10 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     except tomllib.TOMLDecodeError as error:
         return Complaints(where, (_syntax_complaint(str(error), text),))
     reader = Reader.of(document, text)
+    for path in _holding_nul(document):
+        reader.complain(path, "holds a NUL, which neither a name nor a file's path can have", "Take it out")
+    if reader.complaints:
+        return Complaints(where, tuple(sorted(reader.complaints)))
     written = Written.of(reader)
     built = _build(written, reader, where=where, base=base)
     _check(written, built.rules, base, reader)
@@ -213,6 +217,21 @@ def parse(text: str, *, where: str, base: Path) -> Config | Complaints:
     if reader.complaints:
         return Complaints(where, tuple(sorted(reader.complaints)))
     return _whole(written, built, reader, text=text, where=where, base=base)
+
+
+def _holding_nul(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where a text with a NUL stands; none of those who take it further expects one."""
+    match value:
+        case str() if "\0" in value:
+            yield path
+        case dict():
+            for key, each in value.items():
+                yield from _holding_nul(each, (*path, key))
+        case list():
+            for number, each in enumerate(value):
+                yield from _holding_nul(each, (*path, number))
+        case _:
+            return
 
 
 @dataclass(frozen=True, slots=True)
