@@ -25,7 +25,8 @@ from typing import Final
 from bench import results
 from bench.backlog import fill
 from tests.live.process import open_directory
-from waypost.admin.answers import ActBody, Desk
+from waypost.admin.answers import ActBody
+from waypost.admin.desk import Desk
 from waypost.admin.offline import offline
 from waypost.config import Config, parse
 from waypost.mail.envelope import MessageId, NextHop

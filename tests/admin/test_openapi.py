@@ -15,9 +15,9 @@ from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
 from tests.admin.office import office, served
-from waypost.admin.answers import Desk
 from waypost.admin.api import Api, Live
 from waypost.admin.board import Board
+from waypost.admin.desk import Desk
 from waypost.admin.openapi import document, reference
 from waypost.admin.paths import paths
 

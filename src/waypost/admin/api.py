@@ -21,7 +21,6 @@ from waypost.admin.answers import (
     Acted,
     CapturedDetail,
     Cleared,
-    Desk,
     Destinations,
     Expiries,
     FailureKind,
@@ -40,6 +39,7 @@ from waypost.admin.answers import (
     to_json,
 )
 from waypost.admin.board import Board, ConfigText, hide_secrets, soonest_first
+from waypost.admin.desk import Desk
 from waypost.admin.explanation import Explanation, Question
 from waypost.admin.flow import Flow, Sample
 from waypost.admin.guard import COOKIE, Guard, Whoami

@@ -1,6 +1,6 @@
 """The plain commands that ask the service, and the inbox; program.py has the list of all commands.
 
-What is asked is answered by a desk (answers.py) and worded by words.py; terminal.py has what commands share.
+What is asked is answered by a desk (desk.py) and worded by words.py; terminal.py has what commands share.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from waypost.admin.answers import (
     BinPage,
     CapturedDetail,
     Cleared,
-    Desk,
     Destinations,
     Expiries,
     FailureKind,
@@ -52,6 +51,7 @@ from waypost.admin.answers import (
     from_json,
     to_json,
 )
+from waypost.admin.desk import Desk
 from waypost.admin.explanation import Explanation, Question
 from waypost.admin.wire import SEGMENT, Answer, Body, Get, Octets, Operation, Post
 from waypost.mail.explain import plain

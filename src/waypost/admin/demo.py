@@ -16,7 +16,8 @@ from typing import Final, Protocol, TypeAlias
 from rich.text import Text
 
 from waypost.admin import words
-from waypost.admin.answers import Desk, Trace
+from waypost.admin.answers import Trace
+from waypost.admin.desk import Desk
 from waypost.admin.peer import FaultyPeer
 from waypost.admin.send import compose, send
 from waypost.config import Complaints, Config, parse

@@ -21,9 +21,10 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from waypost.admin.answers import Alive, Desk, FailureKind, OperationError, Ready, to_json
+from waypost.admin.answers import Alive, FailureKind, OperationError, Ready, to_json
 from waypost.admin.api import BODY, Api, Raw, log_in, log_out
 from waypost.admin.board import Board
+from waypost.admin.desk import Desk
 from waypost.admin.guard import Guard, Open
 from waypost.admin.openapi import document
 from waypost.admin.operations import Readiness

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from waypost import __version__, is_compiled
-from waypost.admin.answers import Desk, FailureKind, ListenerFacts, OperationError, ServiceFacts
+from waypost.admin.answers import FailureKind, ListenerFacts, OperationError, ServiceFacts
+from waypost.admin.desk import Desk
 from waypost.admin.operations import InForce, Operations
 from waypost.admin.together import Together, Worker
 from waypost.config import Complaints, Config, parse

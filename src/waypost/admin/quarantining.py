@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from waypost.admin import words
-from waypost.admin.answers import ActBody, Acted, Desk, FailureKind, OperationError
+from waypost.admin.answers import ActBody, Acted, FailureKind, OperationError
+from waypost.admin.desk import Desk
 from waypost.admin.options import spread
 from waypost.admin.queueing import told
 from waypost.admin.terminal import Whom, as_json, by_whom

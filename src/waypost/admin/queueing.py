@@ -15,8 +15,9 @@ import typer
 from rich.text import Text
 
 from waypost.admin import words
-from waypost.admin.answers import ActBody, Acted, Desk, FreezeBody, QueuePage
+from waypost.admin.answers import ActBody, Acted, FreezeBody, QueuePage
 from waypost.admin.archiving import export_queue, import_queue
+from waypost.admin.desk import Desk
 from waypost.admin.options import spread
 from waypost.admin.terminal import (
     AddressOption,

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from waypost.admin import words
-from waypost.admin.answers import Desk, Traces
+from waypost.admin.answers import Traces
+from waypost.admin.desk import Desk
 from waypost.admin.options import spread
 from waypost.admin.terminal import DomainOption, Whom, ago, fail
 from waypost.queue.storage import Search

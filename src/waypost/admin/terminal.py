@@ -27,8 +27,9 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from waypost.admin.answers import Desk, FailureKind, OperationError
+from waypost.admin.answers import FailureKind, OperationError
 from waypost.admin.client import DEFAULT_ADMIN, Asked, NoConfig, OnlyService, desk
+from waypost.admin.desk import Desk
 from waypost.net.clock import SystemClock
 from waypost.net.stream import Endpoint
 

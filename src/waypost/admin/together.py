@@ -20,7 +20,6 @@ from waypost.admin.answers import (
     BinPage,
     CapturedDetail,
     Cleared,
-    Desk,
     Destinations,
     Expiries,
     FailureKind,
@@ -45,6 +44,7 @@ from waypost.admin.answers import (
     Why,
 )
 from waypost.admin.board import soonest_first
+from waypost.admin.desk import Desk
 from waypost.admin.explanation import Explanation, Question
 from waypost.admin.failures import no_captured, not_renewed
 from waypost.queue.storage import CapturedMessage, Search, Selection
