@@ -291,6 +291,32 @@ async def test_a_spool_directory_that_was_deleted_makes_no_message_vanish_behind
         assert (await client.letter("late@far.example")).startswith("451 4.3.0")
 
 
+class Narrow(MemoryStorage):
+    """A queue on a disk with so much room."""
+
+    free = 2**40
+
+    async def room(self) -> int:
+        return self.free
+
+
+@virtual
+async def test_while_room_is_short_no_mail_is_taken_and_what_waits_is_delivered() -> None:
+    storage, peer = Narrow(), Peer(always={"MAIL": "451 4.3.0 later"})
+    limits = '[limits]\nfree_space = "1G"\n'
+    async with whole(SMART_HOST + limits, {ONE: peer}, storage=lambda _: storage) as service:
+        await service.take("bob@far.example")
+        storage.free = 2**30 - 1
+        await asyncio.sleep(HOUR)
+        assert (await (await service.client()).say(f"MAIL FROM:<{AUTHOR}>")).startswith("452 4.3.1")
+        peer.always = {}
+        await asyncio.sleep(HOUR)
+        assert accepted_by(peer) == ["bob@far.example"]
+        storage.free = 2**30
+        await asyncio.sleep(HOUR)
+        assert (await (await service.client()).letter("carol@far.example")).startswith("250 2.0.0")
+
+
 class FullFor(MemoryStorage):
     """A queue with no space left, while `is_full`."""
 
