@@ -11,13 +11,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.auth.token_house import TokenHouse, TokenPeer
-from tests.scenarios.whole import DAY, HOUR, MINUTE, Whole, whole
+from tests.scenarios.whole import HOUR, MINUTE, SCHEDULE, Whole, whole
 from tests.virtual import START, virtual
 from waypost.auth.oauth import Tokens
 from waypost.auth.tokens import Dead, Live, TokenStore, key_in
 from waypost.route.state import Phase
 
 HOST = "127.0.0.9"
+EXPIRE = 'expire = "8h"\n'
 
 
 def text(house: TokenHouse, grant: str = "user") -> str:
@@ -58,7 +59,7 @@ async def flowing(place: Path, house: TokenHouse, peer: TokenPeer, grant: str = 
     async with house.open():
         if grant == "user":
             log_in(place, house, START)
-        async with whole(text(house, grant), {HOST: peer}, base=place) as service:
+        async with whole(text(house, grant), {HOST: peer}, schedule=SCHEDULE + EXPIRE, base=place) as service:
             yield service
 
 
@@ -88,7 +89,7 @@ async def test_when_the_authorisation_ends_mail_is_held_and_flows_again_after_a_
     async with flowing(tmp_path, house, peer) as service:
         house.is_authorised = False
         name = await service.take("bob@elsewhere.example")
-        await asyncio.sleep(7 * DAY)  # longer than [retry] expire
+        await asyncio.sleep(9 * HOUR)  # longer than [retry] expire
 
         (entry,) = await service.queue()
         assert entry.id == name

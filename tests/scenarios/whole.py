@@ -20,6 +20,7 @@ from tests.net.dns_server import DnsServer
 from tests.receive.house import SOON
 from tests.virtual import VirtualClock
 from waypost import app
+from waypost.app import upkeep
 from waypost.config import Config, parse
 from waypost.mail.envelope import MessageId
 from waypost.net.clock import Clock
@@ -244,7 +245,8 @@ async def whole(
             probes=False,
         )
         config = settings(text, dns=dns.endpoint, schedule=schedule, base=base)
-        with patch.object(space, "EVERY", LOOK if clock is VirtualClock else space.EVERY):
+        looks = LOOK if clock is VirtualClock else space.EVERY
+        with patch.object(space, "EVERY", looks), patch.object(upkeep, "FROST_LOOK", looks):
             async with app.running(config, parts=parts) as running:
                 made, doors, house = kept[0]
                 service = Whole(running, made, doors[0], doors, house.storage, network, dns, house.clock)
