@@ -147,7 +147,7 @@ def _rset(argument: str) -> Reply:
     return NO_ARGUMENT if argument.strip(" ") else OK
 
 
-#: What is answered to the commands that nobody but the session need hear of; QUIT ends it beside.
+#: What is answered to the commands that nobody but the session need hear of, but for QUIT: the session says goodbye.
 ANSWERS: Final[Mapping[Verb, Callable[[str], Reply]]] = {
     Verb.RSET: _rset,
     Verb.NOOP: _always(OK),
