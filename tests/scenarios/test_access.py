@@ -126,6 +126,7 @@ async def test_mail_is_sent_on_for_listed_networks_and_each_refusal_of_others_is
             await asyncio.sleep(1)
             assert accepted_by(peer) == ["x@far.example", "a@ours.example"]
             shown = await metrics(service)
+            service.running.log.close()  # a thread writes it
     assert 'waypost_refused_total{code="5yz"} 3' in shown
     refusals = [line for line in capfd.readouterr().err.splitlines() if '"event":"refused"' in line]
     assert len(refusals) == 3

@@ -356,6 +356,7 @@ async def test_no_mail_is_no_failure_and_a_refusal_is_tried_again(
         provider.answer = b"250 here it is"
         await asyncio.sleep(900)
         assert len(await service.inbox()) == 1
+        service.running.log.close()  # a thread writes it
     told = [line for line in capfd.readouterr().err.splitlines() if f'"event":"{event}"' in line]
     assert len(told) == (1 if event else 0)
     assert all(answer in line for line in told)
