@@ -69,7 +69,12 @@ class Service:
                 *command, stdout=words, stderr=words, env=os.environ | self.environment
             )
         self.running.append(process)
-        await until(self._is_ready, "/readyz says 200", log=self.log)
+        try:
+            await until(self._is_ready, "/readyz says 200", log=self.log)
+        except BaseException:
+            if process.returncode is None:
+                await self.kill()
+            raise
 
     async def _is_ready(self) -> bool:
         if (code := self.running[-1].returncode) is not None:
