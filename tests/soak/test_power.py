@@ -92,18 +92,20 @@ async def judged(record: Path, place: Path, cuts: int) -> Findings:
     disk.names[f"{place}/mail"] = disk.safe_names[f"{place}/mail"] = True
     promised: set[str] = set()
     sent: set[str] = set()
+    reached = 0  # a line of the record; what had begun when the process was killed comes last, and was begun before
     for number, event in enumerate(story):
         disk.follow(event)
+        reached = max(reached, event.ended)
         if number not in moments:
             continue
-        while said and said[0].begun <= event.ended:
+        while said and said[0].begun <= reached:
             octets = said.popleft().octets
             promised |= names_in(PROMISE, octets)
             sent |= names_in(SENT, octets)
         with image_place() as image:
             disk.image(image, dice)
             spoil_index(image, dice)
-            await look(image, promised, sent, findings, f"cut behind line {event.ended}")
+            await look(image, promised, sent, findings, f"cut behind line {reached}")
         findings.cuts += 1
     findings.promised = len(promised)
     return findings
