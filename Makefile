@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 COMPILED := .compiled
+# One more than there are processors: some tests wait for the time that a real peer takes.
+SHARED := -n $(shell expr $$(nproc) + 1) --dist worksteal
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: run test lint compiled test-compiled test-live soak fuzz bench bench-quick clean
@@ -11,7 +13,7 @@ run: $(VENV)/.run-ready ## set up, then run the service on an embedded spool
 	$(BIN)/waypost serve --config examples/quickstart.toml
 
 test: $(VENV)/.dev-ready ## set up, then run the tests that need nothing but this machine's loopback
-	$(BIN)/python -m pytest -n auto -m "not live"
+	$(BIN)/python -m pytest $(SHARED) -m "not live"
 
 lint: $(VENV)/.dev-ready ## style, types, and who may import whom
 	$(BIN)/ruff check
@@ -22,7 +24,7 @@ lint: $(VENV)/.dev-ready ## style, types, and who may import whom
 compiled: $(COMPILED)/.ready ## Waypost with its hot modules compiled, in .compiled; docs/howto/compile.md
 
 test-compiled: $(COMPILED)/.ready ## the same tests, on the compiled build
-	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m pytest -n auto -m "not live"
+	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/python -m pytest $(SHARED) -m "not live"
 
 test-live: $(VENV)/.dev-ready ## against real peers, as root; tests/live/README.md says which
 	$(BIN)/python -m pytest -m live tests/live tests/soak
